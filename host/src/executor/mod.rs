@@ -1,0 +1,80 @@
+//! The sandbox: one attempt in one fresh instance, and nothing that outlives it.
+//!
+//! The only room that knows wasmtime. What a guest asks of the rest of the house leaves as a [`HostCall`].
+
+use crate::model::Time;
+use crate::model::attempt::{LogLine, Outcome, Progress, Usage};
+use async_trait::async_trait;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// What bounds one attempt.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Wall clock, host calls included.
+    pub timeout: Duration,
+    /// CPU budget.
+    pub fuel: u64,
+    /// Bytes of linear memory, over all memories together.
+    pub memory: u64,
+    /// Bytes of the result.
+    pub result: usize,
+    /// Bytes of log lines, stdout and stderr together.
+    pub log: usize,
+    /// Host calls a second that pass without waiting.
+    pub calls_per_second: u32,
+}
+
+/// One attempt to run.
+#[derive(Debug)]
+pub struct AttemptRequest {
+    /// The task definition's name.
+    pub task_name: String,
+    /// JSON text.
+    pub input: String,
+    /// From 1.
+    pub number: u32,
+    /// What the guest's `context.attempt` answers: JSON text.
+    pub document: String,
+    /// When it began.
+    pub started_at: Time,
+    /// What bounds it.
+    pub limits: Limits,
+    /// What the guest's `context.is-cancelled` answers.
+    pub cancelled: Arc<AtomicBool>,
+    /// Where the guest's calls go. Bounded by the log limit and the call rate.
+    pub calls: mpsc::UnboundedSender<HostCall>,
+}
+
+/// What a guest asks of the host.
+#[derive(Debug)]
+pub enum HostCall {
+    /// Keep a line.
+    Log(LogLine),
+    /// Show how far it is.
+    Progress(Progress),
+    /// Keep a checkpoint; answered once it is durable, or with why not.
+    SaveCheckpoint(Vec<u8>, oneshot::Sender<Result<(), String>>),
+    /// Give the checkpoint back.
+    LoadCheckpoint(oneshot::Sender<Option<Vec<u8>>>),
+}
+
+/// How one attempt ended.
+#[derive(Debug)]
+pub struct Report {
+    /// Guest failure is data.
+    pub outcome: Outcome,
+    /// What it used.
+    pub usage: Usage,
+    /// Wall time.
+    pub execution_time: Duration,
+}
+
+/// Code that can be run: a compiled plugin, or a script in a simulation.
+#[async_trait]
+pub trait Execute: Send + Sync + std::fmt::Debug + 'static {
+    /// Runs one attempt to its end. Dropping the future stops the guest wherever it is.
+    async fn execute(&self, request: AttemptRequest) -> Report;
+}

@@ -1,0 +1,72 @@
+//! Alerts: what an operator should look at.
+//!
+//! One open alert stands for all that is alike (type and task name); it counts, and names the latest case.
+
+use crate::model::Time;
+use crate::model::ids::{AlertId, TaskId};
+use std::time::Duration;
+
+/// What an alert is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AlertType {
+    /// An attempt runs longer than expected.
+    LongExecution,
+    /// A task failed for good.
+    TaskFailure,
+}
+
+impl AlertType {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::LongExecution, Self::TaskFailure];
+
+    /// The word used in the API and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LongExecution => "long_execution",
+            Self::TaskFailure => "task_failure",
+        }
+    }
+
+    /// The reverse of [`AlertType::as_str`].
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+/// One case that is worth an alert.
+#[derive(Clone, Debug)]
+pub struct NewAlert {
+    /// What it is about.
+    pub kind: AlertType,
+    /// The task it happened to.
+    pub task_id: TaskId,
+    /// Its name.
+    pub task_name: String,
+    /// One sentence.
+    pub error: Option<String>,
+    /// How long the attempt has run.
+    pub execution_time: Option<Duration>,
+    /// When.
+    pub at: Time,
+}
+
+/// An open alert.
+#[derive(Clone, Debug)]
+pub struct Alert {
+    /// Its id.
+    pub id: AlertId,
+    /// The latest case.
+    pub latest: NewAlert,
+    /// When the first case was seen.
+    pub first_at: Time,
+    /// How many cases.
+    pub count: u64,
+}
+
+/// The longest that an attempt may run without an alert.
+const LONG_EXECUTION: Duration = Duration::from_secs(300);
+
+/// When a running attempt is worth a `long_execution`: the lesser of 300 s and 80 % of its timeout.
+pub fn long_execution_after(timeout: Duration) -> Duration {
+    LONG_EXECUTION.min(timeout.mul_f64(0.8))
+}

@@ -1,0 +1,313 @@
+//! Cron expressions with their Unix meaning, in UTC.
+//!
+//! Five fields (minute, hour, day of month, month, day of week), six with leading seconds, or `@daily` and its kin. The `cron`
+//! crate finds the instants, but it reads an expression differently from every crontab: it numbers Sunday 1, and it wants
+//! both day fields to match. So weekdays are rewritten to its numbers, and an expression that restricts both day fields
+//! becomes two, of which the earlier instant counts: crontab(5) fires when *either* matches, unless one begins with `*`.
+
+use crate::model::Time;
+use cron::Schedule;
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+/// A parsed expression that fires at least once.
+#[derive(Clone, Debug)]
+pub struct Cron {
+    /// One, or two where either day field may match.
+    schedules: Vec<Schedule>,
+}
+
+/// What is wrong with an expression: one sentence that names the field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct CronError(String);
+
+const FIELDS: [&str; 6] = ["second", "minute", "hour", "day of month", "month", "day of week"];
+const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
+const MAX_LENGTH: usize = 256;
+
+impl Cron {
+    /// Reads an expression; refuses one that never fires.
+    pub fn parse(expression: &str) -> Result<Self, CronError> {
+        if expression.len() > MAX_LENGTH {
+            return Err(CronError(format!("a cron expression has at most {MAX_LENGTH} characters")));
+        }
+        let text = expression.trim();
+        let expanded = if text.starts_with('@') { alias(text)? } else { text };
+        let mut fields: Vec<String> = expanded.split_whitespace().map(str::to_owned).collect();
+        match fields.len() {
+            5 => fields.insert(0, "0".to_owned()),
+            6 => {}
+            n => {
+                return Err(CronError(format!(
+                    "a cron expression has 5 fields (minute, hour, day of month, month, day of week) or 6 with leading seconds; this has {n}"
+                )));
+            }
+        }
+        for (name, field) in FIELDS.iter().zip(&fields) {
+            check_characters(name, field)?;
+        }
+        let either = !fields[3].starts_with('*') && !fields[5].starts_with('*');
+        fields[5] = weekdays(&fields[5])?;
+        for (index, field) in fields.iter().enumerate() {
+            check_alone(index, field)?;
+        }
+        let with = |day: &str, weekday: &str| {
+            let line = format!("{} {} {} {day} {} {weekday}", fields[0], fields[1], fields[2], fields[4]);
+            Schedule::from_str(&line).map_err(|error| CronError(format!("{expression:?} is not a cron expression: {error}")))
+        };
+        let schedules = if either {
+            vec![with(&fields[3], "*")?, with("*", &fields[5])?]
+        } else {
+            vec![with(&fields[3], &fields[5])?]
+        };
+        let cron = Self { schedules };
+        match cron.next_after(Time::UNIX_EPOCH) {
+            Some(_) => Ok(cron),
+            None => Err(CronError(format!("{expression:?} never fires: no such date exists"))),
+        }
+    }
+
+    /// The first instant strictly after `after` that matches; `None` past the year 2100.
+    pub fn next_after(&self, after: Time) -> Option<Time> {
+        self.schedules.iter().filter_map(|schedule| schedule.after(&after).next()).min()
+    }
+}
+
+fn alias(text: &str) -> Result<&'static str, CronError> {
+    Ok(match text.to_ascii_lowercase().as_str() {
+        "@yearly" | "@annually" => "0 0 1 1 *",
+        "@monthly" => "0 0 1 * *",
+        "@weekly" => "0 0 * * 0",
+        "@daily" | "@midnight" => "0 0 * * *",
+        "@hourly" => "0 * * * *",
+        _ => {
+            return Err(CronError(format!(
+                "{text:?} is unknown; there are @yearly @monthly @weekly @daily @hourly"
+            )));
+        }
+    })
+}
+
+/// Refuses what other dialects allow and this one does not, by name, before the crate says something vaguer.
+fn check_characters(name: &str, field: &str) -> Result<(), CronError> {
+    match field
+        .chars()
+        .find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '*' | ',' | '-' | '/'))
+    {
+        Some('#') => Err(CronError(format!("the {name} field {field:?} uses #, which is not supported"))),
+        Some(c) => Err(CronError(format!(
+            "the {name} field {field:?} has a {c:?}, which means nothing there"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Checks one field by itself, so that the error can name it.
+fn check_alone(index: usize, field: &str) -> Result<(), CronError> {
+    let mut line = ["*"; 6];
+    line[index] = field;
+    match Schedule::from_str(&line.join(" ")) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let reason = error.to_string();
+            Err(CronError(format!(
+                "the {} field {field:?} is not valid: {}",
+                FIELDS[index],
+                reason.trim()
+            )))
+        }
+    }
+}
+
+/// Rewrites a Unix day-of-week field (0 and 7 are Sunday) to the crate's numbers (1 is Sunday).
+fn weekdays(field: &str) -> Result<String, CronError> {
+    let bad = |why: &str| CronError(format!("the day of week field {field:?} is not valid: {why}"));
+    let number = |text: &str| -> Result<u32, CronError> {
+        if let Some(day) = DAYS.iter().position(|day| text.eq_ignore_ascii_case(day)) {
+            return Ok(u32::try_from(day).unwrap_or(0));
+        }
+        text.parse()
+            .ok()
+            .filter(|n| *n <= 7)
+            .ok_or_else(|| bad("days are 0 to 7 (0 and 7 are Sunday) or SUN to SAT"))
+    };
+    if field == "*" {
+        return Ok(field.to_owned());
+    }
+    let mut days = BTreeSet::new();
+    for part in field.split(',') {
+        let (range, step) = match part.split_once('/') {
+            Some((range, step)) => (
+                range,
+                step.parse::<u32>()
+                    .ok()
+                    .filter(|s| (1..=7).contains(s))
+                    .ok_or_else(|| bad("a step is 1 to 7"))?,
+            ),
+            None => (part, 1),
+        };
+        let (from, to) = match range.split_once('-') {
+            _ if range == "*" => (0, 6),
+            Some((from, to)) => (number(from)?, number(to)?),
+            None if part.contains('/') => (number(range)?, 6),
+            None => (number(range)?, number(range)?),
+        };
+        // SAT-SUN ends on 7, not on 0.
+        let to = if to == 0 && from > 0 { 7 } else { to };
+        if from > to {
+            return Err(bad("a range runs from the earlier day to the later; write FRI-MON as FRI-SUN,MON"));
+        }
+        days.extend((from..=to).step_by(step as usize).map(|day| day % 7));
+    }
+    Ok(days.iter().map(|day| (day + 1).to_string()).collect::<Vec<_>>().join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fires(expression: &str, after: &str, count: usize) -> Vec<String> {
+        let cron = Cron::parse(expression).unwrap();
+        let mut at: Time = after.parse().unwrap();
+        (0..count)
+            .map_while(|_| {
+                at = cron.next_after(at)?;
+                Some(at.format("%Y-%m-%dT%H:%M:%S %a").to_string())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn weekdays_are_those_of_unix() {
+        // 2026-01-01 is a Thursday.
+        let after = "2026-01-01T12:00:00Z";
+        for (expression, expected) in [
+            ("0 9 * * 1-5", vec!["2026-01-02T09:00:00 Fri", "2026-01-05T09:00:00 Mon"]),
+            ("0 9 * * MON-FRI", vec!["2026-01-02T09:00:00 Fri", "2026-01-05T09:00:00 Mon"]),
+            ("0 9 * * 0", vec!["2026-01-04T09:00:00 Sun", "2026-01-11T09:00:00 Sun"]),
+            ("0 9 * * 7", vec!["2026-01-04T09:00:00 Sun", "2026-01-11T09:00:00 Sun"]),
+            (
+                "0 9 * * 5-7",
+                vec!["2026-01-02T09:00:00 Fri", "2026-01-03T09:00:00 Sat", "2026-01-04T09:00:00 Sun"],
+            ),
+            ("0 9 * * sat-sun", vec!["2026-01-03T09:00:00 Sat", "2026-01-04T09:00:00 Sun"]),
+            (
+                "0 9 * * */2",
+                vec!["2026-01-03T09:00:00 Sat", "2026-01-04T09:00:00 Sun", "2026-01-06T09:00:00 Tue"],
+            ),
+        ] {
+            assert_eq!(fires(expression, after, expected.len()), expected, "{expression}");
+        }
+    }
+
+    #[test]
+    fn either_day_field_matches_unless_one_begins_with_a_star() {
+        let after = "2026-02-01T00:00:00Z";
+        assert_eq!(
+            fires("0 0 13 * 5", after, 4),
+            [
+                "2026-02-06T00:00:00 Fri",
+                "2026-02-13T00:00:00 Fri",
+                "2026-02-20T00:00:00 Fri",
+                "2026-02-27T00:00:00 Fri"
+            ]
+        );
+        assert_eq!(
+            fires("0 0 14 * 5", after, 3),
+            ["2026-02-06T00:00:00 Fri", "2026-02-13T00:00:00 Fri", "2026-02-14T00:00:00 Sat"]
+        );
+        assert_eq!(
+            fires("0 0 */2 * 5", after, 2),
+            ["2026-02-13T00:00:00 Fri", "2026-02-27T00:00:00 Fri"]
+        );
+    }
+
+    #[test]
+    fn seconds_lead_where_there_are_six_fields() {
+        assert_eq!(
+            fires("*/20 0 0 * * *", "2026-01-01T00:00:00Z", 2),
+            ["2026-01-01T00:00:20 Thu", "2026-01-01T00:00:40 Thu"]
+        );
+        assert_eq!(fires("30 12 * * *", "2026-01-01T00:00:00Z", 1), ["2026-01-01T12:30:00 Thu"]);
+    }
+
+    #[test]
+    fn aliases_mean_what_crontab_says() {
+        for (name, expected) in [
+            ("@hourly", "2026-01-01T13:00:00 Thu"),
+            ("@daily", "2026-01-02T00:00:00 Fri"),
+            ("@midnight", "2026-01-02T00:00:00 Fri"),
+            ("@weekly", "2026-01-04T00:00:00 Sun"),
+            ("@monthly", "2026-02-01T00:00:00 Sun"),
+            ("@annually", "2027-01-01T00:00:00 Fri"),
+        ] {
+            assert_eq!(fires(name, "2026-01-01T12:00:00Z", 1), [expected], "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_of_the_field() {
+        for (expression, word) in [
+            ("", "5 fields"),
+            ("* * * *", "5 fields"),
+            ("******", "5 fields"),
+            ("* * * * * * *", "5 fields"),
+            ("60 * * * *", "minute"),
+            ("* 24 * * *", "hour"),
+            ("* * 0 * *", "day of month"),
+            ("* * 32 * *", "day of month"),
+            ("* * * 13 *", "month"),
+            ("* * * * 8", "day of week"),
+            ("* * * * FRI-MON", "day of week"),
+            ("* * * * 5#2", "day of week"),
+            ("* * 15W * *", "day of month"),
+            ("* * * * x", "day of week"),
+            ("0 0 30 2 *", "never fires"),
+            ("0 0 31 4,6 *", "never fires"),
+            ("@reboot", "@hourly"),
+            ("\u{0} * * * *", "minute"),
+        ] {
+            let error = Cron::parse(expression).expect_err(expression).to_string();
+            assert!(error.contains(word), "{expression}: {error}");
+        }
+        assert!(Cron::parse(&"* ".repeat(1000)).unwrap_err().to_string().contains("256"));
+    }
+
+    /// Walks minutes and tests the fields by their crontab(5) meaning: slow, and written apart from the parser above.
+    fn oracle(fields: [&[u32]; 5], star: [bool; 2], mut at: Time) -> Time {
+        use chrono::{Datelike, Timelike};
+        loop {
+            at += chrono::TimeDelta::minutes(1);
+            let day = fields[2].contains(&at.day());
+            let weekday = fields[4].contains(&at.weekday().num_days_from_sunday());
+            let days = if star.contains(&true) { day && weekday } else { day || weekday };
+            if days && fields[0].contains(&at.minute()) && fields[1].contains(&at.hour()) && fields[3].contains(&at.month()) {
+                return at;
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+        #[test]
+        fn fires_are_those_of_a_walk_over_minutes(
+            minute in 0u32..60, hours in proptest::collection::btree_set(0u32..24, 1..4),
+            days in proptest::option::of(proptest::collection::btree_set(1u32..29, 1..5)),
+            weekdays in proptest::option::of(proptest::collection::btree_set(0u32..8, 1..4)),
+            start in 0i64..1_000_000,
+        ) {
+            let list = |set: &BTreeSet<u32>| set.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+            let field = |set: &Option<BTreeSet<u32>>| set.as_ref().map_or("*".to_owned(), list);
+            let expression = format!("{minute} {} {} * {}", list(&hours), field(&days), field(&weekdays));
+            let at = Time::UNIX_EPOCH + chrono::TimeDelta::minutes(start * 30);
+            let hours: Vec<u32> = hours.into_iter().collect();
+            let star = [days.is_none(), weekdays.is_none()];
+            let days: Vec<u32> = days.map_or((1..=31).collect(), |d| d.into_iter().collect());
+            let weekdays: Vec<u32> = weekdays.map_or((0..7).collect(), |w| w.into_iter().map(|d| d % 7).collect());
+            let months: Vec<u32> = (1..=12).collect();
+            let expected = oracle([&[minute], &hours, &days, &months, &weekdays], star, at);
+            proptest::prop_assert_eq!(Cron::parse(&expression).unwrap().next_after(at), Some(expected), "{}", expression);
+        }
+    }
+}

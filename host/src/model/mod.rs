@@ -1,0 +1,19 @@
+//! What Taskhost is about, as plain data and pure rules: no I/O, no clock, no other room.
+//!
+//! Time comes in as an argument and randomness as a number, so that every rule here can be tested by a table.
+
+pub mod alert;
+pub mod attempt;
+pub mod cron;
+pub mod definition;
+pub mod ids;
+pub mod metrics;
+pub mod name;
+pub mod priority;
+pub mod retry;
+pub mod schedule;
+pub mod task;
+pub mod trigger;
+
+/// The only time type of the house: an instant in UTC.
+pub type Time = chrono::DateTime<chrono::Utc>;

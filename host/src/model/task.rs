@@ -1,0 +1,252 @@
+//! A task: one submitted unit of work, and every state it can be in.
+//!
+//! ```text
+//!              claim                    ok
+//!   pending ───────────▶ running ─────────────▶ success
+//!      ▲  │                │  │  error, timeout, trap … without a retry left
+//!      │  │ cancel         │  └────────────────▶ failed   (the dead letter)
+//!      │  └──────▶ cancelled ◀── cancel
+//!      └─────────────────┘
+//!        retry · snooze · lost · interrupted
+//! ```
+//!
+//! `success`, `failed` and `cancelled` are final. Finer phases are derived from the members, never kept beside them.
+
+use crate::model::Time;
+use crate::model::attempt::{Attempt, Progress};
+use crate::model::definition::Definition;
+use crate::model::ids::{ScheduleId, TaskId, TriggerId};
+use crate::model::priority::Priority;
+use crate::model::retry::Counters;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// The five words that users see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Waits: for its time, a slot, its handler, or a retry.
+    Pending,
+    /// An attempt runs.
+    Running,
+    /// Ended well.
+    Success,
+    /// Ended badly; a person may retry it.
+    Failed,
+    /// Ended by request.
+    Cancelled,
+}
+
+impl Status {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Pending, Self::Running, Self::Success, Self::Failed, Self::Cancelled];
+
+    /// The word used in the API and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Success => "success",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The reverse of [`Status::as_str`].
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == word)
+    }
+
+    /// Whether nothing can happen to the task any more.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Success | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// Why a task exists, where it was not submitted by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Somebody submitted it.
+    Submitted,
+    /// A schedule fired.
+    Schedule(ScheduleId),
+    /// A trigger fired.
+    Trigger(TriggerId),
+    /// It repeats a task that had ended.
+    RetryOf(TaskId),
+}
+
+/// A task as it enters the store.
+#[derive(Clone, Debug)]
+pub struct NewTask {
+    /// Its id.
+    pub id: TaskId,
+    /// The definition's name.
+    pub name: String,
+    /// JSON text of an object.
+    pub payload: String,
+    /// Urgency.
+    pub priority: Priority,
+    /// The submission's and the definition's, united.
+    pub tags: Vec<String>,
+    /// Not before this; never earlier than the submission.
+    pub trigger_time: Time,
+    /// When it was accepted.
+    pub submitted_at: Time,
+    /// The submission's own wall clock limit.
+    pub timeout: Option<Duration>,
+    /// The submission's own number of retries.
+    pub max_retries: Option<u32>,
+    /// The submission's own word on repetition.
+    pub idempotent: Option<bool>,
+    /// Why it exists.
+    pub origin: Origin,
+    /// Stable over attempts and retries by hand: the id of the first task in the chain.
+    pub idempotency_key: TaskId,
+    /// Set where the task is known to be wrong before it ran (a trigger's merged payload against the schema): it ends at once.
+    pub stillborn: Option<Failure>,
+}
+
+/// What somebody (a person, a schedule, a trigger) asks to be run.
+#[derive(Clone, Debug, Default)]
+pub struct Submission {
+    /// The definition's name.
+    pub name: String,
+    /// JSON text of an object.
+    pub payload: String,
+    /// `None`: the definition's.
+    pub priority: Option<Priority>,
+    /// To be united with the definition's.
+    pub tags: Vec<String>,
+    /// `None` and the past: now.
+    pub trigger_time: Option<Time>,
+    /// The submission's own wall clock limit.
+    pub timeout: Option<Duration>,
+    /// The submission's own number of retries.
+    pub max_retries: Option<u32>,
+    /// The submission's own word on repetition.
+    pub idempotent: Option<bool>,
+}
+
+impl NewTask {
+    /// Completes a submission with its definition's defaults. Without a definition (its plugin is missing) the general ones hold.
+    pub fn from_submission(submission: Submission, definition: Option<&Definition>, origin: Origin, now: Time) -> Self {
+        let id = TaskId::new(now);
+        let mut tags = submission.tags;
+        for tag in definition.map_or(&[][..], |definition| &definition.tags) {
+            if !tags.contains(tag) {
+                tags.push(tag.clone());
+            }
+        }
+        Self {
+            id,
+            name: submission.name,
+            payload: submission.payload,
+            priority: submission.priority.or(definition.map(|d| d.priority)).unwrap_or(Priority::NORMAL),
+            tags,
+            trigger_time: submission.trigger_time.map_or(now, |time| time.max(now)),
+            submitted_at: now,
+            timeout: submission.timeout,
+            max_retries: submission.max_retries,
+            idempotent: submission.idempotent,
+            origin,
+            idempotency_key: id,
+            stillborn: None,
+        }
+    }
+}
+
+/// Why a task failed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    /// The API's `error_code`.
+    pub code: String,
+    /// One sentence.
+    pub error: String,
+    /// JSON.
+    pub details: Option<serde_json::Value>,
+}
+
+/// A whole task as the store gives it back.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Its id.
+    pub id: TaskId,
+    /// The definition's name.
+    pub name: String,
+    /// JSON text of an object.
+    pub payload: String,
+    /// Urgency.
+    pub priority: Priority,
+    /// Sorted as submitted.
+    pub tags: Vec<String>,
+    /// Where it stands.
+    pub status: Status,
+    /// Not before this; while pending after an attempt, when the next one is due.
+    pub trigger_time: Time,
+    /// When it was accepted.
+    pub submitted_at: Time,
+    /// When its first attempt began.
+    pub started_at: Option<Time>,
+    /// When it ended.
+    pub completed_at: Option<Time>,
+    /// Wall time of the last attempt.
+    pub execution_time: Option<Duration>,
+    /// JSON text; of a task that ended well.
+    pub result: Option<String>,
+    /// Of the last attempt that failed; of the task once it failed.
+    pub failure: Option<Failure>,
+    /// When the last attempt failed.
+    pub last_failure: Option<Time>,
+    /// What it has been through.
+    pub counters: Counters,
+    /// The number of the running or last attempt; 0 before the first.
+    pub attempt: u32,
+    /// The submission's own wall clock limit.
+    pub timeout: Option<Duration>,
+    /// The submission's, or, once an attempt began, the definition's number of retries.
+    pub max_retries: Option<u32>,
+    /// As `max_retries`.
+    pub idempotent: Option<bool>,
+    /// The last progress that was kept.
+    pub progress: Option<Progress>,
+    /// The plugin of the last attempt.
+    pub plugin: Option<String>,
+    /// Why it exists.
+    pub origin: Origin,
+    /// Stable over attempts and retries by hand.
+    pub idempotency_key: TaskId,
+    /// Why a due task is not offered to workers (`handler missing`).
+    pub held: Option<String>,
+    /// All attempts; empty in lists.
+    pub attempts: Vec<Attempt>,
+}
+
+/// The finer word for where a task stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Due, and waits for a slot or its handler.
+    Queued,
+    /// Its time has not come.
+    Scheduled,
+    /// Waits after a failed attempt.
+    Retrying,
+    /// An attempt runs.
+    Running,
+    /// Ended.
+    Ended,
+}
+
+impl Task {
+    /// The finer word for where it stands.
+    pub fn phase(&self, now: Time) -> Phase {
+        match self.status {
+            Status::Running => Phase::Running,
+            Status::Pending if self.counters.retries > 0 => Phase::Retrying,
+            Status::Pending if self.trigger_time > now => Phase::Scheduled,
+            Status::Pending => Phase::Queued,
+            Status::Success | Status::Failed | Status::Cancelled => Phase::Ended,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What is loaded at one moment. Immutable: a change makes the next snapshot.
+
+use crate::executor::Execute;
+use crate::model::Time;
+use crate::model::attempt::InputError;
+use crate::model::definition::Definition;
+use crate::store::{Handled, Handlers};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A task definition with the code that handles it.
+#[derive(Debug)]
+pub struct Handler {
+    /// What the plugin says of the task, within the operator's limits.
+    pub definition: Definition,
+    /// Runs an attempt.
+    pub code: Arc<dyn Execute>,
+    /// The compiled `input_schema`.
+    pub schema: Option<jsonschema::Validator>,
+}
+
+/// Most complaints about one payload that are told at once.
+const MAX_ERRORS: usize = 100;
+
+impl Handler {
+    /// What is wrong with a payload by the task's schema; empty where nothing is.
+    pub fn check(&self, payload: &serde_json::Value) -> Vec<InputError> {
+        let Some(schema) = &self.schema else { return Vec::new() };
+        let complaints = schema.iter_errors(payload).take(MAX_ERRORS);
+        complaints
+            .map(|error| InputError {
+                pointer: error.instance_path().to_string(),
+                detail: error.to_string(),
+            })
+            .collect()
+    }
+}
+
+/// Where a plugin stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PluginState {
+    /// Its tasks can run. `error` may still tell that a newer file was refused.
+    Loaded,
+    /// No version of it could be loaded.
+    Failed,
+}
+
+/// An import of a component.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// `namespace:package/interface@version`.
+    pub name: String,
+    /// Whether calls do something, or answer with a denial.
+    pub granted: bool,
+}
+
+/// One plugin, as operators see it.
+#[derive(Clone, Debug)]
+pub struct Plugin {
+    /// The file's stem.
+    pub name: String,
+    /// Where the file is.
+    pub path: std::path::PathBuf,
+    /// Where it stands.
+    pub state: PluginState,
+    /// `sha256:…` of the version that runs.
+    pub digest: Option<String>,
+    /// The version that it says it has.
+    pub version: Option<String>,
+    /// For people.
+    pub description: Option<String>,
+    /// Bytes of the component.
+    pub size: u64,
+    /// What it asks of the host.
+    pub imports: Vec<Import>,
+    /// What the operator's manifest grants, one sentence each.
+    pub grants: Vec<String>,
+    /// Names of its task definitions.
+    pub tasks: Vec<String>,
+    /// Why the file that is there now was refused.
+    pub error: Option<String>,
+    /// When the running version was loaded.
+    pub loaded_at: Option<Time>,
+    /// How long compiling took; `None` where compiled code was at hand.
+    pub compile_time: Option<std::time::Duration>,
+}
+
+/// All plugins and tasks at one moment.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// By name.
+    pub plugins: BTreeMap<String, Arc<Plugin>>,
+    /// By task name.
+    pub handlers: BTreeMap<String, Arc<Handler>>,
+    /// Whether the plugin directories have been scanned once.
+    pub ready: bool,
+}
+
+impl Snapshot {
+    /// What claiming needs to know.
+    pub fn handled(&self) -> Handlers {
+        let handled = |handler: &Handler| Handled {
+            memory: handler.definition.memory,
+            max_retries: handler.definition.retry.max_retries,
+            idempotent: handler.definition.idempotent,
+        };
+        self.handlers
+            .iter()
+            .map(|(name, handler)| (name.clone(), handled(handler)))
+            .collect()
+    }
+
+    /// Task names that look like `name`, nearest first.
+    pub fn near(&self, name: &str) -> Vec<String> {
+        let mut near: Vec<(f64, &String)> = self
+            .handlers
+            .keys()
+            .map(|known| (strsim::jaro_winkler(name, known), known))
+            .collect();
+        near.retain(|(likeness, _)| *likeness > 0.7);
+        near.sort_by(|a, b| b.0.total_cmp(&a.0));
+        near.into_iter().take(3).map(|(_, known)| known.clone()).collect()
+    }
+}

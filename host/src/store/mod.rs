@@ -1,0 +1,311 @@
+//! The store: the only place where state lives, and every promise that is made about it.
+//!
+//! - An intention that returned `Ok` is on disk: it survives the death of the process and of the machine.
+//! - Each intention is atomic. Many may share one commit; a refused one undoes only itself.
+//! - A task's attempt is settled at most once: [`Store::settle`] compares the lease's fence (task, attempt number, node).
+//! - A fire of a schedule is stored once: (schedule, fire time) is unique.
+//! - Time is an argument. What happens next is decided in `model`; a driver holds SQL and no rule.
+
+pub mod sqlite;
+
+use crate::model::Time;
+use crate::model::alert::{Alert, AlertType, NewAlert};
+use crate::model::attempt::{LogLine, Outcome, Progress, Usage};
+use crate::model::ids::{EventId, NodeId, ScheduleId, TaskId, TriggerId};
+use crate::model::metrics::Metrics;
+use crate::model::retry::{Counters, Next};
+use crate::model::schedule::Schedule;
+use crate::model::task::{NewTask, Status, Task};
+use crate::model::trigger::Trigger;
+use async_trait::async_trait;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why an intention was not carried out. Nothing of it was kept.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such thing.
+    #[error("not found")]
+    NotFound,
+    /// Its state does not allow that; the sentence says what it is.
+    #[error("{0}")]
+    Conflict(String),
+    /// Another attempt, node or a cancellation has the task now.
+    #[error("the lease on this attempt is gone")]
+    LeaseLost,
+    /// A cursor that this store never gave out.
+    #[error("this cursor is not one that a list returned")]
+    BadCursor,
+    /// Too much is queued up for the disk; try again soon.
+    #[error("the store is busy")]
+    Busy,
+    /// The disk or database failed.
+    #[error("the store failed: {0}")]
+    Unavailable(String),
+}
+
+/// What every intention returns.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// What claiming needs to know of a task name that this node can run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Handled {
+    /// Memory cap of an attempt, in bytes.
+    pub memory: u64,
+    /// The definition's, for tasks that name none.
+    pub max_retries: u32,
+    /// The definition's, for tasks that name none.
+    pub idempotent: bool,
+}
+
+/// The task names that a node can run.
+pub type Handlers = HashMap<String, Handled>;
+
+/// Takes due tasks for a node: by priority, trigger time and id, each 16th the longest due.
+/// Due tasks without a handler here are filed as held on the way.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// Who will run them.
+    pub node: NodeId,
+    /// What is due.
+    pub now: Time,
+    /// How many were started before, for the one-in-16 rule.
+    pub started: u64,
+    /// At most so many.
+    pub limit: usize,
+    /// Bytes left of the node's memory budget.
+    pub memory_left: u64,
+    /// What the node can run.
+    pub handlers: Arc<Handlers>,
+}
+
+/// What a claim found.
+#[derive(Debug, Default)]
+pub struct Claimed {
+    /// Leased to the node, in the order to start them.
+    pub tasks: Vec<Task>,
+    /// Whether more is due than was taken.
+    pub more: bool,
+    /// When the next waiting task becomes due.
+    pub next_due: Option<Time>,
+}
+
+/// A node's right to settle one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// Of this task.
+    pub task: TaskId,
+    /// This attempt.
+    pub attempt: u32,
+    /// By this node.
+    pub node: NodeId,
+}
+
+/// The end of one attempt and the task's next state.
+#[derive(Clone, Debug)]
+pub struct Settle {
+    /// The fence.
+    pub lease: Lease,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What follows, as `model::retry` decided.
+    pub next: Next,
+    /// When.
+    pub now: Time,
+    /// Wall time of the guest.
+    pub execution_time: Duration,
+    /// Fuel and memory.
+    pub usage: Usage,
+    /// The plugin that ran and the digest of its component.
+    pub plugin: Option<(String, String)>,
+    /// The last progress said.
+    pub progress: Option<Progress>,
+    /// Lines not yet kept by [`Store::append_log`].
+    pub log: Vec<LogLine>,
+    /// An alert that the outcome is worth.
+    pub alert: Option<NewAlert>,
+}
+
+/// A running attempt whose node is gone.
+#[derive(Clone, Debug)]
+pub struct Orphan {
+    /// The fence under which it is settled.
+    pub lease: Lease,
+    /// Of the task.
+    pub name: String,
+    /// What the task has been through.
+    pub counters: Counters,
+    /// Whether it may be repeated.
+    pub idempotent: bool,
+    /// When the attempt began.
+    pub started_at: Time,
+}
+
+/// One fire of a schedule.
+#[derive(Clone, Debug)]
+pub struct FireSchedule {
+    /// Which.
+    pub id: ScheduleId,
+    /// Where its cursor must still stand, or somebody else was first.
+    pub due: Time,
+    /// The fire's time and its task; `None` when it is too old to make up for.
+    pub fire: Option<(Time, NewTask)>,
+    /// Where the cursor goes.
+    pub next: Option<Time>,
+}
+
+/// An event with the tasks that its triggers make of it.
+#[derive(Clone, Debug)]
+pub struct FireEvent {
+    /// The event's id.
+    pub id: EventId,
+    /// What happened.
+    pub event_type: String,
+    /// JSON text of an object.
+    pub data: String,
+    /// When it arrived.
+    pub now: Time,
+    /// One a trigger; those of triggers removed meanwhile are dropped.
+    pub tasks: Vec<(TriggerId, NewTask)>,
+}
+
+/// Which tasks a list shows, and in which order.
+#[derive(Clone, Debug)]
+pub enum Listing {
+    /// All, newest id first.
+    All(Filter),
+    /// Running, longest running first.
+    Running,
+    /// Waiting, next due first.
+    Waiting,
+    /// Waiting for a retry, or failed and not dismissed; latest failure first.
+    Failed,
+    /// Ended, latest first.
+    History(Filter),
+}
+
+/// Narrows a list; members left `None` let all pass.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Exactly this status.
+    pub status: Option<Status>,
+    /// Exactly this name.
+    pub task_name: Option<String>,
+    /// Carries this tag.
+    pub tag: Option<String>,
+    /// Id or name begins so.
+    pub prefix: Option<String>,
+    /// Ended at or after this (history only).
+    pub since: Option<Time>,
+    /// Ended before this (history only).
+    pub until: Option<Time>,
+}
+
+/// Which part of a list.
+#[derive(Clone, Debug)]
+pub struct PageRequest {
+    /// At most so many, from 1.
+    pub limit: usize,
+    /// Where the last page ended: opaque.
+    pub cursor: Option<String>,
+}
+
+/// A part of a list.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// In the list's order.
+    pub items: Vec<T>,
+    /// For the next page; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// Which open alerts a list shows.
+#[derive(Clone, Debug, Default)]
+pub struct AlertFilter {
+    /// Only of this type.
+    pub kind: Option<AlertType>,
+    /// Only with a case at or after this.
+    pub since: Option<Time>,
+}
+
+/// Everything that is asked of a database, each as one atomic intention.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Keeps a task: the acknowledgement that it will run.
+    async fn enqueue(&self, task: NewTask) -> Result<()>;
+    /// Leases due tasks.
+    async fn claim(&self, claim: Claim) -> Result<Claimed>;
+    /// Ends an attempt. [`StoreError::LeaseLost`] where the fence no longer holds.
+    async fn settle(&self, settle: Settle) -> Result<()>;
+    /// Ends a task by request, whatever it is doing; returns the attempt that ran. [`StoreError::Conflict`] where it has ended.
+    async fn cancel(&self, id: TaskId, now: Time) -> Result<Option<Lease>>;
+    /// Submits a failed task again under `new_id`. [`StoreError::Conflict`] where it did not fail or was retried before.
+    async fn retry(&self, id: TaskId, new_id: TaskId, now: Time) -> Result<()>;
+    /// Takes a failed task off the list of failures. [`StoreError::Conflict`] where it did not fail.
+    async fn dismiss(&self, id: TaskId) -> Result<()>;
+    /// Offers held tasks of these names to workers again.
+    async fn release(&self, handlers: Arc<Handlers>) -> Result<()>;
+
+    /// Keeps lines of a running attempt.
+    async fn append_log(&self, lease: Lease, lines: Vec<LogLine>) -> Result<()>;
+    /// Keeps a running attempt's checkpoint.
+    async fn save_checkpoint(&self, lease: Lease, data: Vec<u8>) -> Result<()>;
+    /// The checkpoint that an attempt of this task saved last.
+    async fn load_checkpoint(&self, id: TaskId) -> Result<Option<Vec<u8>>>;
+
+    /// Registers a node, or renews its lease until `until`.
+    async fn renew(&self, node: NodeId, until: Time) -> Result<()>;
+    /// Running attempts of nodes other than `node` whose lease ended.
+    async fn orphans(&self, node: NodeId, now: Time) -> Result<Vec<Orphan>>;
+
+    /// One task with its attempts.
+    async fn task(&self, id: TaskId) -> Result<Task>;
+    /// Many tasks, without their attempts.
+    async fn tasks(&self, listing: Listing, page: PageRequest) -> Result<Page<Task>>;
+    /// The log of a task over all attempts, oldest line first.
+    async fn log(&self, id: TaskId, page: PageRequest) -> Result<Page<LogLine>>;
+
+    /// Creates a schedule, or updates the one of its name; returns its id.
+    async fn put_schedule(&self, schedule: Schedule) -> Result<ScheduleId>;
+    /// Removes a schedule; its tasks stay.
+    async fn remove_schedule(&self, id: ScheduleId) -> Result<()>;
+    /// One schedule.
+    async fn schedule(&self, id: ScheduleId) -> Result<Schedule>;
+    /// All schedules, by name.
+    async fn schedules(&self, page: PageRequest) -> Result<Page<Schedule>>;
+    /// Schedules whose cursor is not after `now`, earliest first, and the cursor of the first one after.
+    async fn due_schedules(&self, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)>;
+    /// Moves a schedule's cursor, and keeps the fire with its task. [`StoreError::Conflict`] where it moved meanwhile.
+    async fn fire_schedule(&self, fire: FireSchedule) -> Result<()>;
+
+    /// Creates a trigger, or updates the one of its name; returns its id.
+    async fn put_trigger(&self, trigger: Trigger) -> Result<TriggerId>;
+    /// Removes a trigger; its tasks stay.
+    async fn remove_trigger(&self, id: TriggerId) -> Result<()>;
+    /// One trigger.
+    async fn trigger(&self, id: TriggerId) -> Result<Trigger>;
+    /// All triggers, by name.
+    async fn triggers(&self, page: PageRequest) -> Result<Page<Trigger>>;
+    /// Those that listen to `event_type`.
+    async fn triggers_of(&self, event_type: &str) -> Result<Vec<Trigger>>;
+    /// Keeps an event with its tasks; returns their ids.
+    async fn fire_event(&self, event: FireEvent) -> Result<Vec<TaskId>>;
+
+    /// Attempts by task name: of all, or of one.
+    async fn metrics(&self, task_name: Option<&str>) -> Result<BTreeMap<String, Metrics>>;
+    /// Opens an alert, or counts one more case of an open one.
+    async fn raise(&self, alert: NewAlert) -> Result<()>;
+    /// Open alerts, latest case first.
+    async fn alerts(&self, filter: AlertFilter, page: PageRequest) -> Result<Page<Alert>>;
+    /// Closes open alerts, all or of one type; returns how many.
+    async fn clear_alerts(&self, kind: Option<AlertType>) -> Result<u64>;
+
+    /// Which plugin owns which task name.
+    async fn owners(&self) -> Result<HashMap<String, String>>;
+    /// Gives a plugin these task names and no others. [`StoreError::Conflict`] names one that belongs to another plugin.
+    async fn own(&self, plugin: &str, names: Vec<String>) -> Result<()>;
+
+    /// Waits for what is under way and closes the files.
+    async fn close(&self);
+}
