@@ -16,6 +16,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
@@ -27,6 +28,8 @@ use wasmtime::component::Component;
 pub const COMMAND: &str = "compile-component";
 /// Threads of one compilation.
 const THREADS: usize = 4;
+/// Compilations at once: two, so that one hostile file delays nobody else's.
+const AT_ONCE: usize = 2;
 /// Bytes of the child's stderr that are read.
 const MAX_STDERR: u64 = 8 << 10;
 
@@ -48,7 +51,7 @@ pub(super) struct Compiled {
     pub compile_time: Option<Duration>,
 }
 
-/// Compiles one component at a time and keeps what was made.
+/// Compiles a few components at a time and keeps what was made.
 pub(super) struct Compiler {
     dir: PathBuf,
     /// Fingerprint of the code-generation settings and of the engine's version.
@@ -57,6 +60,8 @@ pub(super) struct Compiler {
     timeout: Duration,
     memory: u64,
     turn: Semaphore,
+    /// Numbers the files under way.
+    made: AtomicU64,
 }
 
 impl Compiler {
@@ -80,7 +85,8 @@ impl Compiler {
             place,
             timeout: Duration::from_secs(options.compile_timeout),
             memory: options.compile_memory.as_u64(),
-            turn: Semaphore::new(1),
+            turn: Semaphore::new(AT_ONCE),
+            made: AtomicU64::new(0),
         })
     }
 
@@ -88,7 +94,6 @@ impl Compiler {
     pub(super) async fn compile(&self, engine: &Engine, bytes: Arc<[u8]>) -> Result<Compiled, LoadError> {
         let hashed = bytes.clone();
         let digest = blocking(move || Ok(hex(&Sha256::digest(&hashed)))).await?;
-        // One at a time: two cores' worth of work each, and a second load of the same bytes finds the first one's code.
         let _turn = self.turn.acquire().await.map_err(|error| LoadError::new(error.to_string()))?;
         let prefix = format!("{digest}-{}-", self.settings);
         let digest = format!("sha256:{digest}");
@@ -100,7 +105,7 @@ impl Compiler {
             });
         }
         let begun = Instant::now();
-        let made = self.dir.join(format!("{prefix}new"));
+        let made = self.dir.join(format!("{prefix}new-{}", self.made.fetch_add(1, Ordering::Relaxed)));
         let result = match self.place {
             CompileIn::Child => self.in_child(&bytes, &made).await,
             CompileIn::Here => {

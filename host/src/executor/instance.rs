@@ -261,8 +261,10 @@ impl Instance {
 
     /// Runs one task to its end, its timeout, or the drop of this future.
     pub(crate) async fn run(mut self, code: &PluginFullPre<State>, name: &str, input: &str) -> Report {
+        let mut begun = false;
         let call = async {
             let plugin = code.instantiate_async(&mut self.store).await?;
+            begun = true;
             plugin.taskhost_plugin_handler().call_run(&mut self.store, name, input).await
         };
         let ended = tokio::time::timeout(self.limits.timeout, call).await;
@@ -273,7 +275,7 @@ impl Instance {
                 message: failure.message,
                 details: failure.details,
             }),
-            Ok(Err(error)) => self.fault(&error),
+            Ok(Err(error)) => self.fault(&error, begun),
             Err(_) => Outcome::Timeout {
                 limit: self.limits.timeout,
             },
@@ -288,14 +290,16 @@ impl Instance {
 
     /// Asks a plugin what it handles.
     pub(crate) async fn describe(mut self, code: &PluginFullPre<State>) -> Result<String, Outcome> {
+        let mut begun = false;
         let call = async {
             let plugin = code.instantiate_async(&mut self.store).await?;
+            begun = true;
             plugin.taskhost_plugin_handler().call_describe(&mut self.store).await
         };
         match tokio::time::timeout(self.limits.timeout, call).await {
             Ok(Ok(document)) if document.len() > self.limits.result => Err(answer::too_large(Some(document.len()), self.limits.result)),
             Ok(Ok(document)) => Ok(document),
-            Ok(Err(error)) => Err(self.fault(&error)),
+            Ok(Err(error)) => Err(self.fault(&error, begun)),
             Err(_) => Err(Outcome::Timeout {
                 limit: self.limits.timeout,
             }),
@@ -310,8 +314,8 @@ impl Instance {
         }
     }
 
-    /// What it means that a call did not return.
-    fn fault(&self, error: &wasmtime::Error) -> Outcome {
+    /// What it means that a call did not return; `begun` says whether the guest was called at all.
+    fn fault(&self, error: &wasmtime::Error, begun: bool) -> Outcome {
         if let Some(over) = error.downcast_ref::<OverMemory>() {
             return Outcome::OutOfMemory { limit: over.limit };
         }
@@ -319,9 +323,13 @@ impl Instance {
         if trap == Some(&Trap::OutOfFuel) {
             return Outcome::OutOfFuel { limit: self.limits.fuel };
         }
-        let in_guest = error.downcast_ref::<WasmBacktrace>().is_some();
-        if trap.is_none() && !in_guest {
-            return self.host_fault(error);
+        let in_guest = trap.is_some() || error.is::<WasmBacktrace>() || error.is::<I32Exit>();
+        if !in_guest && !begun {
+            return busy(error);
+        }
+        let cause = error.root_cause().to_string();
+        if !in_guest && cause.contains("fuel allocated for hostcalls") {
+            return answer::too_large(None, self.limits.result);
         }
         let stderr = self.outlet.journal().stderr();
         let message = match (error.downcast_ref::<I32Exit>(), trap) {
@@ -329,29 +337,18 @@ impl Instance {
             _ if let Some(panic) = answer::panic_message(&stderr) => panic,
             (_, Some(Trap::StackOverflow)) => "the handler's call stack overflowed".to_owned(),
             (_, Some(trap)) => format!("the handler trapped: {trap}"),
-            _ => format!("the handler trapped: {}", answer::cut(&error.root_cause().to_string(), 1 << 10)),
+            _ if in_guest => format!("the handler trapped: {}", answer::cut(&cause, 1 << 10)),
+            _ => format!("the handler gave back what cannot be read: {}", answer::cut(&cause, 1 << 10)),
         };
         let trace = format!("{error:?}");
-        let details = match stderr.is_empty() {
-            true => answer::cut(&trace, MAX_TRAP).to_owned(),
-            false => format!("{}\nstderr:\n{stderr}", answer::cut(&trace, MAX_TRAP)),
-        };
+        let mut details = answer::cut(&trace, MAX_TRAP).to_owned();
+        if !stderr.is_empty() {
+            details = format!("{details}\nstderr:\n{stderr}");
+        }
         Outcome::Trap {
             message,
             details: Some(details),
         }
-    }
-
-    /// A failure outside of the guest's code: its result was too much to take over, or the host has no room.
-    fn host_fault(&self, error: &wasmtime::Error) -> Outcome {
-        if let Some(exit) = error.downcast_ref::<I32Exit>() {
-            let message = format!("the handler called exit({}) instead of returning", exit.0);
-            return Outcome::Trap { message, details: None };
-        }
-        if error.root_cause().to_string().contains("fuel allocated for hostcalls") {
-            return answer::too_large(None, self.limits.result);
-        }
-        busy(error)
     }
 }
 

@@ -15,6 +15,8 @@ mod instance;
 mod journal;
 mod limits;
 mod options;
+#[cfg(test)]
+mod tests;
 
 pub use engine::{Code, Engine, LoadError, MAX_COMPONENT, guest_runtime};
 pub use options::Options;
