@@ -2,9 +2,11 @@
 //!
 //! The only room that knows wasmtime. What a guest asks of the rest of the house leaves as a [`HostCall`].
 
+pub mod options;
 use crate::model::Time;
 use crate::model::attempt::{LogLine, Outcome, Progress, Usage};
 use async_trait::async_trait;
+pub use options::Options;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;

@@ -22,6 +22,25 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The `[store]` table.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// The folder for the database and all other private files.
+    pub data: std::path::PathBuf,
+}
+
+impl Options {
+    /// What each key means, for `--print-config`.
+    pub const COMMENTS: &'static [(&'static str, &'static str)] = &[("data", "The folder for the database and all other private files.")];
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { data: "data".into() }
+    }
+}
+
 /// Why an intention was not carried out. Nothing of it was kept.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
