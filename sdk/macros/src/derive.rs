@@ -23,7 +23,7 @@ pub(crate) fn expand(wanted: Trait, item: TokenStream) -> Result<TokenStream> {
                        or depend on serde and derive its own";
         return Err(Error::new_spanned(lifetime, message));
     }
-    let shadow = shadow_of(&original)?;
+    let shadow = shadow_of(&original, wanted)?;
     let body = match wanted {
         Trait::Deserialize => deserialize(&original, shadow),
         Trait::Serialize => serialize(&original, shadow),
@@ -47,10 +47,22 @@ fn deserialize(original: &DeriveInput, mut shadow: DeriveInput) -> TokenStream {
     let mut generics = bounded(original, &quote!(::taskhost_sdk::__private::serde::Deserialize<'de>));
     generics.params.insert(0, parse_quote!('de));
     let (parameters, ..) = generics.split_for_impl();
+    // For `#[serde(default)]` on the type serde demands `Default` of the copy, but calls that of the type.
+    let default = has_container_default(&original.attrs).then(|| {
+        let (parameters, ..) = original.generics.split_for_impl();
+        quote! {
+            impl #parameters ::core::default::Default for #shadow_name #arguments #where_clause {
+                fn default() -> Self {
+                    ::core::unreachable!("the copy of a type is never made")
+                }
+            }
+        }
+    });
     quote! {
         #[allow(dead_code)]
         #[derive(::taskhost_sdk::__private::serde::Deserialize)]
         #shadow
+        #default
         #[automatically_derived]
         impl #parameters ::taskhost_sdk::__private::serde::Deserialize<'de> for #name #arguments #where_clause {
             fn deserialize<__D>(deserializer: __D) -> ::core::result::Result<Self, __D::Error>
@@ -168,20 +180,24 @@ fn bounded(original: &DeriveInput, bound: &TokenStream) -> syn::Generics {
 }
 
 /// The copy: another name, only the attributes that the derives read, and `Self` spelled out, since it would mean the copy.
-fn shadow_of(original: &DeriveInput) -> Result<DeriveInput> {
+fn shadow_of(original: &DeriveInput, wanted: Trait) -> Result<DeriveInput> {
+    let known: &[&str] = match wanted {
+        Trait::Deserialize | Trait::Serialize => &["serde"],
+        Trait::JsonSchema => &["serde", "schemars", "validate", "garde", "doc", "deprecated"],
+    };
     let (_, arguments, _) = original.generics.split_for_impl();
     let name = &original.ident;
     let itself = quote!(#name #arguments);
     let mut shadow: DeriveInput = syn::parse2(replace_self(original.to_token_stream(), &itself))?;
     shadow.ident = format_ident!("__{}", original.ident);
     shadow.vis = syn::Visibility::Inherited;
-    keep_known(&mut shadow.attrs);
+    keep(known, &mut shadow.attrs);
     match &mut shadow.data {
-        Data::Struct(data) => keep_known_of_fields(&mut data.fields),
+        Data::Struct(data) => keep_of_fields(known, &mut data.fields),
         Data::Enum(data) => {
             for variant in &mut data.variants {
-                keep_known(&mut variant.attrs);
-                keep_known_of_fields(&mut variant.fields);
+                keep(known, &mut variant.attrs);
+                keep_of_fields(known, &mut variant.fields);
             }
         }
         Data::Union(data) => return Err(Error::new_spanned(data.union_token, "a union has no JSON form")),
@@ -189,15 +205,14 @@ fn shadow_of(original: &DeriveInput) -> Result<DeriveInput> {
     Ok(shadow)
 }
 
-fn keep_known_of_fields(fields: &mut Fields) {
+fn keep_of_fields(known: &[&str], fields: &mut Fields) {
     for field in fields {
-        keep_known(&mut field.attrs);
+        keep(known, &mut field.attrs);
     }
 }
 
-fn keep_known(attributes: &mut Vec<Attribute>) {
-    const KNOWN: [&str; 6] = ["serde", "schemars", "validate", "garde", "doc", "deprecated"];
-    attributes.retain(|attribute| KNOWN.iter().any(|known| attribute.path().is_ident(known)));
+fn keep(known: &[&str], attributes: &mut Vec<Attribute>) {
+    attributes.retain(|attribute| known.iter().any(|known| attribute.path().is_ident(known)));
 }
 
 fn replace_self(tokens: TokenStream, itself: &TokenStream) -> TokenStream {
