@@ -51,6 +51,57 @@ pub struct InvalidMember {
     pub detail: String,
 }
 
+/// What is wrong with an input, collected so that a person mends it in one go.
+///
+/// ```
+/// use taskhost_sdk::{InputErrors, prelude::*};
+///
+/// fn check(prices: &[f64]) -> TaskResult<()> {
+///     let mut errors = InputErrors::default();
+///     for (index, price) in prices.iter().enumerate().filter(|(_, price)| **price <= 0.0) {
+///         errors.add(format!("/prices/{index}"), format!("{price} is no price"));
+///     }
+///     errors.finish()
+/// }
+/// let error = check(&[1.0, -2.0, 0.0]).unwrap_err();
+/// assert_eq!(error.invalid_input().len(), 2);
+/// assert_eq!(error.invalid_input()[1].pointer, "/prices/2");
+/// ```
+#[derive(Clone, Default, Debug)]
+pub struct InputErrors(Vec<InvalidMember>);
+
+impl InputErrors {
+    /// Adds one. Beyond 100 they are dropped: stop checking once [`is_full`](Self::is_full).
+    pub fn add(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
+        if !self.is_full() {
+            self.0.push(InvalidMember {
+                pointer: pointer.into(),
+                detail: detail.into(),
+            });
+        }
+    }
+
+    /// Whether nothing was found.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether there are as many as are reported.
+    pub fn is_full(&self) -> bool {
+        self.0.len() >= MAX_REPORTED
+    }
+
+    /// # Errors
+    /// `invalid_input` with all that was added, in that order.
+    pub fn finish(self) -> TaskResult<()> {
+        if self.is_empty() {
+            Ok(())
+        } else {
+            Err(TaskError::invalid_members(self.0))
+        }
+    }
+}
+
 /// Why an attempt failed.
 ///
 /// Any [`std::error::Error`] becomes a retryable one through `?`, with its causes in the message.

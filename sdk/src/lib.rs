@@ -53,7 +53,7 @@ use mock as host;
 
 pub use checkpoint::Checkpoint;
 pub use context::Context;
-pub use error::{Classify, FailureKind, InvalidMember, Seconds, TaskError, TaskResult, snooze};
+pub use error::{Classify, FailureKind, InputErrors, InvalidMember, Seconds, TaskError, TaskResult, snooze};
 pub use log;
 pub use serde_json::{self, json};
 pub use task::{Definition, Task};

@@ -3,20 +3,20 @@
 //! Whose mistake it is decides the kind of the error: a folder that is not granted is the operator's (fatal, with the line
 //! that grants it), a file that is not there or not readable as prices is the submitter's (invalid input).
 
-use crate::input::{Checked, Close, Errors, parse_date, too_many};
+use crate::input::{Checked, Close, parse_date, too_many};
 use std::{
     fs::File,
     io::{BufReader, ErrorKind, Read},
     path::{Path, PathBuf},
 };
-use taskhost_sdk::prelude::*;
+use taskhost_sdk::{InputErrors, prelude::*};
 
 /// Where names without a folder are looked up: the guest side of the grant in the shipped manifest.
 const FOLDER: &str = "/samples";
 /// How often a reader looks up from its work.
 const CHECK_EVERY: usize = 4096;
 
-pub(crate) fn read(ctx: &Context, name: &str, errors: &mut Errors) -> TaskResult<Vec<Close>> {
+pub(crate) fn read(ctx: &Context, name: &str, errors: &mut InputErrors) -> TaskResult<Vec<Close>> {
     let path = Path::new(FOLDER).join(name);
     let file = open(name, &path)?;
     parse(ctx, BufReader::new(file), errors)
@@ -44,7 +44,7 @@ fn open(name: &str, path: &PathBuf) -> TaskResult<File> {
     }
 }
 
-fn parse(ctx: &Context, file: impl Read, errors: &mut Errors) -> TaskResult<Vec<Close>> {
+fn parse(ctx: &Context, file: impl Read, errors: &mut InputErrors) -> TaskResult<Vec<Close>> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(file);
     let headers = reader.headers().invalid("/data")?.clone();
     let column = |name: &str| headers.iter().position(|header| header.eq_ignore_ascii_case(name));
@@ -88,9 +88,9 @@ mod tests {
     use taskhost_sdk::FailureKind;
 
     fn parsed(text: &str) -> TaskResult<Vec<Close>> {
-        let mut errors = Errors::default();
+        let mut errors = InputErrors::default();
         let bars = parse(&Context::mock(), text.as_bytes(), &mut errors)?;
-        errors.finish(Some(bars))
+        errors.finish().map(|()| bars)
     }
 
     fn details(text: &str) -> Vec<String> {
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_told_apart_from_what_is_not_granted() {
-        let refused = |name: &str| read(&Context::mock(), name, &mut Errors::default()).unwrap_err();
+        let refused = |name: &str| read(&Context::mock(), name, &mut InputErrors::default()).unwrap_err();
         let ungranted = refused("prices.csv");
         assert_eq!(ungranted.kind(), FailureKind::Fatal);
         assert!(ungranted.message().contains("guest = \"/samples\""), "{ungranted}");
@@ -153,7 +153,7 @@ mod tests {
             text.push_str(&format!("{},1\n", day + chrono::Days::new(offset)));
         }
         let ctx = Context::mock().cancelled();
-        let error = parse(&ctx, text.as_bytes(), &mut Errors::default()).unwrap_err();
+        let error = parse(&ctx, text.as_bytes(), &mut InputErrors::default()).unwrap_err();
         assert_eq!(error.kind(), FailureKind::Cancelled);
     }
 }

@@ -2,14 +2,12 @@
 
 use crate::{data, strategy::Strategy};
 use chrono::NaiveDate;
-use taskhost_sdk::{InvalidMember, prelude::*};
+use taskhost_sdk::{InputErrors, prelude::*};
 
 /// Enough for four centuries of trading days, and a result that stays within the host's bound of 4 MiB.
 const MAX_BARS: usize = 100_000;
 /// Far above any account, far below where sums lose cents.
 const MAX_CASH: f64 = 1e15;
-/// Collected at most; the SDK reports 100.
-const MAX_ERRORS: usize = 100;
 
 /// A backtest to run. Give the prices either as `bars` or as `data`.
 #[derive(Deserialize, JsonSchema, Clone, Debug)]
@@ -110,35 +108,9 @@ pub(crate) struct Run {
     pub(crate) fee: f64,
 }
 
-/// What is wrong with an input, collected so that a person mends it in one go.
-#[derive(Default)]
-pub(crate) struct Errors(Vec<InvalidMember>);
-
-impl Errors {
-    pub(crate) fn add(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
-        if !self.is_full() {
-            self.0.push(InvalidMember {
-                pointer: pointer.into(),
-                detail: detail.into(),
-            });
-        }
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.0.len() >= MAX_ERRORS
-    }
-
-    pub(crate) fn finish<T>(self, value: Option<T>) -> TaskResult<T> {
-        match value {
-            Some(value) if self.0.is_empty() => Ok(value),
-            _ => Err(TaskError::invalid_members(self.0)),
-        }
-    }
-}
-
 /// Checks everything and reads the data file, if there is one.
 pub(crate) fn check(ctx: &Context, input: Input) -> TaskResult<Run> {
-    let mut errors = Errors::default();
+    let mut errors = InputErrors::default();
     if !(input.initial_cash > 0.0 && input.initial_cash <= MAX_CASH) {
         errors.add("/initial_cash", "must be above 0 and at most 1e15");
     }
@@ -155,13 +127,9 @@ pub(crate) fn check(ctx: &Context, input: Input) -> TaskResult<Run> {
     }
     let (mut bars, source) = match (input.bars, input.data) {
         (Some(bars), None) => (check_bars(&bars, &mut errors), "/bars"),
-        (None, Some(data)) => {
-            // A wrong parameter should not have to wait for a large file.
-            if !errors.0.is_empty() {
-                return Err(TaskError::invalid_members(errors.0));
-            }
-            (data::read(ctx, &data, &mut errors)?, "/data")
-        }
+        // A wrong parameter is told without reading a large file first.
+        (None, Some(data)) if errors.is_empty() => (data::read(ctx, &data, &mut errors)?, "/data"),
+        (None, Some(_)) => (Vec::new(), ""),
         (Some(_), Some(_)) => {
             errors.add("/data", "give either `bars` or `data`, not both");
             (Vec::new(), "")
@@ -172,20 +140,21 @@ pub(crate) fn check(ctx: &Context, input: Input) -> TaskResult<Run> {
         }
     };
     bars.retain(|bar| from.is_none_or(|from| bar.date >= from) && to.is_none_or(|to| bar.date <= to));
-    if bars.len() < 2 && errors.0.is_empty() {
+    if bars.len() < 2 && errors.is_empty() {
         let within = if from.or(to).is_some() { " from `from` to `to`" } else { "" };
         errors.add(source, format!("needs at least 2 bars, has {}{within}", bars.len()));
     }
-    let run = strategy.map(|strategy| Run {
+    errors.finish()?;
+    let strategy = strategy.expect("a strategy that was refused has left an error");
+    Ok(Run {
         bars,
         strategy,
         initial_cash: input.initial_cash,
         fee: input.fee_bps / 10_000.0,
-    });
-    errors.finish(run)
+    })
 }
 
-fn check_bars(bars: &[Bar], errors: &mut Errors) -> Vec<Close> {
+fn check_bars(bars: &[Bar], errors: &mut InputErrors) -> Vec<Close> {
     let mut checked = Checked::default();
     for (index, bar) in bars.iter().enumerate() {
         if errors.is_full() {
@@ -244,7 +213,7 @@ impl Checked {
     }
 }
 
-fn check_date(text: &str, pointer: &str, errors: &mut Errors) -> Option<NaiveDate> {
+fn check_date(text: &str, pointer: &str, errors: &mut InputErrors) -> Option<NaiveDate> {
     parse_date(text).map_err(|detail| errors.add(pointer, detail)).ok()
 }
 

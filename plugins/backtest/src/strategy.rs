@@ -1,7 +1,8 @@
 //! The strategies: a position for each close, from the closes up to and including it, each in one pass.
 
-use crate::input::{Errors, Params, StrategyName};
+use crate::input::{Params, StrategyName};
 use std::collections::VecDeque;
+use taskhost_sdk::InputErrors;
 
 /// Forty years of trading days; beyond that somebody mistyped.
 const MAX_PERIOD: u64 = 10_000;
@@ -20,7 +21,7 @@ pub(crate) enum Strategy {
 
 impl Strategy {
     /// None where something was added to the errors.
-    pub(crate) fn check(name: StrategyName, params: &Params, errors: &mut Errors) -> Option<Self> {
+    pub(crate) fn check(name: StrategyName, params: &Params, errors: &mut InputErrors) -> Option<Self> {
         let mut reader = Reader {
             name,
             left: params.clone(),
@@ -82,7 +83,7 @@ impl Strategy {
 struct Reader<'a> {
     name: StrategyName,
     left: Params,
-    errors: &'a mut Errors,
+    errors: &'a mut InputErrors,
 }
 
 impl Reader<'_> {

@@ -1,6 +1,8 @@
 //! The task as its users see it: hand-computed cases, refusals with their pointers, a naive reference on random bars, and
 //! the S&P 500.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
 use backtest::backtest;
 use proptest::prelude::*;
 use taskhost_sdk::{

@@ -3,7 +3,7 @@
 
 use taskhost_sdk::serde_json::Value;
 
-pub fn positions(strategy: &str, params: &Value, closes: &[f64]) -> Vec<bool> {
+pub(crate) fn positions(strategy: &str, params: &Value, closes: &[f64]) -> Vec<bool> {
     let period = |name: &str| usize::try_from(params[name].as_u64().unwrap()).unwrap();
     let level = |name: &str| params[name].as_f64().unwrap();
     let mut long = false;
@@ -47,7 +47,7 @@ fn rsi(past: &[f64], period: usize) -> Option<f64> {
     })
 }
 
-pub fn curve(positions: &[bool], closes: &[f64], cash: f64, fee: f64) -> Vec<f64> {
+pub(crate) fn curve(positions: &[bool], closes: &[f64], cash: f64, fee: f64) -> Vec<f64> {
     let mut curve = vec![cash];
     for t in 0..closes.len() - 1 {
         let changes = positions[t] != (t > 0 && positions[t - 1]);
