@@ -11,3 +11,4 @@ pub mod monitor;
 pub mod registry;
 pub mod scheduler;
 pub mod store;
+pub mod worker;

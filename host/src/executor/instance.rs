@@ -6,7 +6,7 @@ use super::bindings::taskhost::plugin::{checkpoint, context, events, log, tasks,
 use super::capabilities::Grants;
 use super::journal::{Journal, Outlet, Stdio, Stream};
 use super::limits::{Memory, OverMemory, Throttle};
-use super::{AttemptRequest, HostCall, Limits, Report};
+use super::{AttemptRequest, HostCall, Limits, MAX_CHECKPOINT, Report};
 use crate::clock::Clock;
 use crate::model::attempt::{Class, Level, Outcome, Progress, Source, Usage};
 use serde_json::{Map, Value};
@@ -104,6 +104,10 @@ impl context::Host for State {
 impl checkpoint::Host for State {
     async fn save(&mut self, data: Vec<u8>) -> Result<(), types::Failure> {
         self.outlet.call().await;
+        if data.len() > MAX_CHECKPOINT {
+            let why = format!("a checkpoint holds at most {MAX_CHECKPOINT} bytes; this has {}", data.len());
+            return Err(refusal("fatal", why));
+        }
         let (reply, answer) = oneshot::channel();
         self.send(HostCall::SaveCheckpoint(data, reply));
         match answer.await {
@@ -161,7 +165,7 @@ impl State {
         if !std::mem::replace(&mut self.denied, true) {
             self.outlet.journal().note(why.clone());
         }
-        refusal("fatal", why)
+        refusal("denied", why)
     }
 }
 

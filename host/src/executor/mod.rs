@@ -29,6 +29,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
+/// The largest checkpoint, in bytes.
+pub const MAX_CHECKPOINT: usize = 1 << 20;
+
 /// What bounds one attempt.
 #[derive(Clone, Debug)]
 pub struct Limits {

@@ -2,6 +2,8 @@
 //!
 //! Nothing here is truth: it is lost with the process and rebuilt by what happens next. The store is truth.
 
+pub mod retention;
+
 use crate::model::attempt::Progress;
 use crate::model::ids::TaskId;
 use std::collections::HashMap;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Handler {
     /// What the plugin says of the task, within the operator's limits.
-    pub definition: Definition,
+    pub definition: Arc<Definition>,
     /// Runs an attempt.
     pub code: Arc<dyn Execute>,
     /// The compiled `input_schema`.

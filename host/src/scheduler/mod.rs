@@ -1,25 +1,83 @@
-//! The loop that decides what starts when.
+//! Decides what starts when: due schedules become tasks, due tasks become attempts.
+//!
+//! Two loops, each woken by hints and, should a hint be lost, by a slow poll: [`plan`] fires schedules, [`dispatch`] claims
+//! tasks for free slots. The store is the truth for both.
 
-use crate::model::ids::TaskId;
-use crate::store::{Lease, StoreError};
+mod dispatch;
+mod plan;
+mod reap;
+
+use crate::clock::Clock;
+use crate::model::ids::{NodeId, TaskId};
+use crate::registry::Registry;
+use crate::store::{Lease, Store, StoreError};
+use crate::worker;
 use serde_json::{Map, Value};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+
+/// How late a lost hint can make anything.
+const POLL: Duration = Duration::from_secs(1);
+
+/// What the loops work with.
+#[derive(Clone)]
+pub struct Context {
+    /// The truth.
+    pub store: Arc<dyn Store>,
+    /// What can be run.
+    pub registry: Registry,
+    /// Where it is run.
+    pub worker: worker::Handle,
+    /// The time.
+    pub clock: Clock,
+    /// This process.
+    pub node: NodeId,
+    /// Tells [`dispatch`] that something may be due or a slot free.
+    pub wake: Arc<Notify>,
+    /// Tells [`plan`] that a schedule was put.
+    pub replan: Arc<Notify>,
+}
 
 /// What the rest of the house may ask of the scheduler. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Handle;
+#[derive(Clone)]
+pub struct Handle(Context);
+
+/// Both loops, until `stop` becomes true. Attempts that dead nodes left behind are dealt with first.
+pub async fn run(context: Context, stop: watch::Receiver<bool>) -> Result<(), StoreError> {
+    reap::orphans(&context).await?;
+    let mut changes = context.registry.changes();
+    let mut stopped = stop.clone();
+    // Before the first scan every handler would seem to be missing.
+    tokio::select! {
+        _ = changes.wait_for(|_| context.registry.snapshot().ready) => {}
+        _ = stopped.wait_for(|stop| *stop) => return Ok(()),
+    }
+    tokio::join!(plan::run(&context, stop.clone()), dispatch::run(&context, stop));
+    Ok(())
+}
 
 impl Handle {
+    /// A handle on loops that run with this context.
+    pub fn new(context: Context) -> Self {
+        Self(context)
+    }
+
     /// Says that something may have become due. A hint: losing it costs a poll's delay.
-    pub fn wake(&self) {}
+    pub fn wake(&self) {
+        self.0.wake.notify_one();
+        self.0.replan.notify_one();
+    }
 
     /// Says that a running attempt was cancelled and settled, so that its guest is stopped.
     pub fn stop_attempt(&self, lease: Lease) {
-        let _ = lease;
+        self.0.worker.stop_cancelled(lease);
     }
 
     /// Delivers an event: writes it with one task for each trigger that listens. Returns the tasks' ids.
     pub async fn fire_event(&self, event_type: &str, data: Map<String, Value>) -> Result<Vec<TaskId>, StoreError> {
-        let _ = (event_type, data);
-        Err(StoreError::NotFound)
+        let fired = plan::fire_event(&self.0, event_type, data).await?;
+        self.0.wake.notify_one();
+        Ok(fired)
     }
 }

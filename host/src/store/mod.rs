@@ -22,6 +22,25 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The `[store]` table.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// The folder for the database and all other private files.
+    pub data: std::path::PathBuf,
+}
+
+impl Options {
+    /// What each key means, for `--print-config`.
+    pub const COMMENTS: &'static [(&'static str, &'static str)] = &[("data", "The folder for the database and all other private files.")];
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { data: "data".into() }
+    }
+}
+
 /// Why an intention was not carried out. Nothing of it was kept.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -113,8 +132,8 @@ pub struct Settle {
     pub next: Next,
     /// When.
     pub now: Time,
-    /// Wall time of the guest.
-    pub execution_time: Duration,
+    /// Wall time of the guest; `None` where nobody saw it end.
+    pub execution_time: Option<Duration>,
     /// Fuel and memory.
     pub usage: Usage,
     /// The plugin that ran and the digest of its component.
@@ -272,7 +291,7 @@ pub trait Store: Send + Sync + 'static {
     async fn remove_schedule(&self, id: ScheduleId) -> Result<()>;
     /// One schedule.
     async fn schedule(&self, id: ScheduleId) -> Result<Schedule>;
-    /// All schedules, by name.
+    /// All schedules, oldest first.
     async fn schedules(&self, page: PageRequest) -> Result<Page<Schedule>>;
     /// Schedules whose cursor is not after `now`, earliest first, and the cursor of the first one after.
     async fn due_schedules(&self, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)>;
@@ -285,7 +304,7 @@ pub trait Store: Send + Sync + 'static {
     async fn remove_trigger(&self, id: TriggerId) -> Result<()>;
     /// One trigger.
     async fn trigger(&self, id: TriggerId) -> Result<Trigger>;
-    /// All triggers, by name.
+    /// All triggers, oldest first.
     async fn triggers(&self, page: PageRequest) -> Result<Page<Trigger>>;
     /// Those that listen to `event_type`.
     async fn triggers_of(&self, event_type: &str) -> Result<Vec<Trigger>>;
@@ -300,6 +319,9 @@ pub trait Store: Send + Sync + 'static {
     async fn alerts(&self, filter: AlertFilter, page: PageRequest) -> Result<Page<Alert>>;
     /// Closes open alerts, all or of one type; returns how many.
     async fn clear_alerts(&self, kind: Option<AlertType>) -> Result<u64>;
+
+    /// Forgets ended tasks older than `before`, but never the newest `keep`; at most `limit` of them. Returns how many.
+    async fn prune(&self, before: Time, keep: u64, limit: usize) -> Result<u64>;
 
     /// Which plugin owns which task name.
     async fn owners(&self) -> Result<HashMap<String, String>>;

@@ -1,1 +1,292 @@
-//! SQLite.
+//! The store in one SQLite file: no set-up, one node.
+//!
+//! Write-ahead log with `synchronous=FULL`: a commit that returned is on the disk. One thread writes ([`writer`]); readers have
+//! connections of their own, on blocking threads, and neither waits for the other. The lock on the data directory keeps a
+//! second process out, and so proves at the start that whoever held a lease is dead.
+
+mod claim;
+mod lists;
+mod monitor;
+mod page;
+mod rows;
+mod rules;
+mod tasks;
+mod writer;
+
+use super::{
+    AlertFilter, Claim, Claimed, FireEvent, FireSchedule, Handlers, Lease, Listing, Orphan, Page, PageRequest, Result, Settle, Store,
+    StoreError,
+};
+use crate::model::Time;
+use crate::model::alert::{Alert, AlertType, NewAlert};
+use crate::model::attempt::LogLine;
+use crate::model::ids::{NodeId, ScheduleId, TaskId, TriggerId};
+use crate::model::metrics::Metrics;
+use crate::model::schedule::Schedule;
+use crate::model::task::{NewTask, Task};
+use crate::model::trigger::Trigger;
+use async_trait::async_trait;
+use rusqlite::Connection;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{File, TryLockError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Semaphore;
+use writer::Writer;
+
+/// Readers at once; more wait.
+const READERS: usize = 4;
+const FILE: &str = "taskhost.sqlite";
+
+mod embedded {
+    refinery::embed_migrations!("migrations/sqlite");
+}
+
+/// Turns the driver's errors into the store's.
+trait Failed<T> {
+    fn failed(self) -> Result<T>;
+}
+
+impl<T> Failed<T> for rusqlite::Result<T> {
+    fn failed(self) -> Result<T> {
+        self.map_err(|error| StoreError::Unavailable(error.to_string()))
+    }
+}
+
+/// The open database.
+pub struct Sqlite {
+    writer: Writer,
+    readers: Arc<Readers>,
+    /// Held as long as the store is open.
+    _lock: File,
+}
+
+struct Readers {
+    free: Mutex<Vec<Connection>>,
+    permits: Semaphore,
+}
+
+impl Sqlite {
+    /// Opens the database in `data`, creates or migrates it, and keeps other processes out until it is dropped. Blocks.
+    pub fn open(data: &Path) -> Result<Self> {
+        let cannot = |error: &dyn std::fmt::Display| {
+            StoreError::Unavailable(format!("the data directory {} cannot be used: {error}", data.display()))
+        };
+        create_private(data).map_err(|error| cannot(&error))?;
+        let lock = lock(data)?;
+        let path = data.join(FILE);
+        let mut db = connect(&path)?;
+        embedded::migrations::runner()
+            .run(&mut db)
+            .map_err(|error| cannot(&explain_migration(&error)))?;
+        let mut free = Vec::with_capacity(READERS);
+        for _ in 0..READERS {
+            let reader = connect(&path)?;
+            reader.pragma_update(None, "query_only", true).failed()?;
+            free.push(reader);
+        }
+        let readers = Arc::new(Readers {
+            free: Mutex::new(free),
+            permits: Semaphore::new(READERS),
+        });
+        let writer = Writer::start(db).map_err(|error| cannot(&error))?;
+        Ok(Self {
+            writer,
+            readers,
+            _lock: lock,
+        })
+    }
+
+    async fn read<T, F>(&self, question: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+    {
+        let readers = self.readers.clone();
+        let _permit = self
+            .readers
+            .permits
+            .acquire()
+            .await
+            .map_err(|_| StoreError::Unavailable("the store is closed".into()))?;
+        let asked = tokio::task::spawn_blocking(move || {
+            let pop = || readers.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let db = pop().ok_or_else(|| StoreError::Unavailable("no reader is free".into()))?;
+            let answer = question(&db);
+            readers.free.lock().unwrap_or_else(PoisonError::into_inner).push(db);
+            answer
+        });
+        asked.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
+    }
+}
+
+fn create_private(data: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data)
+}
+
+/// One process a data directory.
+fn lock(data: &Path) -> Result<File> {
+    let path = data.join("lock");
+    let unusable = |error: std::io::Error| StoreError::Unavailable(format!("{} cannot be locked: {error}", path.display()));
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Conflict(format!(
+            "another taskhost uses the data directory {}; stop it, or give this one its own with --data",
+            data.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(unusable(error)),
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection> {
+    let db = Connection::open(path).failed()?;
+    db.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4000; PRAGMA temp_store = MEMORY;
+         PRAGMA busy_timeout = 10000; PRAGMA cache_size = -32768; PRAGMA journal_size_limit = 67108864;",
+    )
+    .failed()?;
+    db.set_prepared_statement_cache_capacity(128);
+    Ok(db)
+}
+
+fn explain_migration(error: &refinery::Error) -> String {
+    match error.kind() {
+        refinery::error::Kind::MissingVersion(_) | refinery::error::Kind::DivergentVersion(..) => {
+            format!("it was written by another version of Taskhost ({error}); use that version, or another data directory")
+        }
+        _ => error.to_string(),
+    }
+}
+
+#[async_trait]
+impl Store for Sqlite {
+    async fn enqueue(&self, task: NewTask) -> Result<()> {
+        self.writer.offer(move |tx| tasks::enqueue(tx, &task)).await
+    }
+    async fn claim(&self, claim: Claim) -> Result<Claimed> {
+        self.writer.write(move |tx| claim::claim(tx, &claim)).await
+    }
+    async fn settle(&self, settle: Settle) -> Result<()> {
+        self.writer.write(move |tx| claim::settle(tx, &settle)).await
+    }
+    async fn cancel(&self, id: TaskId, now: Time) -> Result<Option<Lease>> {
+        self.writer.write(move |tx| tasks::cancel(tx, id, now)).await
+    }
+    async fn retry(&self, id: TaskId, new_id: TaskId, now: Time) -> Result<()> {
+        self.writer.offer(move |tx| tasks::retry(tx, id, new_id, now)).await
+    }
+    async fn dismiss(&self, id: TaskId) -> Result<()> {
+        self.writer.write(move |tx| tasks::dismiss(tx, id)).await
+    }
+    async fn release(&self, handlers: Arc<Handlers>) -> Result<()> {
+        self.writer.write(move |tx| tasks::release(tx, &handlers)).await
+    }
+
+    async fn append_log(&self, lease: Lease, lines: Vec<LogLine>) -> Result<()> {
+        self.writer
+            .write(move |tx| {
+                tasks::leased(tx.db, lease)?;
+                tasks::append_log(tx, lease.task, &lines)
+            })
+            .await
+    }
+    async fn save_checkpoint(&self, lease: Lease, data: Vec<u8>) -> Result<()> {
+        self.writer.write(move |tx| tasks::save_checkpoint(tx, lease, &data)).await
+    }
+    async fn load_checkpoint(&self, id: TaskId) -> Result<Option<Vec<u8>>> {
+        self.read(move |db| tasks::load_checkpoint(db, id)).await
+    }
+
+    async fn renew(&self, node: NodeId, until: Time) -> Result<()> {
+        self.writer.write(move |tx| claim::renew(tx, node, until)).await
+    }
+    async fn orphans(&self, node: NodeId, _now: Time) -> Result<Vec<Orphan>> {
+        self.writer.write(move |tx| claim::orphans(tx, node)).await
+    }
+
+    async fn task(&self, id: TaskId) -> Result<Task> {
+        self.read(move |db| tasks::task(db, id)).await
+    }
+    async fn tasks(&self, listing: Listing, page: PageRequest) -> Result<Page<Task>> {
+        self.read(move |db| lists::tasks(db, &listing, &page)).await
+    }
+    async fn log(&self, id: TaskId, page: PageRequest) -> Result<Page<LogLine>> {
+        self.read(move |db| lists::log(db, id, &page)).await
+    }
+
+    async fn put_schedule(&self, schedule: Schedule) -> Result<ScheduleId> {
+        self.writer.write(move |tx| rules::put_schedule(tx, &schedule)).await
+    }
+    async fn remove_schedule(&self, id: ScheduleId) -> Result<()> {
+        self.writer.write(move |tx| rules::remove_schedule(tx, id)).await
+    }
+    async fn schedule(&self, id: ScheduleId) -> Result<Schedule> {
+        self.read(move |db| rules::schedule(db, id)).await
+    }
+    async fn schedules(&self, page: PageRequest) -> Result<Page<Schedule>> {
+        self.read(move |db| rules::schedules(db, &page)).await
+    }
+    async fn due_schedules(&self, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)> {
+        self.read(move |db| rules::due_schedules(db, now, limit)).await
+    }
+    async fn fire_schedule(&self, fire: FireSchedule) -> Result<()> {
+        self.writer.write(move |tx| rules::fire_schedule(tx, &fire)).await
+    }
+
+    async fn put_trigger(&self, trigger: Trigger) -> Result<TriggerId> {
+        self.writer.write(move |tx| rules::put_trigger(tx, &trigger)).await
+    }
+    async fn remove_trigger(&self, id: TriggerId) -> Result<()> {
+        self.writer.write(move |tx| rules::remove_trigger(tx, id)).await
+    }
+    async fn trigger(&self, id: TriggerId) -> Result<Trigger> {
+        self.read(move |db| rules::trigger(db, id)).await
+    }
+    async fn triggers(&self, page: PageRequest) -> Result<Page<Trigger>> {
+        self.read(move |db| rules::triggers(db, &page)).await
+    }
+    async fn triggers_of(&self, event_type: &str) -> Result<Vec<Trigger>> {
+        let event_type = event_type.to_owned();
+        self.read(move |db| rules::triggers_of(db, &event_type)).await
+    }
+    async fn fire_event(&self, event: FireEvent) -> Result<Vec<TaskId>> {
+        self.writer.offer(move |tx| rules::fire_event(tx, &event)).await
+    }
+
+    async fn metrics(&self, task_name: Option<&str>) -> Result<BTreeMap<String, Metrics>> {
+        let task_name = task_name.map(str::to_owned);
+        self.read(move |db| monitor::metrics(db, task_name.as_deref())).await
+    }
+    async fn raise(&self, alert: NewAlert) -> Result<()> {
+        self.writer.write(move |tx| monitor::raise(tx, &alert)).await
+    }
+    async fn alerts(&self, filter: AlertFilter, page: PageRequest) -> Result<Page<Alert>> {
+        self.read(move |db| monitor::alerts(db, &filter, &page)).await
+    }
+    async fn clear_alerts(&self, kind: Option<AlertType>) -> Result<u64> {
+        self.writer.write(move |tx| monitor::clear_alerts(tx, kind)).await
+    }
+    async fn prune(&self, before: Time, keep: u64, limit: usize) -> Result<u64> {
+        self.writer.write(move |tx| tasks::prune(tx, before, keep, limit)).await
+    }
+
+    async fn owners(&self) -> Result<HashMap<String, String>> {
+        self.read(rules::owners).await
+    }
+    async fn own(&self, plugin: &str, names: Vec<String>) -> Result<()> {
+        let plugin = plugin.to_owned();
+        self.writer.write(move |tx| rules::own(tx, &plugin, &names)).await
+    }
+
+    async fn close(&self) {
+        // Joining a thread blocks; the caller is the last one in the house.
+        tokio::task::block_in_place(|| self.writer.close());
+    }
+}

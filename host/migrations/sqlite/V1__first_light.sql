@@ -1,0 +1,154 @@
+-- Times and durations are microseconds; ids are the 16 bytes of a UUID.
+
+-- Waiting and running tasks. Small whatever has ever run: a task that ends moves to history.
+CREATE TABLE task (
+  seq INTEGER PRIMARY KEY,
+  id BLOB NOT NULL UNIQUE,
+  name TEXT NOT NULL,
+  payload TEXT NOT NULL,
+  priority INTEGER NOT NULL CHECK (priority BETWEEN 1 AND 9),
+  tags TEXT,                            -- JSON array; null without tags
+  -- 0 not yet due, 1 due, 2 due but held, 3 running. Due rows have indexes of their own: rows of the future with an
+  -- urgent priority would otherwise be walked over by every claim.
+  queue INTEGER NOT NULL CHECK (queue BETWEEN 0 AND 3),
+  held TEXT,                            -- why it is held; only with queue 2
+  trigger_at INTEGER NOT NULL,
+  submitted_at INTEGER NOT NULL,
+  started_at INTEGER,                   -- of the first attempt
+  attempt INTEGER NOT NULL DEFAULT 0,   -- the running or last one; with node, the fence
+  attempt_started_at INTEGER,
+  node BLOB,                            -- who runs it; only with queue 3
+  retries INTEGER NOT NULL DEFAULT 0,
+  snoozes INTEGER NOT NULL DEFAULT 0,
+  losses INTEGER NOT NULL DEFAULT 0,
+  timeout INTEGER,
+  max_retries INTEGER,
+  idempotent INTEGER,
+  execution_time INTEGER,
+  last_failure INTEGER,
+  failure TEXT,                         -- JSON {code, error, details}
+  progress TEXT,                        -- JSON
+  plugin TEXT,
+  origin_kind INTEGER NOT NULL DEFAULT 0, -- 0 submitted, 1 schedule, 2 trigger, 3 retry of
+  origin BLOB,
+  idempotency_key BLOB                  -- null: the task's own id
+);
+CREATE INDEX task_due ON task (priority, trigger_at, id) WHERE queue = 1;
+CREATE INDEX task_longest_due ON task (trigger_at, id) WHERE queue = 1;
+CREATE INDEX task_future ON task (trigger_at, priority, id) WHERE queue = 0;
+CREATE INDEX task_held ON task (name) WHERE queue = 2;
+CREATE INDEX task_running ON task (attempt_started_at, id) WHERE queue = 3;
+CREATE INDEX task_waiting ON task (trigger_at, id) WHERE queue < 3;
+CREATE INDEX task_retrying ON task (last_failure, id) WHERE retries > 0 AND queue < 3;
+CREATE INDEX task_by_name ON task (name, id);
+CREATE TABLE task_tag (tag TEXT NOT NULL, id BLOB NOT NULL, PRIMARY KEY (tag, id)) WITHOUT ROWID;
+
+-- Ended tasks.
+CREATE TABLE history (
+  seq INTEGER PRIMARY KEY,
+  id BLOB NOT NULL UNIQUE,
+  name TEXT NOT NULL,
+  payload TEXT NOT NULL,
+  priority INTEGER NOT NULL,
+  tags TEXT,
+  trigger_at INTEGER NOT NULL,
+  submitted_at INTEGER NOT NULL,
+  started_at INTEGER,
+  attempt INTEGER NOT NULL,
+  retries INTEGER NOT NULL,
+  snoozes INTEGER NOT NULL,
+  losses INTEGER NOT NULL,
+  timeout INTEGER,
+  max_retries INTEGER,
+  idempotent INTEGER,
+  execution_time INTEGER,
+  last_failure INTEGER,
+  failure TEXT,
+  progress TEXT,
+  plugin TEXT,
+  origin_kind INTEGER NOT NULL,
+  origin BLOB,
+  idempotency_key BLOB,
+  status INTEGER NOT NULL CHECK (status BETWEEN 2 AND 4), -- 2 success, 3 failed, 4 cancelled
+  completed_at INTEGER NOT NULL,
+  result TEXT,
+  dismissed INTEGER NOT NULL DEFAULT 0,
+  retried_by BLOB
+);
+CREATE INDEX history_by_end ON history (completed_at, id);
+CREATE INDEX history_by_name ON history (name, completed_at, id);
+CREATE INDEX history_unsuccessful ON history (status, completed_at, id) WHERE status > 2;
+CREATE INDEX history_failed ON history (last_failure, id) WHERE status = 3 AND dismissed = 0;
+CREATE TABLE history_tag (tag TEXT NOT NULL, completed_at INTEGER NOT NULL, id BLOB NOT NULL, PRIMARY KEY (tag, completed_at, id)) WITHOUT ROWID;
+
+CREATE TABLE attempt (
+  task BLOB NOT NULL,
+  number INTEGER NOT NULL,
+  outcome TEXT NOT NULL,
+  started_at INTEGER NOT NULL,
+  ended_at INTEGER NOT NULL,
+  execution_time INTEGER,
+  fuel_used INTEGER,
+  peak_memory INTEGER,
+  error TEXT,
+  plugin_digest TEXT,
+  node BLOB NOT NULL,
+  PRIMARY KEY (task, number)
+) WITHOUT ROWID;
+
+-- Lines of a log in the pieces in which they were kept, as JSON a line.
+CREATE TABLE log (seq INTEGER PRIMARY KEY, task BLOB NOT NULL, lines TEXT NOT NULL);
+CREATE INDEX log_by_task ON log (task, seq);
+CREATE TABLE checkpoint (task BLOB PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE schedule (
+  id BLOB PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  task_name TEXT NOT NULL,
+  cron_expression TEXT NOT NULL,
+  payload TEXT NOT NULL,
+  priority INTEGER,
+  tags TEXT,
+  start_at INTEGER,
+  end_at INTEGER,
+  created_at INTEGER NOT NULL,
+  next_fire INTEGER,
+  last_fire INTEGER,
+  last_task BLOB
+) WITHOUT ROWID;
+CREATE INDEX schedule_due ON schedule (next_fire) WHERE next_fire IS NOT NULL;
+-- A fire happens once, whoever makes it.
+CREATE TABLE fire (schedule BLOB NOT NULL, at INTEGER NOT NULL, task BLOB NOT NULL, PRIMARY KEY (schedule, at)) WITHOUT ROWID;
+
+CREATE TABLE trigger_rule (
+  id BLOB PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  task_name TEXT NOT NULL,
+  event_type TEXT NOT NULL,
+  payload TEXT NOT NULL,
+  priority INTEGER,
+  tags TEXT,
+  created_at INTEGER NOT NULL,
+  fired_count INTEGER NOT NULL DEFAULT 0,
+  last_fired INTEGER
+) WITHOUT ROWID;
+CREATE INDEX trigger_by_event ON trigger_rule (event_type);
+CREATE TABLE event (id BLOB PRIMARY KEY, type TEXT NOT NULL, data TEXT NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE metric (name TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE alert (
+  id BLOB PRIMARY KEY,
+  type TEXT NOT NULL,
+  task_name TEXT NOT NULL,
+  task_id BLOB NOT NULL,
+  error TEXT,
+  execution_time INTEGER,
+  first_at INTEGER NOT NULL,
+  last_at INTEGER NOT NULL,
+  count INTEGER NOT NULL,
+  UNIQUE (type, task_name)
+) WITHOUT ROWID;
+CREATE INDEX alert_by_time ON alert (last_at, id);
+
+CREATE TABLE node (id BLOB PRIMARY KEY, lease_until INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE task_owner (task TEXT PRIMARY KEY, plugin TEXT NOT NULL) WITHOUT ROWID;

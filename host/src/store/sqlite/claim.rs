@@ -1,0 +1,290 @@
+//! From due to running, and from running to what follows.
+
+use super::Failed;
+use super::monitor::raise;
+use super::rows::{self, failure_text, from_micros, micros, micros_of};
+use super::tasks::{self, AttemptRow, HANDLER_MISSING};
+use super::writer::Tx;
+use crate::model::Time;
+use crate::model::ids::{NodeId, TaskId};
+use crate::model::priority::{Pick, pick};
+use crate::model::retry::{Counters, Next};
+use crate::model::task::{Failure, Status, Task};
+use crate::store::{Claim, Claimed, Handled, Lease, Orphan, Result, Settle};
+use rusqlite::{OptionalExtension, Row, params};
+use std::sync::LazyLock;
+
+/// Rows that one claim makes due, at most, so that a million tasks for the same second do not stop the house.
+const PROMOTED: i64 = 2_000;
+/// Rows that one claim looks at beyond those it takes: held ones and those too big for the memory left.
+const LOOKED_AT: usize = 1_024;
+
+/// A due row as claiming sees it.
+struct Due {
+    seq: i64,
+    name: String,
+    key: (i64, i64, [u8; 16]),
+}
+
+fn due(row: &Row<'_>) -> rusqlite::Result<Due> {
+    Ok(Due {
+        seq: row.get(0)?,
+        name: row.get(1)?,
+        key: (row.get(2)?, row.get(3)?, row.get(4)?),
+    })
+}
+
+pub(super) fn claim(tx: &Tx<'_>, claim: &Claim) -> Result<Claimed> {
+    let mut claimed = Claimed {
+        more: promote(tx, claim.now)?,
+        ..Claimed::default()
+    };
+    let mut memory_left = claim.memory_left;
+    let mut after = (0, i64::MIN, [0; 16]);
+    let mut spare_looks = LOOKED_AT;
+    while claimed.tasks.len() < claim.limit {
+        let turn = pick(claim.started + claimed.tasks.len() as u64);
+        let Some(candidate) = next_due(tx, turn, after)? else { break };
+        let fits = claim
+            .handlers
+            .get(&candidate.name)
+            .map(|handled| (handled, handled.memory <= memory_left));
+        match fits {
+            Some((handled, true)) => {
+                memory_left -= handled.memory;
+                claimed.tasks.push(lease(tx, claim, candidate.seq, handled)?);
+                continue;
+            }
+            None => hold(tx, candidate.seq)?,
+            // The longest due is not passed over: what is left of the memory is kept for it.
+            Some((_, false)) if turn == Pick::LongestDue => break,
+            Some((_, false)) => after = candidate.key,
+        }
+        spare_looks -= 1;
+        if spare_looks == 0 {
+            claimed.more = true;
+            break;
+        }
+    }
+    claimed.more |= claimed.tasks.len() == claim.limit && next_due(tx, Pick::LongestDue, after)?.is_some();
+    claimed.next_due = tx
+        .db
+        .prepare_cached("SELECT MIN(trigger_at) FROM task WHERE queue = 0")
+        .and_then(|mut s| s.query_row([], |row| row.get::<_, Option<i64>>(0)))
+        .failed()?
+        .map(from_micros);
+    Ok(claimed)
+}
+
+/// Moves rows whose time has come to the due index. Returns whether there may be more of them.
+fn promote(tx: &Tx<'_>, now: Time) -> Result<bool> {
+    let promoted = tx
+        .db
+        .prepare_cached(
+            "UPDATE task SET queue = 1 WHERE seq IN
+               (SELECT seq FROM task WHERE queue = 0 AND trigger_at <= ?1 ORDER BY trigger_at, priority, id LIMIT ?2)",
+        )
+        .and_then(|mut s| s.execute(params![micros(now), PROMOTED]))
+        .failed()?;
+    Ok(promoted as i64 == PROMOTED)
+}
+
+fn next_due(tx: &Tx<'_>, turn: Pick, after: (i64, i64, [u8; 16])) -> Result<Option<Due>> {
+    match turn {
+        Pick::MostUrgent => tx
+            .db
+            .prepare_cached(
+                "SELECT seq, name, priority, trigger_at, id FROM task INDEXED BY task_due
+                 WHERE queue = 1 AND (priority, trigger_at, id) > (?1, ?2, ?3) ORDER BY priority, trigger_at, id LIMIT 1",
+            )
+            .and_then(|mut s| s.query_row(params![after.0, after.1, after.2], due).optional())
+            .failed(),
+        Pick::LongestDue => tx
+            .db
+            .prepare_cached(
+                "SELECT seq, name, priority, trigger_at, id FROM task INDEXED BY task_longest_due
+                 WHERE queue = 1 ORDER BY trigger_at, id LIMIT 1",
+            )
+            .and_then(|mut s| s.query_row([], due).optional())
+            .failed(),
+    }
+}
+
+fn lease(tx: &Tx<'_>, claim: &Claim, seq: i64, handled: &Handled) -> Result<Task> {
+    static LEASE: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "UPDATE task SET queue = 3, attempt = attempt + 1, attempt_started_at = ?2, started_at = COALESCE(started_at, ?2), node = ?3,
+               max_retries = COALESCE(max_retries, ?4), idempotent = COALESCE(idempotent, ?5), progress = NULL
+             WHERE seq = ?1 RETURNING {}, {}",
+            rows::SHARED,
+            rows::LIVE
+        )
+    });
+    tx.db
+        .prepare_cached(&LEASE)
+        .and_then(|mut s| {
+            let now = micros(claim.now);
+            s.query_row(
+                params![seq, now, claim.node.as_bytes(), handled.max_retries, handled.idempotent],
+                rows::task,
+            )
+        })
+        .failed()
+}
+
+fn hold(tx: &Tx<'_>, seq: i64) -> Result<()> {
+    tx.db
+        .prepare_cached("UPDATE task SET queue = 2, held = ?2 WHERE seq = ?1")
+        .and_then(|mut s| s.execute(params![seq, HANDLER_MISSING]))
+        .failed()
+        .map(drop)
+}
+
+pub(super) fn settle(tx: &mut Tx<'_>, settle: &Settle) -> Result<()> {
+    let seq = tasks::leased(tx.db, settle.lease)?;
+    let (name, started_at): (String, i64) = tx
+        .db
+        .prepare_cached("SELECT name, attempt_started_at FROM task WHERE seq = ?1")
+        .and_then(|mut s| s.query_row([seq], |row| Ok((row.get(0)?, row.get(1)?))))
+        .failed()?;
+    let error = settle.outcome.message();
+    let kind = settle.outcome.kind();
+    tasks::insert_attempt(
+        tx,
+        &AttemptRow {
+            lease: settle.lease,
+            outcome: kind,
+            started_at,
+            ended_at: settle.now,
+            execution_time: settle.execution_time.map(micros_of),
+            usage: settle.usage,
+            error: error.as_deref(),
+            plugin_digest: settle.plugin.as_ref().map(|(_, digest)| digest.as_str()),
+        },
+    )?;
+    tasks::append_log(tx, settle.lease.task, &settle.log)?;
+    let failure = failure_of(settle, error);
+    keep_attempt(tx, seq, settle, failure.as_ref())?;
+    let (id, now) = (settle.lease.task, settle.now);
+    match &settle.next {
+        Next::Pending { trigger_time, counters } => wait_again(tx, seq, *trigger_time, *counters, now)?,
+        Next::Success => {
+            let result = match &settle.outcome {
+                crate::model::attempt::Outcome::Ok { result } => Some(result.as_str()),
+                _ => None,
+            };
+            tasks::finish(tx, seq, id, Status::Success, now, result)?;
+        }
+        Next::Failed { .. } => tasks::finish(tx, seq, id, Status::Failed, now, None)?,
+        Next::Cancelled => tasks::finish(tx, seq, id, Status::Cancelled, now, None)?,
+    }
+    if let Some(execution_time) = settle.execution_time {
+        tx.metrics.add(tx.db, &name, kind, execution_time)?;
+    }
+    settle.alert.as_ref().map_or(Ok(()), |alert| raise(tx, alert))
+}
+
+/// What the task's record will tell of this attempt, if it failed.
+fn failure_of(settle: &Settle, error: Option<String>) -> Option<Failure> {
+    let details = settle.outcome.details();
+    match &settle.next {
+        Next::Failed { code, error } => Some(Failure {
+            code: (*code).to_owned(),
+            error: error.clone(),
+            details,
+        }),
+        Next::Pending { .. } if settle.outcome.kind().is_failure() => Some(Failure {
+            code: settle.outcome.code().to_owned(),
+            error: error.unwrap_or_default(),
+            details,
+        }),
+        _ => None,
+    }
+}
+
+fn keep_attempt(tx: &Tx<'_>, seq: i64, settle: &Settle, failure: Option<&Failure>) -> Result<()> {
+    let progress = settle.progress.as_ref().map(|progress| serde_json::json!(progress).to_string());
+    let succeeded = settle.next == Next::Success;
+    tx.db
+        .prepare_cached(
+            "UPDATE task SET execution_time = ?2, progress = ?3, plugin = COALESCE(?4, plugin), failure = CASE WHEN ?7 THEN NULL ELSE COALESCE(?5, failure) END,
+               last_failure = COALESCE(?6, last_failure) WHERE seq = ?1",
+        )
+        .and_then(|mut s| {
+            s.execute(params![
+                seq,
+                settle.execution_time.map(micros_of),
+                progress,
+                settle.plugin.as_ref().map(|(name, _)| name),
+                failure.map(failure_text),
+                failure.map(|_| micros(settle.now)),
+                succeeded
+            ])
+        })
+        .failed()
+        .map(drop)
+}
+
+fn wait_again(tx: &Tx<'_>, seq: i64, trigger_time: Time, counters: Counters, now: Time) -> Result<()> {
+    tx.db
+        .prepare_cached(
+            "UPDATE task SET queue = ?2, trigger_at = ?3, retries = ?4, snoozes = ?5, losses = ?6, node = NULL, attempt_started_at = NULL
+             WHERE seq = ?1",
+        )
+        .and_then(|mut s| {
+            let queue = i64::from(trigger_time <= now);
+            s.execute(params![
+                seq,
+                queue,
+                micros(trigger_time),
+                counters.retries,
+                counters.snoozes,
+                counters.losses
+            ])
+        })
+        .failed()
+        .map(drop)
+}
+
+/// With SQLite there is one node: the lock on the data directory proves that any other is dead.
+pub(super) fn orphans(tx: &Tx<'_>, node: NodeId) -> Result<Vec<Orphan>> {
+    tx.db
+        .prepare_cached("DELETE FROM node WHERE id <> ?1")
+        .and_then(|mut s| s.execute([node.as_bytes()]))
+        .failed()?;
+    let mut query = tx
+        .db
+        .prepare_cached(
+            "SELECT id, attempt, node, name, retries, snoozes, losses, COALESCE(idempotent, 1), attempt_started_at
+             FROM task WHERE queue = 3 AND node <> ?1",
+        )
+        .failed()?;
+    query
+        .query_map([node.as_bytes()], |row| {
+            Ok(Orphan {
+                lease: Lease {
+                    task: TaskId::from_bytes(row.get(0)?),
+                    attempt: row.get(1)?,
+                    node: NodeId::from_bytes(row.get(2)?),
+                },
+                name: row.get(3)?,
+                counters: Counters {
+                    retries: row.get(4)?,
+                    snoozes: row.get(5)?,
+                    losses: row.get(6)?,
+                },
+                idempotent: row.get(7)?,
+                started_at: from_micros(row.get(8)?),
+            })
+        })
+        .and_then(Iterator::collect)
+        .failed()
+}
+
+pub(super) fn renew(tx: &Tx<'_>, node: NodeId, until: Time) -> Result<()> {
+    tx.db
+        .prepare_cached("INSERT INTO node VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until")
+        .and_then(|mut s| s.execute(params![node.as_bytes(), micros(until)]))
+        .failed()
+        .map(drop)
+}

@@ -1,0 +1,50 @@
+//! Cursors: the sort key and the id of the last row shown, so that a page costs the same wherever it is.
+
+use crate::store::{Page, PageRequest, Result, StoreError};
+
+/// A sort key and an id.
+pub(super) type Key = (i64, [u8; 16]);
+
+/// One more than asked for: whether it comes tells whether there is a next page.
+pub(super) fn sql_limit(request: &PageRequest) -> i64 {
+    i64::try_from(request.limit.saturating_add(1)).unwrap_or(i64::MAX)
+}
+
+/// Drops the surplus row and turns the last one shown into the cursor.
+pub(super) fn cut<T>(mut items: Vec<T>, request: &PageRequest, key: impl Fn(&T) -> Key) -> Page<T> {
+    let more = items.len() > request.limit;
+    items.truncate(request.limit);
+    let next = if more { items.last().map(|last| encode(key(last))) } else { None };
+    Page { items, next }
+}
+
+/// As users carry it around.
+pub(super) fn encode((sort, id): Key) -> String {
+    format!("{:016x}{:032x}", sort.cast_unsigned(), u128::from_be_bytes(id))
+}
+
+/// The reverse of [`encode`].
+pub(super) fn decode(cursor: Option<&str>) -> Result<Option<Key>> {
+    let Some(text) = cursor else { return Ok(None) };
+    if text.len() != 48 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(StoreError::BadCursor);
+    }
+    let sort = u64::from_str_radix(&text[..16], 16).map_err(|_| StoreError::BadCursor)?;
+    let id = u128::from_str_radix(&text[16..], 16).map_err(|_| StoreError::BadCursor)?;
+    Ok(Some((sort.cast_signed(), id.to_be_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_comes_back_as_it_went_and_nothing_else_passes() {
+        for key in [(0, [0; 16]), (-5, [7; 16]), (i64::MAX, [0xff; 16])] {
+            assert_eq!(decode(Some(&encode(key))).unwrap(), Some(key));
+        }
+        for bad in ["", "x", &"g".repeat(48), &"0".repeat(47), "é"] {
+            assert!(matches!(decode(Some(bad)), Err(StoreError::BadCursor)), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! One attempt, from its lease to its settlement.
+
+use super::{Context, Slot, Stop};
+use crate::executor::{AttemptRequest, Execute, HostCall, Report};
+use crate::model::Time;
+use crate::model::alert::{AlertType, NewAlert, long_execution_after};
+use crate::model::attempt::{LogLine, Outcome, Progress, Usage};
+use crate::model::definition::Definition;
+use crate::model::ids::TaskId;
+use crate::model::retry::{Bounds, Next, decide};
+use crate::model::task::Task;
+use crate::store::{Lease, Settle, Store, StoreError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+/// Lines wait this long before they are kept, so that a talkative handler shares its commits.
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// The largest checkpoint.
+const MAX_CHECKPOINT: usize = 1 << 20;
+/// How often a settlement is tried again while the store is in trouble.
+const SETTLE_AGAIN: Duration = Duration::from_millis(500);
+
+/// A leased task with what it takes to run it.
+pub struct Assignment {
+    /// The right to settle it.
+    pub lease: Lease,
+    /// The task.
+    pub task: Task,
+    /// What its plugin says of it.
+    pub definition: Arc<Definition>,
+    /// The plugin's code: the version that was current when the attempt began, whatever is swapped in meanwhile.
+    pub code: Arc<dyn Execute>,
+    /// When the lease began.
+    pub started_at: Time,
+}
+
+/// What the guest has said so far and is not kept yet.
+#[derive(Default)]
+struct Said {
+    lines: Vec<LogLine>,
+    progress: Option<Progress>,
+}
+
+/// How the guest came to its end.
+enum End {
+    Reported(Report),
+    Stopped(Stop),
+}
+
+pub(super) async fn run(context: Context, assignment: Assignment, slot: Slot, stopped: oneshot::Receiver<Stop>, cancel_grace: Duration) {
+    let began = Instant::now();
+    let mut said = Said::default();
+    let end = watch_guest(&context, &assignment, stopped, cancel_grace, &mut said).await;
+    drop(slot);
+    let report = match end {
+        End::Reported(report) => report,
+        End::Stopped(Stop::Interrupted) => Report {
+            outcome: Outcome::Interrupted,
+            usage: Usage::default(),
+            execution_time: began.elapsed(),
+        },
+        End::Stopped(Stop::Cancelled) => {
+            context.monitor.clear_progress(assignment.lease.task);
+            return;
+        }
+    };
+    settle(&context, &assignment, report, said).await;
+}
+
+/// Runs the guest to its end, answers what it asks, and keeps what it says.
+async fn watch_guest(
+    context: &Context,
+    assignment: &Assignment,
+    mut stopped: oneshot::Receiver<Stop>,
+    cancel_grace: Duration,
+    said: &mut Said,
+) -> End {
+    let (calls, mut asked) = mpsc::unbounded_channel();
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let timeout = timeout_of(assignment);
+    let guest = assignment
+        .code
+        .execute(request(context, assignment, timeout, cancelled.clone(), calls));
+    tokio::pin!(guest);
+    let flush = tokio::time::sleep(FLUSH_EVERY);
+    tokio::pin!(flush);
+    let long = tokio::time::sleep(long_execution_after(timeout));
+    tokio::pin!(long);
+    let mut long_told = false;
+    let end = loop {
+        tokio::select! {
+            biased;
+            stop = &mut stopped => {
+                let stop = stop.unwrap_or(Stop::Interrupted);
+                if stop == Stop::Cancelled && !cancel_grace.is_zero() {
+                    cancelled.store(true, Ordering::Relaxed);
+                    let _ = tokio::time::timeout(cancel_grace, &mut guest).await;
+                }
+                break End::Stopped(stop);
+            }
+            report = &mut guest => break End::Reported(report),
+            Some(call) = asked.recv() => answer(context, assignment.lease, call, said),
+            () = &mut flush => {
+                keep_lines(context, assignment.lease, &mut said.lines).await;
+                flush.as_mut().reset(Instant::now() + FLUSH_EVERY);
+            }
+            () = &mut long, if !long_told => {
+                long_told = true;
+                tell_long_execution(context, assignment).await;
+            }
+        }
+    };
+    while let Ok(call) = asked.try_recv() {
+        answer(context, assignment.lease, call, said);
+    }
+    end
+}
+
+fn timeout_of(assignment: &Assignment) -> Duration {
+    let definition = &assignment.definition;
+    assignment.task.timeout.unwrap_or(definition.timeout).min(definition.max_timeout)
+}
+
+fn request(
+    context: &Context,
+    assignment: &Assignment,
+    timeout: Duration,
+    cancelled: Arc<AtomicBool>,
+    calls: mpsc::UnboundedSender<HostCall>,
+) -> AttemptRequest {
+    let (task, definition) = (&assignment.task, &assignment.definition);
+    let max_retries = task.max_retries.unwrap_or(definition.retry.max_retries);
+    let time = |time: Time| time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+    let document = serde_json::json!({
+        "task_id": task.id,
+        "attempt": task.attempt,
+        "max_attempts": max_retries.saturating_add(1),
+        "trigger_time": time(task.trigger_time),
+        "timeout_at": time(assignment.started_at + timeout),
+        "idempotency_key": task.idempotency_key,
+        "tags": task.tags,
+        "needs": {},
+    });
+    AttemptRequest {
+        task_name: task.name.clone(),
+        input: task.payload.clone(),
+        number: task.attempt,
+        document: document.to_string(),
+        started_at: assignment.started_at,
+        limits: context.executor.limits(timeout, definition.fuel_for(timeout), definition.memory),
+        cancelled,
+        calls,
+    }
+}
+
+/// Never waits: what takes time goes on beside the guest, so that its timeout and its cancellation are not held up.
+fn answer(context: &Context, lease: Lease, call: HostCall, said: &mut Said) {
+    match call {
+        HostCall::Log(line) => said.lines.push(line),
+        HostCall::Progress(progress) => {
+            context.monitor.set_progress(lease.task, progress.clone());
+            said.progress = Some(progress);
+        }
+        HostCall::SaveCheckpoint(data, reply) if data.len() > MAX_CHECKPOINT => {
+            let _ = reply.send(Err(format!(
+                "a checkpoint holds at most {MAX_CHECKPOINT} bytes; this has {}",
+                data.len()
+            )));
+        }
+        HostCall::SaveCheckpoint(data, reply) => {
+            let store = context.store.clone();
+            tokio::spawn(async move {
+                let saved = store.save_checkpoint(lease, data).await;
+                let _ = reply.send(saved.map_err(|error| error.to_string()));
+            });
+        }
+        HostCall::LoadCheckpoint(reply) => {
+            let store = context.store.clone();
+            tokio::spawn(async move {
+                let _ = reply.send(load_checkpoint(store.as_ref(), lease.task).await);
+            });
+        }
+    }
+}
+
+async fn load_checkpoint(store: &dyn Store, id: TaskId) -> Option<Vec<u8>> {
+    store.load_checkpoint(id).await.unwrap_or_else(|error| {
+        tracing::error!(task = %id, %error, "a checkpoint could not be read");
+        None
+    })
+}
+
+async fn keep_lines(context: &Context, lease: Lease, lines: &mut Vec<LogLine>) {
+    if lines.is_empty() {
+        return;
+    }
+    if let Err(error) = context.store.append_log(lease, std::mem::take(lines)).await {
+        tracing::warn!(task = %lease.task, %error, "lines of a log could not be kept");
+    }
+}
+
+async fn tell_long_execution(context: &Context, assignment: &Assignment) {
+    let at = context.clock.now();
+    let alert = NewAlert {
+        kind: AlertType::LongExecution,
+        task_id: assignment.lease.task,
+        task_name: assignment.task.name.clone(),
+        error: None,
+        execution_time: (at - assignment.started_at).to_std().ok(),
+        at,
+    };
+    if let Err(error) = context.store.raise(alert).await {
+        tracing::error!(task = %assignment.lease.task, %error, "an alert could not be kept");
+    }
+}
+
+async fn settle(context: &Context, assignment: &Assignment, report: Report, said: Said) {
+    let (task, definition) = (&assignment.task, &assignment.definition);
+    let now = context.clock.now();
+    let bounds = Bounds {
+        policy: &definition.retry,
+        max_retries: task.max_retries.unwrap_or(definition.retry.max_retries),
+        idempotent: task.idempotent.unwrap_or(definition.idempotent),
+    };
+    let next = decide(&report.outcome, task.counters, &bounds, now, fastrand::f64());
+    let alert = match &next {
+        Next::Failed { error, .. } => Some(NewAlert {
+            kind: AlertType::TaskFailure,
+            task_id: task.id,
+            task_name: task.name.clone(),
+            error: Some(error.clone()),
+            execution_time: Some(report.execution_time),
+            at: now,
+        }),
+        _ => None,
+    };
+    let waits_again = matches!(next, Next::Pending { .. });
+    let settle = Settle {
+        lease: assignment.lease,
+        outcome: report.outcome,
+        next,
+        now,
+        execution_time: Some(report.execution_time),
+        usage: report.usage,
+        plugin: Some((definition.plugin.clone(), definition.plugin_digest.clone())),
+        progress: said.progress,
+        log: said.lines,
+        alert,
+    };
+    let settled = settle_at_last(context, settle).await;
+    if waits_again {
+        context.monitor.clear_progress(task.id);
+        context.wake.notify_one();
+    } else if settled {
+        context.monitor.ended(task.id);
+    }
+}
+
+/// An outcome is not given up because the disk is full: it is tried again until the store takes it or the process ends.
+async fn settle_at_last(context: &Context, settle: Settle) -> bool {
+    loop {
+        match context.store.settle(settle.clone()).await {
+            Ok(()) => return true,
+            Err(StoreError::LeaseLost) => {
+                tracing::debug!(task = %settle.lease.task, "an attempt ended after its lease did; its outcome is dropped");
+                return false;
+            }
+            Err(error) => {
+                tracing::error!(task = %settle.lease.task, %error, "an attempt could not be settled; trying again");
+                tokio::time::sleep(SETTLE_AGAIN).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The pool of slots: runs what was leased to this node, and settles it.
+//!
+//! A slot is held as long as its guest lives. The settling that follows holds none: it shares a commit with others, and the
+//! next guest need not wait for it.
+
+mod attempt;
+mod lease;
+
+pub use attempt::Assignment;
+
+use crate::clock::Clock;
+use crate::executor;
+use crate::model::ids::NodeId;
+use crate::monitor::Monitor;
+use crate::store::{Lease, Store};
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot};
+use tokio_util::task::TaskTracker;
+
+/// The `[worker]` table.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Attempts that run at once.
+    pub slots: usize,
+    /// Memory that running attempts may be promised together; 0: half of the machine's.
+    pub memory_budget: ByteSize,
+    /// Seconds that running attempts may take to finish when the host is stopped.
+    pub shutdown_grace: f64,
+    /// Seconds that a cancelled attempt may take to see `is-cancelled` and finish.
+    pub cancel_grace: f64,
+}
+
+impl Options {
+    /// What each key means, for `--print-config`.
+    pub const COMMENTS: &'static [(&'static str, &'static str)] = &[
+        ("slots", "Attempts that run at once."),
+        (
+            "memory_budget",
+            "Memory that running attempts may be promised together; \"0 B\": half of the machine's.",
+        ),
+        (
+            "shutdown_grace",
+            "Seconds that running attempts may take to finish when the host is stopped.",
+        ),
+        (
+            "cancel_grace",
+            "Seconds that a cancelled attempt may take to see is-cancelled and finish.",
+        ),
+    ];
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            slots: 16,
+            memory_budget: ByteSize(0),
+            shutdown_grace: 30.0,
+            cancel_grace: 0.0,
+        }
+    }
+}
+
+/// What an attempt needs of the house.
+#[derive(Clone)]
+pub struct Context {
+    /// Where it is settled.
+    pub store: Arc<dyn Store>,
+    /// Who wants to know.
+    pub monitor: Monitor,
+    /// The time.
+    pub clock: Clock,
+    /// This process.
+    pub node: NodeId,
+    /// Caps of the executor that hold for every attempt.
+    pub executor: executor::Options,
+    /// Told when a slot is free or a task waits again.
+    pub wake: Arc<Notify>,
+}
+
+/// What is free at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Free {
+    /// Slots.
+    pub slots: usize,
+    /// Bytes of the memory budget.
+    pub memory: u64,
+}
+
+/// Why a guest is stopped from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// The task was cancelled, and settled by whoever cancelled it.
+    Cancelled,
+    /// This host stops, or cannot prove any more that it lives.
+    Interrupted,
+}
+
+/// The pool. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle(Arc<Shared>);
+
+struct Shared {
+    context: Context,
+    slots: usize,
+    memory_budget: u64,
+    cancel_grace: Duration,
+    guests: tokio::runtime::Handle,
+    running: Mutex<Running>,
+    tracker: TaskTracker,
+}
+
+#[derive(Default)]
+struct Running {
+    attempts: HashMap<Lease, (u64, Option<oneshot::Sender<Stop>>)>,
+    memory: u64,
+}
+
+impl Handle {
+    /// A pool whose guests run on `guests`.
+    pub fn new(options: &Options, context: Context, guests: tokio::runtime::Handle) -> Self {
+        let budget = match options.memory_budget.as_u64() {
+            0 => machine_memory() / 2,
+            bytes => bytes,
+        };
+        Self(Arc::new(Shared {
+            slots: options.slots.max(1),
+            memory_budget: budget.max(context.executor.max_memory.as_u64()),
+            cancel_grace: Duration::try_from_secs_f64(options.cancel_grace).unwrap_or_default(),
+            context,
+            guests,
+            running: Mutex::default(),
+            tracker: TaskTracker::new(),
+        }))
+    }
+
+    /// What is free now.
+    pub fn free(&self) -> Free {
+        let running = self.running();
+        Free {
+            slots: self.0.slots.saturating_sub(running.attempts.len()),
+            memory: self.0.memory_budget.saturating_sub(running.memory),
+        }
+    }
+
+    /// Runs an attempt that is leased to this node, to its settlement.
+    pub fn start(&self, assignment: Assignment) {
+        let lease = assignment.lease;
+        let (stop, stopped) = oneshot::channel();
+        {
+            let mut running = self.running();
+            running.memory += assignment.definition.memory;
+            running.attempts.insert(lease, (assignment.definition.memory, Some(stop)));
+        }
+        let slot = Slot { pool: self.clone(), lease };
+        self.0.tracker.spawn_on(
+            attempt::run(self.0.context.clone(), assignment, slot, stopped, self.0.cancel_grace),
+            &self.0.guests,
+        );
+    }
+
+    /// Stops the guest of an attempt that was cancelled and settled.
+    pub fn stop_cancelled(&self, lease: Lease) {
+        self.tell(
+            |running| {
+                running
+                    .attempts
+                    .get_mut(&lease)
+                    .and_then(|(_, stop)| stop.take())
+                    .into_iter()
+                    .collect()
+            },
+            Stop::Cancelled,
+        );
+    }
+
+    /// Keeps this node's leases alive until the process ends; gives the guests up when it cannot.
+    pub async fn keep_leases(self) {
+        lease::keep(&self).await;
+    }
+
+    /// Lets running attempts finish for `grace`, hands the rest back as interrupted, and waits until all are settled.
+    /// The caller has stopped claiming.
+    pub async fn drain(&self, grace: Duration) {
+        self.0.tracker.close();
+        if tokio::time::timeout(grace, self.0.tracker.wait()).await.is_err() {
+            tracing::info!("the grace period is over; handing back what still runs");
+            self.interrupt_all();
+            if tokio::time::timeout(Duration::from_secs(10), self.0.tracker.wait()).await.is_err() {
+                tracing::error!("some attempts could not be settled; the next start finds them lost");
+            }
+        }
+    }
+
+    fn interrupt_all(&self) {
+        self.tell(
+            |running| running.attempts.values_mut().filter_map(|(_, stop)| stop.take()).collect(),
+            Stop::Interrupted,
+        );
+    }
+
+    fn tell(&self, whom: impl FnOnce(&mut Running) -> Vec<oneshot::Sender<Stop>>, stop: Stop) {
+        let senders = whom(&mut self.running());
+        for sender in senders {
+            let _ = sender.send(stop);
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A slot in use: given back when dropped, however the attempt ended.
+struct Slot {
+    pool: Handle,
+    lease: Lease,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        {
+            let mut running = self.pool.running();
+            if let Some((memory, _)) = running.attempts.remove(&self.lease) {
+                running.memory -= memory;
+            }
+        }
+        self.pool.0.context.wake.notify_one();
+    }
+}
+
+/// Bytes of memory that this process may use: the machine's, or its control group's where that is less.
+fn machine_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    let machine = info.totalram.saturating_mul(u64::from(info.mem_unit));
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max")
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    group.map_or(machine, |limit: u64| limit.min(machine))
+}
