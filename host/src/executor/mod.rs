@@ -16,7 +16,7 @@ mod journal;
 mod limits;
 mod options;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use engine::{Code, Engine, LoadError, MAX_COMPONENT, guest_runtime};
 pub use options::Options;

@@ -9,6 +9,18 @@ use std::time::Instant;
 
 /// A component whose `run` and `describe` have these bodies. `$ok` and `$say` answer with `{}` and an empty list of tasks.
 fn component(run: &str, describe: &str) -> Vec<u8> {
+    described(run, describe, "{}")
+}
+
+/// A plugin that describes itself so and answers every task with `{}`.
+pub(crate) fn plugin(document: &serde_json::Value) -> Vec<u8> {
+    described(OK, "(i32.const 144)", &document.to_string())
+}
+
+fn described(run: &str, describe: &str, document: &str) -> Vec<u8> {
+    let escape = |bytes: &[u8]| bytes.iter().map(|byte| format!("\\{byte:02x}")).collect::<String>();
+    let length = escape(&u32::try_from(document.len()).unwrap().to_le_bytes());
+    let document = escape(document.as_bytes());
     let text = format!(
         r#"(component
             (core module $m
@@ -21,6 +33,8 @@ fn component(run: &str, describe: &str) -> Vec<u8> {
                 (data (i32.const 96) "\00\00\00\00\00\00\01\00\00\00\c0\00")
                 (data (i32.const 112) "\00\00\00\00\00\00\01\00\00\00\80\02")
                 (data (i32.const 128) "\00\00\00\00\ff\ff\ff\7f\02\00\00\00")
+                (data (i32.const 144) "\00\20\00\00{length}")
+                (data (i32.const 8192) "{document}")
                 (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
                 (func $deep (param i32) (result i32) (i32.add (i32.const 1) (call $deep (local.get 0))))
                 (func (export "run") (param i32 i32 i32 i32) (result i32) {run})

@@ -192,7 +192,12 @@ impl Asked {
         let timeout = match timeout.map(Duration::try_from_secs_f64) {
             None => None,
             Some(Ok(asked)) if !asked.is_zero() => Some(asked),
-            Some(_) => return Err(format!("timeout is {}; it must be seconds, more than 0", timeout.unwrap_or_default())),
+            Some(_) => {
+                return Err(format!(
+                    "timeout is {}; it must be seconds, more than 0",
+                    timeout.unwrap_or_default()
+                ));
+            }
         };
         if fuel == Some(0) {
             return Err("fuel is 0; it must be more".to_owned());
@@ -234,7 +239,9 @@ fn tags(mut tags: Vec<String>) -> Result<Vec<String>, String> {
 
 /// A schema that compiles.
 fn schema(what: &str, schema: Option<Value>) -> Result<Option<Value>, String> {
-    let Some(schema) = schema.filter(|schema| !schema.is_null()) else { return Ok(None) };
+    let Some(schema) = schema.filter(|schema| !schema.is_null()) else {
+        return Ok(None);
+    };
     bounded(what, Some(&schema.to_string()), MAX_SCHEMA)?;
     compile_schema(&schema).map_err(|why| format!("{what} is not a JSON Schema that this host can use: {why}"))?;
     Ok(Some(schema))
@@ -243,7 +250,9 @@ fn schema(what: &str, schema: Option<Value>) -> Result<Option<Value>, String> {
 /// Draft 2020-12, nothing fetched from anywhere, and patterns by an engine that cannot be made to backtrack.
 pub(super) fn compile_schema(schema: &Value) -> Result<jsonschema::Validator, String> {
     let patterns = jsonschema::PatternOptions::regex().size_limit(1 << 20).dfa_size_limit(1 << 20);
-    let options = jsonschema::options().with_draft(jsonschema::Draft::Draft202012).with_pattern_options(patterns);
+    let options = jsonschema::options()
+        .with_draft(jsonschema::Draft::Draft202012)
+        .with_pattern_options(patterns);
     options.build(schema).map_err(|error| error.to_string())
 }
 
@@ -289,7 +298,10 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(task.tags, ["a", "b"]);
-        assert_eq!((task.timeout, task.memory, task.fuel), (Duration::from_millis(1_500), 2 << 20, Some(7)));
+        assert_eq!(
+            (task.timeout, task.memory, task.fuel),
+            (Duration::from_millis(1_500), 2 << 20, Some(7))
+        );
         assert_eq!((task.retry.max_retries, task.priority.get(), task.idempotent), (0, 1, false));
     }
 
@@ -302,7 +314,10 @@ mod tests {
         };
         let greedy = json!({"timeout": 1e9, "fuel": 1_000, "memory": "100GiB"});
         let bounded = task_within(greedy.clone(), limits).unwrap();
-        assert_eq!((bounded.timeout, bounded.max_timeout), (Duration::from_secs(10), Duration::from_secs(10)));
+        assert_eq!(
+            (bounded.timeout, bounded.max_timeout),
+            (Duration::from_secs(10), Duration::from_secs(10))
+        );
         assert_eq!((bounded.fuel, bounded.memory), (Some(100), 256 << 20));
         let silent = task_within(json!({}), limits).unwrap();
         assert_eq!((silent.fuel, silent.memory), (Some(100), 256 << 20));

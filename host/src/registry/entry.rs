@@ -111,7 +111,11 @@ impl Entry {
         Some(Plugin {
             name: name.to_owned(),
             path: self.files.path.clone(),
-            state: if version.is_some() { PluginState::Loaded } else { PluginState::Failed },
+            state: if version.is_some() {
+                PluginState::Loaded
+            } else {
+                PluginState::Failed
+            },
             digest: version.map(|version| version.key.digest()),
             version: version.and_then(|version| version.version.clone()),
             description: version.and_then(|version| version.description.clone()),

@@ -166,7 +166,12 @@ impl Loader {
             let mut described = describe::parse(&document, &speaker).map_err(LoadError::new)?;
             let tasks = std::mem::take(&mut described.tasks).into_iter();
             let handlers = tasks.map(|definition| {
-                let schema = definition.input_schema.as_ref().map(compile_schema).transpose().map_err(LoadError::new)?;
+                let schema = definition
+                    .input_schema
+                    .as_ref()
+                    .map(compile_schema)
+                    .transpose()
+                    .map_err(LoadError::new)?;
                 Ok(Arc::new(Handler {
                     schema,
                     code: code.clone(),

@@ -91,7 +91,9 @@ pub(super) fn parse(name: &str, text: &str, context: &Context, plugin_dirs: &[Pa
     let (digest, limits) = (digest.map_err(of_manifest)?, limits.map_err(of_manifest)?);
     let capabilities = document.capabilities;
     if capabilities.env.len() > MAX_GRANTS || capabilities.fs.len() > MAX_GRANTS {
-        return Err(of_manifest(format!("at most {MAX_GRANTS} variables and {MAX_GRANTS} folders can be granted")));
+        return Err(of_manifest(format!(
+            "at most {MAX_GRANTS} variables and {MAX_GRANTS} folders can be granted"
+        )));
     }
     let mut sentences: Vec<String> = capabilities.env.keys().map(|key| format!("may read the variable {key}")).collect();
     for (key, value) in &capabilities.env {
@@ -107,7 +109,10 @@ pub(super) fn parse(name: &str, text: &str, context: &Context, plugin_dirs: &[Pa
     }
     let mut seen = std::collections::HashSet::new();
     if let Some(twice) = folders.iter().find(|folder| !seen.insert(&folder.guest)) {
-        return Err(of_manifest(format!("capabilities.fs names the guest folder {:?} twice", twice.guest)));
+        return Err(of_manifest(format!(
+            "capabilities.fs names the guest folder {:?} twice",
+            twice.guest
+        )));
     }
     Ok(Manifest {
         digest,
@@ -174,7 +179,9 @@ fn limits(table: &LimitsTable) -> Result<Limits, String> {
 
 fn variable(key: &str, value: &str) -> Result<(), String> {
     if key.is_empty() || key.len() > 256 || key.contains(['=', '\0']) {
-        return Err(format!("capabilities.env names the variable {key:?}, which no environment can hold"));
+        return Err(format!(
+            "capabilities.env names the variable {key:?}, which no environment can hold"
+        ));
     }
     if value.len() > MAX_TEXT || value.contains('\0') {
         return Err(format!("capabilities.env.{key} must be at most {MAX_TEXT} bytes of text"));
@@ -191,7 +198,11 @@ struct Forbidden {
 
 impl Forbidden {
     fn new(context: &Context, plugin_dirs: &[PathBuf]) -> Self {
-        let real = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or(path.to_owned());
+        let real = |path: &Path| {
+            path.canonicalize()
+                .or_else(|_| std::path::absolute(path))
+                .unwrap_or(path.to_owned())
+        };
         Self {
             data: real(&context.data_dir),
             plugins: plugin_dirs.iter().map(|dir| real(dir)).collect(),
@@ -221,18 +232,27 @@ fn overlap(a: &Path, b: &Path) -> bool {
 fn folder(grant: &FolderGrant, context: &Context, forbidden: &Forbidden) -> Result<Folder, String> {
     let shown = grant.host.display();
     let guest = Path::new(&grant.guest);
-    let plain = guest.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    let plain = guest
+        .components()
+        .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
     if !guest.is_absolute() || !plain || grant.guest.len() > MAX_TEXT || grant.guest.contains('\0') {
-        return Err(format!("capabilities.fs shows {shown} as {:?}; that must be an absolute path without ..", grant.guest));
+        return Err(format!(
+            "capabilities.fs shows {shown} as {:?}; that must be an absolute path without ..",
+            grant.guest
+        ));
     }
     let base = context.config_file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     let host = Path::new(".").join(base).join(&grant.host);
-    let host = host.canonicalize().map_err(|error| format!("capabilities.fs grants the folder {shown}, which cannot be found: {error}"))?;
+    let host = host
+        .canonicalize()
+        .map_err(|error| format!("capabilities.fs grants the folder {shown}, which cannot be found: {error}"))?;
     if !host.is_dir() {
         return Err(format!("capabilities.fs grants {shown}, which is no folder"));
     }
     if let Some(objection) = forbidden.objection(&host) {
-        return Err(format!("capabilities.fs grants the folder {shown}, which cannot be granted: {objection}"));
+        return Err(format!(
+            "capabilities.fs grants the folder {shown}, which cannot be granted: {objection}"
+        ));
     }
     Ok(Folder {
         host,
@@ -271,7 +291,9 @@ mod tests {
         }
 
         fn grant(&self, host: &str, guest: &str) -> Result<Manifest, String> {
-            self.parse(&format!("[capabilities]\nfs = [{{ host = {host:?}, guest = {guest:?}, mode = \"ro\" }}]"))
+            self.parse(&format!(
+                "[capabilities]\nfs = [{{ host = {host:?}, guest = {guest:?}, mode = \"ro\" }}]"
+            ))
         }
     }
 
@@ -292,9 +314,15 @@ mod tests {
         let manifest = house.parse(text).unwrap();
         assert_eq!(manifest.digest.unwrap(), "abcd".repeat(16));
         assert_eq!(manifest.limits.timeout, Some(Duration::from_secs(300)));
-        assert_eq!((manifest.limits.fuel, manifest.limits.memory), (Some(3_000_000_000_000), Some(256 << 20)));
+        assert_eq!(
+            (manifest.limits.fuel, manifest.limits.memory),
+            (Some(3_000_000_000_000), Some(256 << 20))
+        );
         assert!(manifest.grants.strict && manifest.grants.folders[0].writable);
-        assert_eq!(manifest.grants.folders[0].host, house.root.path().join("prices").canonicalize().unwrap());
+        assert_eq!(
+            manifest.grants.folders[0].host,
+            house.root.path().join("prices").canonicalize().unwrap()
+        );
         assert_eq!(manifest.grants.env, [("REGION".to_owned(), "eu".to_owned())]);
         assert!(!manifest.sentences.iter().any(|sentence| sentence.contains("eu")));
         assert_eq!(house.parse("").unwrap(), Manifest::default());
@@ -322,7 +350,10 @@ mod tests {
         ];
         for (text, word) in cases {
             let error = house.parse(text).unwrap_err();
-            assert!(error.contains(word) && error.contains("p.toml") && !error.contains('\n'), "{text}: {error}");
+            assert!(
+                error.contains(word) && error.contains("p.toml") && !error.contains('\n'),
+                "{text}: {error}"
+            );
         }
     }
 

@@ -51,7 +51,10 @@ impl Default for Options {
 impl Options {
     /// What each key means, for `serve --print-config`.
     pub const COMMENTS: &'static [(&'static str, &'static str)] = &[
-        ("dirs", "Directories that are searched for plugins, one level of folders deep. New plugins go into the first."),
+        (
+            "dirs",
+            "Directories that are searched for plugins, one level of folders deep. New plugins go into the first.",
+        ),
         ("debounce", "Seconds of quiet after a change before it is looked at."),
         ("rescan", "Seconds between two looks at the directories where no change was told."),
     ];

@@ -115,7 +115,9 @@ impl Scan {
         paths.sort();
         let mut folders = Vec::new();
         for path in paths {
-            let Some(file) = path.file_name().and_then(|file| file.to_str()) else { continue };
+            let Some(file) = path.file_name().and_then(|file| file.to_str()) else {
+                continue;
+            };
             if file.starts_with('.') || SKIPPED.contains(&file) {
                 continue;
             }
@@ -176,7 +178,10 @@ mod tests {
             std::fs::write(path, "x").unwrap();
         }
         let dirs = ["a", "b", "missing"].map(|dir| root.path().join(dir)).to_vec();
-        let scan = scan(&Options { dirs, ..Options::default() });
+        let scan = scan(&Options {
+            dirs,
+            ..Options::default()
+        });
         assert_eq!(scan.plugins.keys().collect::<Vec<_>>(), ["one", "two"]);
         let one = &scan.plugins["one"];
         assert_eq!(one.files.path, root.path().join("a/one.wasm"));

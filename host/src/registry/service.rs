@@ -245,7 +245,12 @@ impl Service {
     }
 
     fn start_due(&mut self) {
-        let due: Vec<String> = self.plugins.iter().filter(|(_, entry)| entry.is_due()).map(|(name, _)| name.clone()).collect();
+        let due: Vec<String> = self
+            .plugins
+            .iter()
+            .filter(|(_, entry)| entry.is_due())
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in due {
             self.start(name);
         }
@@ -299,7 +304,12 @@ impl Service {
         match owned {
             Ok(()) => {
                 let freed = entry.frees(&version);
-                tracing::info!(plugin = name, digest = version.key.digest(), tasks = version.handlers.len(), "a plugin is live");
+                tracing::info!(
+                    plugin = name,
+                    digest = version.key.digest(),
+                    tasks = version.handlers.len(),
+                    "a plugin is live"
+                );
                 entry.good = Some((version, now));
                 entry.trouble = None;
                 if freed {
@@ -307,7 +317,11 @@ impl Service {
                 }
             }
             Err(error) => {
-                let again = if matches!(error, StoreError::Conflict(_)) { Again::NamesFreed } else { Again::Soon };
+                let again = if matches!(error, StoreError::Conflict(_)) {
+                    Again::NamesFreed
+                } else {
+                    Again::Soon
+                };
                 let sentence = owned_by_another(&error);
                 tracing::warn!(plugin = name, error = sentence, "a plugin was refused");
                 entry.refuse(sentence, again, now, true);
@@ -372,7 +386,8 @@ impl Service {
         })?;
         let target = path.clone();
         let written = blocking(move || {
-            store_file::replace(&target, &bytes).map_err(|error| LoadError::new(format!("{} cannot be written: {error}", target.display())))?;
+            store_file::replace(&target, &bytes)
+                .map_err(|error| LoadError::new(format!("{} cannot be written: {error}", target.display())))?;
             Files::at(target).ok_or_else(|| LoadError::new("the file is gone again"))
         });
         let files = match written.await {
@@ -403,7 +418,10 @@ impl Service {
     }
 
     async fn remove(&mut self, name: &str) -> Result<(), RegistryError> {
-        let entry = self.plugins.get(name).ok_or_else(|| RegistryError::UnknownPlugin(name.to_owned()))?;
+        let entry = self
+            .plugins
+            .get(name)
+            .ok_or_else(|| RegistryError::UnknownPlugin(name.to_owned()))?;
         let path = entry.files.path.clone();
         let removed = blocking(move || {
             store_file::remove(&path).map_err(|error| LoadError::new(format!("{} cannot be removed: {error}", path.display())))
@@ -426,7 +444,10 @@ impl Service {
         }
         for reply in self.waiting.drain(..) {
             let answer = match self.unreadable.first() {
-                Some((dir, error)) => Err(RegistryError::Io(format!("the plugin directory {} cannot be read: {error}", dir.display()))),
+                Some((dir, error)) => Err(RegistryError::Io(format!(
+                    "the plugin directory {} cannot be read: {error}",
+                    dir.display()
+                ))),
                 None => Ok(()),
             };
             let _ = reply.send(answer); // whoever asked has gone
@@ -434,7 +455,10 @@ impl Service {
     }
 
     fn publish(&self) {
-        let plugins = self.plugins.iter().filter_map(|(name, entry)| Some((name.clone(), Arc::new(entry.plugin(name)?))));
+        let plugins = self
+            .plugins
+            .iter()
+            .filter_map(|(name, entry)| Some((name.clone(), Arc::new(entry.plugin(name)?))));
         let versions = self.plugins.values().filter_map(|entry| entry.good.as_ref());
         let handlers = versions.flat_map(|(version, _)| &version.handlers);
         self.shelf.swap(Snapshot {
@@ -447,7 +471,7 @@ impl Service {
 
 fn owned_by_another(error: &StoreError) -> String {
     match error {
-        StoreError::Conflict(why) => LoadError::new(format!("{why}: rename the task, or remove the other plugin")).to_string(),
+        StoreError::Conflict(why) => LoadError::new(why).to_string(),
         error => LoadError::new(format!("its task names could not be claimed: {error}")).to_string(),
     }
 }

@@ -18,7 +18,8 @@ impl Watch {
             Ok(event) if !is_change(&event.kind) => (),
             _ => changed(), // also after an overflow: then anything may have changed
         });
-        let watcher = watcher.inspect_err(|error| tracing::warn!(%error, "plugin directories are not watched, only looked at now and then"));
+        let watcher =
+            watcher.inspect_err(|error| tracing::warn!(%error, "plugin directories are not watched, only looked at now and then"));
         Self {
             watcher: watcher.ok(),
             folders: HashSet::new(),
