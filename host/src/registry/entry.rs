@@ -22,6 +22,8 @@ pub(super) struct Entry {
     pub loading: Option<u64>,
     /// What runs, and since when.
     pub good: Option<(Version, Time)>,
+    /// Whether the last good version of an earlier run has been tried.
+    pub revived: bool,
     /// Why `tried` was refused.
     pub trouble: Option<Trouble>,
 }
@@ -56,6 +58,7 @@ impl Entry {
             tried: None,
             loading: None,
             good: None,
+            revived: false,
             trouble: None,
         }
     }

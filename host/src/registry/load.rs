@@ -93,6 +93,8 @@ pub(super) struct Version {
     pub grants: Vec<String>,
     pub size: u64,
     pub compile_time: Option<Duration>,
+    /// What it was made of, until a copy is kept.
+    pub source: Option<Source>,
 }
 
 impl Version {
@@ -129,7 +131,7 @@ impl Loader {
             )));
         }
         let size = source.wasm.len() as u64;
-        let code = self.engine.load(source.wasm, manifest.grants.clone()).await?;
+        let code = self.engine.load(source.wasm.clone(), manifest.grants.clone()).await?;
         let document = code.describe().await?;
         let imports = code.imports().into_iter().map(|(name, granted)| Import { name, granted });
         let imports = imports.collect();
@@ -144,6 +146,7 @@ impl Loader {
             grants: manifest.sentences,
             size,
             compile_time,
+            source: Some(source),
         })
     }
 

@@ -3,10 +3,14 @@
 //! Readers see an immutable [`snapshot::Snapshot`]; a swap never waits for them. A file that cannot be loaded never evicts the
 //! last good version of its plugin.
 
+mod change;
 mod describe;
 mod entry;
+mod event;
+mod kept;
 mod load;
 mod manifest;
+mod revive;
 mod scan;
 mod service;
 pub mod snapshot;
@@ -18,8 +22,9 @@ mod watch;
 use crate::clock::Clock;
 use crate::executor::{self, Engine};
 use crate::store::Store;
+use event::{Event, Reply};
 use serde::{Deserialize, Serialize};
-use service::{Event, Service};
+use service::Service;
 use snapshot::{Plugin, Snapshot};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -180,7 +185,7 @@ impl Registry {
         let _ = self.events.send(Event::Stop).await; // it has ended already
     }
 
-    async fn ask<T>(&self, event: impl FnOnce(service::Reply<T>) -> Event) -> Result<T, RegistryError> {
+    async fn ask<T>(&self, event: impl FnOnce(Reply<T>) -> Event) -> Result<T, RegistryError> {
         let stopped = || RegistryError::Io("the registry is stopped".to_owned());
         let (reply, answer) = oneshot::channel();
         self.events.send(event(reply)).await.map_err(|_| stopped())?;

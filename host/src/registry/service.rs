@@ -2,10 +2,11 @@
 
 use super::RegistryError;
 use super::entry::{Again, Entry};
+use super::event::{Event, Reply};
+use super::kept::Kept;
 use super::load::{Key, Loader, Source, Version, blocking};
-use super::scan::{Files, Scan, scan};
-use super::snapshot::{Plugin, Snapshot};
-use super::store_file;
+use super::scan::{Scan, scan};
+use super::snapshot::Snapshot;
 use super::watch::Watch;
 use crate::clock::Clock;
 use crate::executor::LoadError;
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch as latest};
+use tokio::sync::{mpsc, watch as latest};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -22,41 +23,6 @@ use tokio::time::Instant;
 const SOON: Duration = Duration::from_millis(250);
 /// However busy a directory is, it is looked at so often.
 const MAX_DEBOUNCE: Duration = Duration::from_secs(1);
-
-/// Where an answer goes.
-pub(super) type Reply<T> = oneshot::Sender<Result<T, RegistryError>>;
-
-/// All that can happen to the registry.
-pub(super) enum Event {
-    /// Something changed on disk, perhaps.
-    Changed,
-    /// A load came to its end; `None` where the files hold what runs already.
-    Loaded {
-        name: String,
-        number: u64,
-        result: Result<Option<Version>, LoadError>,
-    },
-    /// Look now.
-    Reload(Reply<()>),
-    /// Validate these bytes.
-    Push {
-        name: String,
-        bytes: Arc<[u8]>,
-        reply: Reply<Arc<Plugin>>,
-    },
-    /// They were validated.
-    Pushed {
-        name: String,
-        path: PathBuf,
-        bytes: Arc<[u8]>,
-        result: Result<Version, LoadError>,
-        reply: Reply<Arc<Plugin>>,
-    },
-    /// Delete a plugin's file.
-    Remove { name: String, reply: Reply<()> },
-    /// End.
-    Stop,
-}
 
 /// Where the others see what is loaded.
 pub(super) struct Shelf {
@@ -76,16 +42,17 @@ impl Shelf {
 }
 
 pub(super) struct Service {
-    loader: Loader,
-    store: Arc<dyn Store>,
-    clock: Clock,
+    pub(super) loader: Loader,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) clock: Clock,
     shelf: Shelf,
-    events: mpsc::Sender<Event>,
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) kept: Kept,
     watch: Watch,
-    plugins: BTreeMap<String, Entry>,
-    loads: JoinSet<()>,
+    pub(super) plugins: BTreeMap<String, Entry>,
+    pub(super) loads: JoinSet<()>,
     /// Numbers the loads.
-    started: u64,
+    pub(super) started: u64,
     /// Who waits until nothing is loading.
     waiting: Vec<Reply<()>>,
     /// Plugins that are gone and whose names could not be given back yet.
@@ -106,6 +73,7 @@ impl Service {
             watch: Watch::new(move || {
                 let _ = hints.try_send(Event::Changed); // a full inbox is looked at soon anyhow
             }),
+            kept: Kept::within(&loader.context.data_dir),
             loader,
             store,
             clock,
@@ -143,6 +111,7 @@ impl Service {
         match event {
             Event::Changed => self.debounce(),
             Event::Loaded { name, number, result } => self.loaded(name, number, result).await,
+            Event::Revived { name, number, version } => self.revived(&name, number, version).await,
             Event::Reload(reply) => {
                 self.waiting.push(reply);
                 for entry in self.plugins.values_mut().filter(|entry| entry.trouble.is_some()) {
@@ -177,7 +146,7 @@ impl Service {
     }
 
     /// Compares the directories with what is known, and starts to load what is new.
-    async fn look(&mut self) {
+    pub(super) async fn look(&mut self) {
         self.first_hint = None;
         let options = self.loader.options.clone();
         let scan = blocking(move || Ok(scan(&options))).await.unwrap_or_default();
@@ -217,7 +186,7 @@ impl Service {
         self.look_soon_if_quiet();
     }
 
-    fn look_soon_if_quiet(&mut self) {
+    pub(super) fn look_soon_if_quiet(&mut self) {
         if self.plugins.values().any(Entry::is_quiet) {
             self.next_look = self.next_look.min(Instant::now() + SOON);
         }
@@ -244,7 +213,7 @@ impl Service {
         }
     }
 
-    fn start_due(&mut self) {
+    pub(super) fn start_due(&mut self) {
         let due: Vec<String> = self
             .plugins
             .iter()
@@ -290,6 +259,7 @@ impl Service {
                     tracing::warn!(plugin = name, %error, "a plugin was refused");
                     self.publish();
                 }
+                self.revive(&name);
             }
         }
         self.start_due();
@@ -297,13 +267,14 @@ impl Service {
     }
 
     /// Makes a version live, if its task names are free.
-    async fn take(&mut self, name: &str, version: Version) {
+    async fn take(&mut self, name: &str, mut version: Version) {
         let now = self.clock.now();
         let owned = self.store.own(name, version.names()).await;
         let Some(entry) = self.plugins.get_mut(name) else { return };
         match owned {
             Ok(()) => {
                 let freed = entry.frees(&version);
+                let source = version.source.take();
                 tracing::info!(
                     plugin = name,
                     digest = version.key.digest(),
@@ -312,6 +283,8 @@ impl Service {
                 );
                 entry.good = Some((version, now));
                 entry.trouble = None;
+                self.publish();
+                self.keep(name, source).await;
                 if freed {
                     self.names_freed();
                 }
@@ -325,13 +298,13 @@ impl Service {
                 let sentence = owned_by_another(&error);
                 tracing::warn!(plugin = name, error = sentence, "a plugin was refused");
                 entry.refuse(sentence, again, now, true);
+                self.publish();
             }
         }
-        self.publish();
     }
 
     /// Tries plugins again that were refused because of another's names.
-    fn names_freed(&mut self) {
+    pub(super) fn names_freed(&mut self) {
         let blocked = |entry: &&mut Entry| entry.trouble.as_ref().is_some_and(|trouble| trouble.again == Again::NamesFreed);
         for entry in self.plugins.values_mut().filter(blocked) {
             entry.tried = None;
@@ -339,97 +312,18 @@ impl Service {
         self.start_due();
     }
 
-    async fn forget(&mut self, name: &str) {
+    pub(super) async fn forget(&mut self, name: &str) {
         let Some(entry) = self.plugins.remove(name) else { return };
         self.give_back(name).await;
+        let (kept, plugin) = (self.kept.clone(), name.to_owned());
+        if let Err(error) = blocking(move || kept.forget(&plugin).map_err(|error| LoadError::new(error.to_string()))).await {
+            tracing::debug!(plugin = name, %error, "the private copy of a removed plugin stays");
+        }
         if entry.good.is_some() {
             tracing::info!(plugin = name, "a plugin was removed");
         }
         self.names_freed();
         self.publish();
-    }
-
-    fn push(&mut self, name: String, bytes: Arc<[u8]>, reply: Reply<Arc<Plugin>>) {
-        let known = self.plugins.get(&name).map(|entry| entry.files.path.clone());
-        let first = self.loader.options.dirs.first().cloned().unwrap_or_default();
-        let path = known.unwrap_or_else(|| first.join(format!("{name}.wasm")));
-        let (loader, events) = (self.loader.clone(), self.events.clone());
-        self.loads.spawn(async move {
-            let (wasm, beside) = (bytes.clone(), path.clone());
-            let result = match blocking(move || Source::read_manifest(&beside)).await {
-                Ok(manifest) => loader.load(&name, Source { wasm, manifest }).await,
-                Err(error) => Err(error),
-            };
-            let pushed = Event::Pushed {
-                name,
-                path,
-                bytes,
-                result,
-                reply,
-            };
-            let _ = events.send(pushed).await; // the registry is stopped
-        });
-    }
-
-    async fn pushed(
-        &mut self,
-        name: &str,
-        path: PathBuf,
-        bytes: Arc<[u8]>,
-        result: Result<Version, LoadError>,
-    ) -> Result<Arc<Plugin>, RegistryError> {
-        let version = result.map_err(|error| RegistryError::Refused(error.to_string()))?;
-        let owned = self.store.own(name, version.names()).await;
-        owned.map_err(|error| match error {
-            StoreError::Conflict(_) => RegistryError::Refused(owned_by_another(&error)),
-            error => RegistryError::Io(error.to_string()),
-        })?;
-        let target = path.clone();
-        let written = blocking(move || {
-            store_file::replace(&target, &bytes)
-                .map_err(|error| LoadError::new(format!("{} cannot be written: {error}", target.display())))?;
-            Files::at(target).ok_or_else(|| LoadError::new("the file is gone again"))
-        });
-        let files = match written.await {
-            Ok(files) => files,
-            Err(error) => {
-                let before = self.plugins.get(name).and_then(|entry| entry.good.as_ref());
-                let before = before.map(|(version, _)| version.names()).unwrap_or_default();
-                if let Err(error) = self.store.own(name, before).await {
-                    tracing::error!(plugin = name, %error, "task names could not be given back");
-                }
-                return Err(RegistryError::Io(error.to_string()));
-            }
-        };
-        let entry = self.plugins.entry(name.to_owned()).or_insert_with(|| Entry::new(files.clone()));
-        let freed = entry.frees(&version);
-        entry.tried = Some(files.clone());
-        entry.files = files;
-        entry.loading = None; // a load of the file before is overtaken
-        entry.good = Some((version, self.clock.now()));
-        entry.trouble = None;
-        let plugin = entry.plugin(name).map(Arc::new);
-        self.publish();
-        if freed {
-            self.names_freed();
-        }
-        tracing::info!(plugin = name, "a plugin was pushed");
-        plugin.ok_or_else(|| RegistryError::UnknownPlugin(name.to_owned()))
-    }
-
-    async fn remove(&mut self, name: &str) -> Result<(), RegistryError> {
-        let entry = self
-            .plugins
-            .get(name)
-            .ok_or_else(|| RegistryError::UnknownPlugin(name.to_owned()))?;
-        let path = entry.files.path.clone();
-        let removed = blocking(move || {
-            store_file::remove(&path).map_err(|error| LoadError::new(format!("{} cannot be removed: {error}", path.display())))
-        });
-        removed.await.map_err(|error| RegistryError::Io(error.to_string()))?;
-        self.forget(name).await;
-        self.look().await; // another file of that name may take its place
-        Ok(())
     }
 
     /// Says who was waiting that all is done, once it is.
@@ -454,7 +348,7 @@ impl Service {
         }
     }
 
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         let plugins = self
             .plugins
             .iter()
@@ -469,7 +363,7 @@ impl Service {
     }
 }
 
-fn owned_by_another(error: &StoreError) -> String {
+pub(super) fn owned_by_another(error: &StoreError) -> String {
     match error {
         StoreError::Conflict(why) => LoadError::new(why).to_string(),
         error => LoadError::new(format!("its task names could not be claimed: {error}")).to_string(),

@@ -167,6 +167,24 @@ async fn names_of_a_file_that_went_while_nobody_looked_are_free() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_broken_file_does_not_take_a_plugin_down_at_the_next_start() {
+    let house = House::new().await;
+    house.put("p.wasm", &handles(&["a"]));
+    house.registry.reload().await.unwrap();
+    house.put("p.wasm", b"rubbish");
+    house.age("p.wasm");
+    let house = house.restart().await;
+    let plugin = house.registry.snapshot().plugins["p"].clone();
+    assert_eq!(plugin.state, PluginState::Loaded);
+    assert!(plugin.error.as_ref().unwrap().contains("not WebAssembly"), "{plugin:?}");
+    assert_eq!(plugin.tasks, ["a"]);
+    house.registry.remove("p").await.unwrap();
+    house.put("p.wasm", b"rubbish");
+    house.registry.reload().await.unwrap();
+    assert_eq!(house.registry.snapshot().plugins["p"].state, PluginState::Failed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_push_is_checked_before_anything_changes() {
     let house = House::new().await;
     let plugin = house.registry.push("p", handles(&["a"])).await.unwrap();
