@@ -366,4 +366,19 @@ mod tests {
             assert!(error.contains(word), "{members}: {error}");
         }
     }
+
+    #[test]
+    fn a_schema_that_refers_to_itself_ends() {
+        for schema in [
+            json!({"$ref": "#"}),
+            json!({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}),
+            json!({"allOf": [{"$ref": "#"}]}),
+            json!({"$dynamicAnchor": "x", "anyOf": [{"$dynamicRef": "#x"}]}),
+        ] {
+            if let Ok(schema) = compile_schema(&schema) {
+                let _ = schema.is_valid(&json!({}));
+                let _ = schema.iter_errors(&json!({})).count();
+            }
+        }
+    }
 }
