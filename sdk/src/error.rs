@@ -373,7 +373,6 @@ impl Seconds for Duration {
 macro_rules! whole_seconds {
     ($($number:ty),*) => {$(
         impl Seconds for $number {
-            #[allow(clippy::cast_precision_loss, clippy::cast_lossless, clippy::allow_attributes, reason = "2^53 s is enough")]
             fn seconds(self) -> f64 {
                 (self as f64).seconds()
             }

@@ -14,7 +14,7 @@ mod input;
 mod netting;
 mod reconcile;
 
-pub use input::{Input, SettlementCycle, StatementLine, Trade};
+pub use input::{Figure, Input, SettlementCycle, StatementLine, Trade};
 pub use netting::{AssetType, Obligation};
 pub use reconcile::{Break, BreakKind};
 
@@ -49,7 +49,7 @@ pub struct Summary {
 }
 
 /// Nets trades into obligations at T+n in exact decimals, and reports where custodians' statements differ.
-#[task(tags = ["post-trade"])]
+#[task(timeout = 60, tags = ["post-trade"])]
 pub fn settlement(ctx: &Context, input: Input) -> TaskResult<Settlement> {
     let checked = input::check(ctx, &input)?;
     let net = netting::net(ctx, &checked.trades)?;
