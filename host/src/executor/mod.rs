@@ -1,16 +1,36 @@
 //! The sandbox: one attempt in one fresh instance, and nothing that outlives it.
 //!
 //! The only room that knows wasmtime. What a guest asks of the rest of the house leaves as a [`HostCall`].
+//!
+//! - A guest can do what its imports allow and nothing else: see [`capabilities`].
+//! - Fuel, memory, wall clock, log, result and call rate of an attempt are bounded: see [`Limits`].
+//! - No byte of a plugin is compiled in this process: see [`compile`].
 
-pub mod options;
+mod answer;
+mod bindings;
+pub mod capabilities;
+pub mod compile;
+mod engine;
+mod instance;
+mod journal;
+mod limits;
+mod options;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use engine::{Code, Engine, LoadError, MAX_COMPONENT, guest_runtime};
+pub use options::Options;
+
 use crate::model::Time;
 use crate::model::attempt::{LogLine, Outcome, Progress, Usage};
 use async_trait::async_trait;
-pub use options::Options;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+
+/// The largest checkpoint, in bytes.
+pub const MAX_CHECKPOINT: usize = 1 << 20;
 
 /// What bounds one attempt.
 #[derive(Clone, Debug)]

@@ -42,6 +42,20 @@ impl Default for Options {
 const MAX_MEMORY: u64 = 4 << 30;
 
 impl Options {
+    /// What each key means, for `serve --print-config`.
+    pub const COMMENTS: &'static [(&'static str, &'static str)] = &[
+        ("max_memory", "Most memory that any attempt may be granted, up to 4 GiB."),
+        ("max_timeout", "The longest timeout of any attempt, in seconds."),
+        ("result_limit", "Most bytes of a result."),
+        ("log_limit", "Most bytes of one attempt's log: lines, stdout and stderr together."),
+        (
+            "calls_per_second",
+            "Host calls a second that an attempt may make before it is slowed down.",
+        ),
+        ("compile_timeout", "Seconds that compiling one component may take."),
+        ("compile_memory", "Address space that compiling one component may take."),
+    ];
+
     /// Says what is out of range, for whoever wrote the configuration.
     pub fn check(&self) -> Result<(), String> {
         let ranges = [

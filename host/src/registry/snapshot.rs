@@ -21,6 +21,8 @@ pub struct Handler {
 
 /// Most complaints about one payload that are told at once.
 const MAX_ERRORS: usize = 100;
+/// Bytes of one complaint.
+const MAX_DETAIL: usize = 1 << 10;
 
 impl Handler {
     /// What is wrong with a payload by the task's schema; empty where nothing is.
@@ -30,10 +32,16 @@ impl Handler {
         complaints
             .map(|error| InputError {
                 pointer: error.instance_path().to_string(),
-                detail: error.to_string(),
+                detail: cut(error.to_string()),
             })
             .collect()
     }
+}
+
+/// A complaint quotes what it complains of, which may be large.
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MAX_DETAIL));
+    text
 }
 
 /// Where a plugin stands.

@@ -1,0 +1,339 @@
+//! From a component to machine code, in a child process: a hostile file can make a compiler eat hours and gigabytes, and must harm
+//! nobody when it does.
+//!
+//! The child is this very binary, started with [`COMMAND`], with an empty environment, the component on its stdin and limits on its
+//! time and memory. What it made is kept in the host's private directory as `<sha256>-<settings>-<sha256 of the code>.cwasm` and
+//! mapped from there; a file that does not match its name is thrown away and made again.
+
+use super::engine::{LoadError, be_nice, code_settings};
+use super::{Options, answer};
+use anyhow::{Context, bail};
+use rustix::process::{Resource, Rlimit, setrlimit};
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
+use std::hash::{Hash, Hasher};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::Command;
+use tokio::sync::Semaphore;
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+/// The hidden first argument that makes this binary a compiler: see [`run_child`].
+pub const COMMAND: &str = "compile-component";
+/// Threads of one compilation.
+const THREADS: usize = 4;
+/// Compilations at once: two, so that one hostile file delays nobody else's.
+const AT_ONCE: usize = 2;
+/// Bytes of the child's stderr that are read.
+const MAX_STDERR: u64 = 8 << 10;
+
+/// Where components are compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompileIn {
+    /// In a child process of this binary, whose `main` hands [`COMMAND`] to [`run_child`].
+    Child,
+    /// In this process and without limits: for tests, whose binary has another `main`.
+    Here,
+}
+
+/// Compiled code, and where it came from.
+pub(super) struct Compiled {
+    pub component: Component,
+    /// `sha256:…` of the component.
+    pub digest: String,
+    /// `None` where compiled code was at hand.
+    pub compile_time: Option<Duration>,
+}
+
+/// Compiles a few components at a time and keeps what was made.
+pub(super) struct Compiler {
+    dir: PathBuf,
+    /// Fingerprint of the code-generation settings and of the engine's version.
+    settings: String,
+    place: CompileIn,
+    timeout: Duration,
+    memory: u64,
+    turn: Semaphore,
+    /// Numbers the files under way.
+    made: AtomicU64,
+}
+
+impl Compiler {
+    /// Prepares the directory; what other versions left there is removed.
+    pub(super) fn new(engine: &Engine, options: &Options, dir: PathBuf, place: CompileIn) -> anyhow::Result<Self> {
+        let mut hasher = std::hash::DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        let settings = format!("{:016x}", hasher.finish());
+        private_dir(&dir).with_context(|| format!("cannot use {} for compiled code", dir.display()))?;
+        for entry in std::fs::read_dir(&dir)?.flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let ours = name.split('-').nth(1) == Some(settings.as_str()) && name.ends_with(".cwasm");
+            if !ours {
+                let _ = std::fs::remove_file(entry.path()); // it costs room, nothing else
+            }
+        }
+        Ok(Self {
+            dir,
+            settings,
+            place,
+            timeout: Duration::from_secs(options.compile_timeout),
+            memory: options.compile_memory.as_u64(),
+            turn: Semaphore::new(AT_ONCE),
+            made: AtomicU64::new(0),
+        })
+    }
+
+    /// The component's code: from the directory, or made now.
+    pub(super) async fn compile(&self, engine: &Engine, bytes: Arc<[u8]>) -> Result<Compiled, LoadError> {
+        let hashed = bytes.clone();
+        let digest = blocking(move || Ok(hex(&Sha256::digest(&hashed)))).await?;
+        let _turn = self.turn.acquire().await.map_err(|error| LoadError::new(error.to_string()))?;
+        let prefix = format!("{digest}-{}-", self.settings);
+        let digest = format!("sha256:{digest}");
+        if let Some(component) = self.cached(engine, prefix.clone()).await {
+            return Ok(Compiled {
+                component,
+                digest,
+                compile_time: None,
+            });
+        }
+        let begun = Instant::now();
+        let made = self.dir.join(format!("{prefix}new-{}", self.made.fetch_add(1, Ordering::Relaxed)));
+        let result = match self.place {
+            CompileIn::Child => self.in_child(&bytes, &made).await,
+            CompileIn::Here => {
+                let made = made.clone();
+                blocking(move || compile_to(&bytes, &made).map_err(|error| refused(&format!("{error:#}")))).await
+            }
+        };
+        if let Err(error) = result {
+            let _ = std::fs::remove_file(&made);
+            return Err(error);
+        }
+        let compile_time = Some(begun.elapsed());
+        let kept = self.keep(made, prefix.clone()).await;
+        kept.map_err(|error| LoadError::new(format!("compiled code could not be kept: {error}")))?;
+        let component = self.cached(engine, prefix).await;
+        let component = component.ok_or_else(|| LoadError::new("compiled code could not be read back: look at the data directory"))?;
+        Ok(Compiled {
+            component,
+            digest,
+            compile_time,
+        })
+    }
+
+    async fn cached(&self, engine: &Engine, prefix: String) -> Option<Component> {
+        let (dir, engine) = (self.dir.clone(), engine.clone());
+        let found = blocking(move || {
+            for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let Some(expect) = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(".cwasm")) else {
+                    continue;
+                };
+                match read_code(&engine, &entry.path(), expect) {
+                    Ok(component) => return Ok(Some(component)),
+                    Err(error) => {
+                        tracing::warn!(file = name, error = format!("{error:#}"), "compiled code is damaged and made again");
+                        let _ = std::fs::remove_file(entry.path());
+                    }
+                }
+            }
+            Ok(None)
+        });
+        found.await.ok().flatten()
+    }
+
+    /// Makes the code durable under the name that its content gives it.
+    async fn keep(&self, made: PathBuf, prefix: String) -> Result<(), LoadError> {
+        let dir = self.dir.clone();
+        blocking(move || {
+            let keep = || -> std::io::Result<()> {
+                let file = std::fs::File::open(&made)?;
+                file.sync_all()?;
+                let digest = hash_file(&made)?;
+                std::fs::rename(&made, dir.join(format!("{prefix}{digest}.cwasm")))?;
+                std::fs::File::open(&dir)?.sync_all()
+            };
+            keep().map_err(|error| LoadError::new(error.to_string()))
+        })
+        .await
+    }
+
+    async fn in_child(&self, bytes: &[u8], out: &Path) -> Result<(), LoadError> {
+        let run = tokio::time::timeout(self.timeout, self.child(bytes, out));
+        match run.await {
+            Ok(Ok((status, _))) if status.success() => Ok(()),
+            Ok(Ok((status, stderr))) => Err(self.why(status, &stderr)),
+            Ok(Err(error)) => Err(LoadError::new(format!("the compiler could not be started: {error}"))),
+            Err(_) => Err(LoadError::new(format!(
+                "compiling took longer than {} s and was stopped: make the component smaller or raise executor.compile_timeout",
+                self.timeout.as_secs()
+            ))),
+        }
+    }
+
+    /// Runs the child to its end; dropping the future kills it.
+    async fn child(&self, bytes: &[u8], out: &Path) -> std::io::Result<(std::process::ExitStatus, String)> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
+        let cpu = self.timeout.as_secs().saturating_mul(threads as u64).max(1);
+        let mut child = Command::new(this_binary()?)
+            .arg(COMMAND)
+            .arg(out)
+            .args([self.memory.to_string(), cpu.to_string()])
+            .env_clear()
+            // Each thread of the pool and of malloc takes address space, which is what is limited.
+            .env("RAYON_NUM_THREADS", threads.to_string())
+            .env("MALLOC_ARENA_MAX", "2")
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
+        let feed = async {
+            if let Some(mut stdin) = stdin {
+                let _ = stdin.write_all(bytes).await; // a child that died early says why in its status
+            }
+        };
+        let listen = async {
+            let mut text = Vec::new();
+            if let Some(mut stderr) = stderr {
+                let _ = (&mut stderr).take(MAX_STDERR).read_to_end(&mut text).await;
+                let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+            }
+            text
+        };
+        let (status, (), text) = tokio::join!(child.wait(), feed, listen);
+        Ok((status?, String::from_utf8_lossy(&text).into_owned()))
+    }
+
+    fn why(&self, status: std::process::ExitStatus, stderr: &str) -> LoadError {
+        use std::os::unix::process::ExitStatusExt;
+        let out_of_memory = stderr.contains("memory allocation") || stderr.contains("Cannot allocate memory");
+        match (status.code(), status.signal()) {
+            (Some(1), _) if !out_of_memory => refused(stderr.trim()),
+            (_, Some(24 | 9)) => LoadError::new("compiling took too much CPU time and was stopped: make the component smaller"),
+            _ if out_of_memory => LoadError::new(format!(
+                "compiling took more than {} and was stopped: make the component smaller or raise executor.compile_memory",
+                bytesize::ByteSize(self.memory)
+            )),
+            _ => LoadError::new(format!(
+                "the compiler broke on this component ({status}): {}",
+                answer::end(stderr.trim(), 300)
+            )),
+        }
+    }
+}
+
+/// The compiler's complaint as a sentence for whoever made the file.
+fn refused(complaint: &str) -> LoadError {
+    let complaint = answer::cut(complaint, 700);
+    if complaint.contains("unexpected end") {
+        return LoadError::new(format!("the file is truncated: copy the component again ({complaint})"));
+    }
+    LoadError::new(format!("the file is not a valid component: {complaint}"))
+}
+
+/// This program, even where its file was replaced since it was started.
+fn this_binary() -> std::io::Result<PathBuf> {
+    let running = Path::new("/proc/self/exe");
+    if running.exists() {
+        Ok(running.to_owned())
+    } else {
+        std::env::current_exe()
+    }
+}
+
+/// The child's whole life: `compile-component OUT BYTES SECONDS`, the component on stdin. `args` are those after [`COMMAND`].
+/// To be called first thing in `main`, before any thread is started.
+pub fn run_child(args: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
+    match child_main(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn child_main(args: impl Iterator<Item = std::ffi::OsString>) -> anyhow::Result<()> {
+    let args: Vec<_> = args.collect();
+    let [out, memory, seconds] = args.as_slice() else {
+        bail!("{COMMAND} is for the host's own use")
+    };
+    let number = |arg: &std::ffi::OsString| arg.to_str().and_then(|text| text.parse::<u64>().ok()).context("not a number");
+    let limit = |resource, most: u64| {
+        let bounds = Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        };
+        setrlimit(resource, bounds).context("a limit could not be set")
+    };
+    limit(Resource::Core, 0)?;
+    limit(Resource::As, number(memory)?)?;
+    limit(Resource::Cpu, number(seconds)?)?;
+    be_nice();
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut bytes)?;
+    compile_to(&bytes, Path::new(out))
+}
+
+fn compile_to(bytes: &[u8], out: &Path) -> anyhow::Result<()> {
+    let engine = Engine::new(&code_settings())?;
+    let code = engine.precompile_component(bytes)?;
+    let mut file = std::fs::File::create(out)?;
+    file.write_all(&code)?;
+    Ok(file.sync_all()?)
+}
+
+fn read_code(engine: &Engine, path: &Path, expect: &str) -> anyhow::Result<Component> {
+    if hash_file(path)? != expect {
+        bail!("the content does not match the name");
+    }
+    #[expect(
+        unsafe_code,
+        reason = "the file is the compiler's own: in a directory that only this user can write, whole by its hash, and never changed once named"
+    )]
+    // SAFETY: as said above.
+    let component = unsafe { Component::deserialize_file(engine, path) }?;
+    Ok(component)
+}
+
+fn hash_file(path: &Path) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+    Ok(hex(&hasher.finalize()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn private_dir(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(dir)?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, LoadError> + Send + 'static) -> Result<T, LoadError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(LoadError::new(format!("loading failed: {error}"))))
+}

@@ -1,0 +1,289 @@
+//! The engine: one per process, with room for every slot, and the code that it loaded.
+
+use super::bindings::{PluginFull, PluginFullPre};
+use super::capabilities::{self, Grants};
+use super::compile::{CompileIn, Compiler};
+use super::instance::{self, Instance, Setting, State};
+use super::{AttemptRequest, Execute, Limits, Options, Report};
+use crate::clock::Clock;
+use crate::model::attempt::Usage;
+use async_trait::async_trait;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+/// Bytes of a component.
+pub const MAX_COMPONENT: u64 = 64 << 20;
+/// Instances besides the slots: plugins that describe themselves, and slots whose last instance is being taken down.
+const SPARE: u32 = 8;
+/// Address space of one memory: all that 32 bits can address, so that no bounds check is compiled into a guest. It costs nothing
+/// but numbers: 64 slots of 4 memories take 1 TiB of the 128 that a process has, and no byte of it is real until it is used.
+const RESERVATION: u64 = 4 << 30;
+/// Most memories in the pool, whatever the slots: half of a process's address space.
+const MAX_POOL_MEMORIES: u32 = 16_384;
+
+/// Why a component was refused: one sentence that says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct LoadError(String);
+
+impl LoadError {
+    /// Bounded, and without control characters: parts of it come from hostile files.
+    pub(crate) fn new(sentence: impl AsRef<str>) -> Self {
+        let plain: String = sentence.as_ref().chars().flat_map(plain).collect();
+        Self(super::answer::cut(&plain, 1 << 10).to_owned())
+    }
+}
+
+fn plain(c: char) -> impl Iterator<Item = char> {
+    let hidden = c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let (kept, escaped) = if hidden {
+        (None, Some(c.escape_default()))
+    } else {
+        (Some(c), None)
+    };
+    kept.into_iter().chain(escaped.into_iter().flatten())
+}
+
+/// Settings that shape the code: the same where it is compiled and where it runs.
+pub(super) fn code_settings() -> Config {
+    let mut config = Config::new();
+    config
+        .consume_fuel(true)
+        .cranelift_nan_canonicalization(true)
+        .relaxed_simd_deterministic(true)
+        .concurrency_support(false)
+        .memory_reservation(RESERVATION)
+        .memory_guard_size(32 << 20)
+        .max_wasm_stack(1 << 20)
+        .async_stack_size(2 << 20);
+    config
+}
+
+fn pool(options: &Options, slots: usize) -> PoolingAllocationConfig {
+    let instances = u32::try_from(slots).unwrap_or(u32::MAX / 256).saturating_add(SPARE);
+    let memory = usize::try_from(options.max_memory.as_u64().min(RESERVATION)).unwrap_or(usize::MAX);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(64)) // a counter: components of interpreters have dozens
+        .total_memories(instances.saturating_mul(4).min(MAX_POOL_MEMORIES.max(instances)))
+        .total_tables(instances.saturating_mul(8))
+        .total_stacks(instances)
+        .max_memories_per_component(4)
+        .max_memories_per_module(4)
+        .max_tables_per_module(4)
+        .table_elements(1 << 16)
+        .max_memory_size(memory)
+        .linear_memory_keep_resident(2 << 20) // no madvise for small guests …
+        .table_keep_resident(64 << 10)
+        .pagemap_scan(Enabled::Auto); // … and only the pages that were written are cleared, where the kernel can tell
+    pool
+}
+
+struct Shared {
+    engine: wasmtime::Engine,
+    linker: Linker<State>,
+    compiler: Compiler,
+    clock: Clock,
+    max_memory: u64,
+}
+
+/// Loads components and runs them. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine(Arc<Shared>);
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Engine")
+    }
+}
+
+impl Engine {
+    /// An engine for so many attempts at once. Compiled code is kept in `cache_dir`, which has to be the host's own.
+    pub fn new(options: &Options, slots: usize, cache_dir: PathBuf, clock: Clock) -> anyhow::Result<Self> {
+        Self::with_compiler(options, slots, cache_dir, clock, CompileIn::Child)
+    }
+
+    /// The same, told where to compile.
+    pub fn with_compiler(options: &Options, slots: usize, cache_dir: PathBuf, clock: Clock, place: CompileIn) -> anyhow::Result<Self> {
+        options.check().map_err(anyhow::Error::msg)?;
+        let mut config = code_settings();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(options, slots)));
+        let engine = wasmtime::Engine::new(&config)?;
+        let mut linker = Linker::<State>::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        PluginFull::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+        let compiler = Compiler::new(&engine, options, cache_dir, place)?;
+        Ok(Self(Arc::new(Shared {
+            engine,
+            linker,
+            compiler,
+            clock,
+            max_memory: options.max_memory.as_u64(),
+        })))
+    }
+
+    /// Checks a component, compiles it where no compiled code is at hand, and links it to what it is granted.
+    pub async fn load(&self, bytes: Arc<[u8]>, grants: Grants) -> Result<Code, LoadError> {
+        check_bytes(&bytes)?;
+        let compiled = self.0.compiler.compile(&self.0.engine, bytes).await?;
+        let this = self.clone();
+        let link = tokio::task::spawn_blocking(move || {
+            let component = compiled.component;
+            let imports = capabilities::inspect(&this.0.engine, &component, &grants)?;
+            this.check_memory(&component)?;
+            let pre = this.0.linker.instantiate_pre(&component).and_then(PluginFullPre::new);
+            let pre = pre.map_err(|error| LoadError::new(format!("the component does not fit this host: {error:#}")))?;
+            Ok(Code {
+                engine: this,
+                pre,
+                grants: Arc::new(grants),
+                digest: compiled.digest,
+                imports,
+                compile_time: compiled.compile_time,
+            })
+        });
+        link.await
+            .unwrap_or_else(|error| Err(LoadError::new(format!("loading failed: {error}"))))
+    }
+
+    fn check_memory(&self, component: &Component) -> Result<(), LoadError> {
+        let pages = component.resources_required().and_then(|needed| needed.max_initial_memory_size);
+        let bytes = pages.unwrap_or(0).saturating_mul(64 << 10);
+        if bytes > self.0.max_memory {
+            return Err(LoadError::new(format!(
+                "the component starts with a memory of {bytes} bytes; executor.max_memory is {}",
+                self.0.max_memory
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Refuses at the first bytes what is no component at all.
+fn check_bytes(bytes: &[u8]) -> Result<(), LoadError> {
+    const BUILD: &str = "build it as a component (cargo build --target wasm32-wasip2)";
+    let refuse = |why: String| Err(LoadError::new(why));
+    if bytes.is_empty() {
+        return refuse("the file is empty: copy the component again".to_owned());
+    }
+    if bytes.len() as u64 > MAX_COMPONENT {
+        return refuse(format!("the file has {} bytes; a component may have {MAX_COMPONENT}", bytes.len()));
+    }
+    if wasmtime::Engine::detect_precompiled(bytes).is_some() {
+        return refuse(format!("the file is precompiled machine code, which is never loaded: {BUILD}"));
+    }
+    match bytes {
+        [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => refuse(format!("the file is a core module: {BUILD}")),
+        [0, b'a', b's', b'm', _, _, _, _, ..] => refuse(format!("the file is of another version of WebAssembly: {BUILD}")),
+        _ if b"\0asm\x0d\0\x01\0".starts_with(bytes) => refuse("the file is truncated: copy the component again".to_owned()),
+        _ => refuse(format!("the file is not WebAssembly: {BUILD}")),
+    }
+}
+
+/// One version of a plugin, compiled and linked. Cheap to clone; attempts that run keep it alive.
+#[derive(Clone)]
+pub struct Code {
+    engine: Engine,
+    pre: PluginFullPre<State>,
+    grants: Arc<Grants>,
+    digest: String,
+    imports: Vec<(String, bool)>,
+    compile_time: Option<Duration>,
+}
+
+impl std::fmt::Debug for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Code({})", self.digest)
+    }
+}
+
+impl Code {
+    /// `sha256:…` of the component.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// What it imports, and whether that is granted.
+    pub fn imports(&self) -> Vec<(String, bool)> {
+        self.imports.clone()
+    }
+
+    /// How long compiling took; `None` where compiled code was at hand.
+    pub fn compile_time(&self) -> Option<Duration> {
+        self.compile_time
+    }
+
+    /// The plugin's own document of what it handles: asked with no capability, for a second at most.
+    pub async fn describe(&self) -> Result<String, LoadError> {
+        const LIMITS: Limits = Limits {
+            timeout: Duration::from_secs(1),
+            fuel: 10_000_000_000,
+            memory: 64 << 20,
+            result: 1 << 20,
+            log: 0,
+            calls_per_second: 1_000,
+        };
+        let code = self.clone();
+        let handle = tokio::runtime::Handle::current();
+        // On a thread of its own: a plugin that loops here takes turns with nobody on this runtime.
+        let asked = tokio::task::spawn_blocking(move || {
+            handle.block_on(async {
+                let setting = Setting {
+                    grants: &Arc::default(),
+                    clock: &code.engine.0.clock,
+                    limits: LIMITS,
+                    attempt: 0,
+                    document: "{}".to_owned(),
+                    cancelled: Arc::default(),
+                    calls: None,
+                };
+                let instance = Instance::new(&code.engine.0.engine, setting).await;
+                match instance {
+                    Ok(instance) => instance.describe(&code.pre).await,
+                    Err(error) => Err(instance::busy(&error)),
+                }
+            })
+        });
+        let answer = asked.await.map_err(|error| LoadError::new(format!("describe failed: {error}")))?;
+        answer.map_err(|outcome| {
+            let why = outcome.message().unwrap_or_default();
+            LoadError::new(format!("the plugin could not describe itself: {why}"))
+        })
+    }
+}
+
+#[async_trait]
+impl Execute for Code {
+    async fn execute(&self, request: AttemptRequest) -> Report {
+        let (name, input, setting) = Setting::of(request, &self.grants, &self.engine.0.clock);
+        match Instance::new(&self.engine.0.engine, setting).await {
+            Ok(instance) => instance.run(&self.pre, &name, &input).await,
+            Err(error) => Report {
+                outcome: instance::busy(&error),
+                usage: Usage::default(),
+                execution_time: Duration::ZERO,
+            },
+        }
+    }
+}
+
+/// Threads for guests only, at nice 10, so that the API keeps its turn while every slot burns CPU.
+pub fn guest_runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads.max(1))
+        .thread_name("guest")
+        .on_thread_start(be_nice)
+        .enable_all()
+        .build()
+}
+
+/// Lowers the priority of the calling thread; on Linux that is a thread's own.
+pub(super) fn be_nice() {
+    if let Err(error) = rustix::process::setpriority_process(None, 10) {
+        tracing::debug!(%error, "guests run at normal priority");
+    }
+}

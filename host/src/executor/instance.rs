@@ -1,0 +1,375 @@
+//! One attempt in one fresh instance: what it may call, how it is stopped, and what its end means.
+
+use super::answer;
+use super::bindings::PluginFullPre;
+use super::bindings::taskhost::plugin::{checkpoint, context, events, log, tasks, types};
+use super::capabilities::Grants;
+use super::journal::{Journal, Outlet, Stdio, Stream};
+use super::limits::{Memory, OverMemory, Throttle};
+use super::{AttemptRequest, HostCall, Limits, MAX_CHECKPOINT, Report};
+use crate::clock::Clock;
+use crate::model::attempt::{Class, Level, Outcome, Progress, Source, Usage};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc::UnboundedSender, oneshot};
+use wasmtime::component::ResourceTable;
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView};
+
+/// Fuel between two turns of a guest: about 0.1 ms.
+const YIELD_FUEL: u64 = 1_000_000;
+/// Handles that a guest may hold, and host objects behind them.
+const MAX_HANDLES: usize = 10_000;
+/// Random bytes in one call: the host makes them, so no fuel is burnt on them.
+const MAX_RANDOM: u64 = 64 << 10;
+/// Bytes that one host call may carry besides a result's worth.
+const MAX_CALL: usize = 16 << 20;
+/// Fields of one log line.
+const MAX_FIELDS: usize = 64;
+/// Bytes of a progress message.
+const MAX_PROGRESS: usize = 1 << 10;
+/// Bytes of a log message.
+const MAX_LOG: usize = 64 << 10;
+/// Bytes of a trap's details.
+const MAX_TRAP: usize = 16 << 10;
+
+/// What a store holds.
+pub(crate) struct State {
+    wasi: WasiCtx,
+    table: ResourceTable,
+    memory: Memory,
+    outlet: Arc<Outlet>,
+    calls: Option<UnboundedSender<HostCall>>,
+    cancelled: Arc<AtomicBool>,
+    document: String,
+    deadline: Instant,
+    /// Whether a call that was not granted has been noted.
+    denied: bool,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl types::Host for State {}
+
+impl log::Host for State {
+    async fn write(&mut self, level: log::Level, message: String, fields: Vec<(String, String)>) {
+        self.outlet.call().await;
+        let level = match level {
+            log::Level::Trace => Level::Trace,
+            log::Level::Debug => Level::Debug,
+            log::Level::Info => Level::Info,
+            log::Level::Warn => Level::Warn,
+            log::Level::Error => Level::Error,
+        };
+        let fields: Map<String, Value> = fields
+            .into_iter()
+            .take(MAX_FIELDS)
+            .map(|(key, value)| (key, value.into()))
+            .collect();
+        let message = answer::cut(&message, MAX_LOG).to_owned();
+        self.outlet.journal().line(level, Source::Log, message, fields);
+    }
+}
+
+impl context::Host for State {
+    fn attempt(&mut self) -> String {
+        self.document.clone()
+    }
+
+    fn is_cancelled(&mut self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    fn remaining_ms(&mut self) -> Option<u64> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        u64::try_from(left.as_millis()).ok()
+    }
+
+    async fn progress(&mut self, done: u64, total: Option<u64>, message: String) {
+        self.outlet.call().await;
+        let message = answer::cut(&message, MAX_PROGRESS).to_owned();
+        self.send(HostCall::Progress(Progress { done, total, message }));
+    }
+}
+
+impl checkpoint::Host for State {
+    async fn save(&mut self, data: Vec<u8>) -> Result<(), types::Failure> {
+        self.outlet.call().await;
+        if data.len() > MAX_CHECKPOINT {
+            let why = format!("a checkpoint holds at most {MAX_CHECKPOINT} bytes; this has {}", data.len());
+            return Err(refusal("fatal", why));
+        }
+        let (reply, answer) = oneshot::channel();
+        self.send(HostCall::SaveCheckpoint(data, reply));
+        match answer.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(why)) => Err(refusal("retryable", why)),
+            Err(_) => Err(refusal(
+                "retryable",
+                "the checkpoint was not saved: nobody keeps checkpoints now".to_owned(),
+            )),
+        }
+    }
+
+    async fn load(&mut self) -> Option<Vec<u8>> {
+        self.outlet.call().await;
+        let (reply, answer) = oneshot::channel();
+        self.send(HostCall::LoadCheckpoint(reply));
+        answer.await.unwrap_or_default()
+    }
+}
+
+impl events::Host for State {
+    async fn emit(&mut self, _event_type: String, _data: String) -> Result<String, types::Failure> {
+        Err(self.deny("events.emit").await)
+    }
+}
+
+impl tasks::Host for State {
+    async fn submit(&mut self, _request: String) -> Result<String, types::Failure> {
+        Err(self.deny("tasks.submit").await)
+    }
+
+    async fn submit_workflow(&mut self, _request: String) -> Result<String, types::Failure> {
+        Err(self.deny("tasks.submit-workflow").await)
+    }
+}
+
+fn refusal(kind: &str, message: String) -> types::Failure {
+    types::Failure {
+        kind: kind.to_owned(),
+        message,
+        details: None,
+    }
+}
+
+impl State {
+    fn send(&self, call: HostCall) {
+        if let Some(calls) = &self.calls {
+            let _ = calls.send(call); // nobody listens any more: the attempt is being stopped
+        }
+    }
+
+    async fn deny(&mut self, call: &str) -> types::Failure {
+        self.outlet.call().await;
+        let why = format!("{call} denied: grants for events and submissions come in a later version of Taskhost");
+        if !std::mem::replace(&mut self.denied, true) {
+            self.outlet.journal().note(why.clone());
+        }
+        refusal("denied", why)
+    }
+}
+
+/// A guest that is about to run.
+pub(crate) struct Instance {
+    store: Store<State>,
+    outlet: Arc<Outlet>,
+    limits: Limits,
+    started: Instant,
+}
+
+/// Builds the guest's view of the system: empty, but for what is granted.
+fn wasi(grants: &Grants, outlet: &Arc<Outlet>) -> wasmtime::Result<WasiCtx> {
+    let stdio = |stream| Stdio {
+        outlet: outlet.clone(),
+        stream,
+    };
+    let mut wasi = WasiCtx::builder();
+    wasi.stdout(stdio(Stream::Out))
+        .stderr(stdio(Stream::Err))
+        .max_random_size(MAX_RANDOM);
+    wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
+    wasi.envs(&grants.env);
+    for folder in &grants.folders {
+        let perms = if folder.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+        wasi.preopened_dir(&folder.host, &folder.guest, perms)?;
+    }
+    Ok(wasi.build())
+}
+
+/// What an instance may do and know; `calls` is `None` while a plugin describes itself.
+pub(crate) struct Setting<'a> {
+    pub grants: &'a Arc<Grants>,
+    pub clock: &'a Clock,
+    pub limits: Limits,
+    pub attempt: u32,
+    pub document: String,
+    pub cancelled: Arc<AtomicBool>,
+    pub calls: Option<UnboundedSender<HostCall>>,
+}
+
+impl<'a> Setting<'a> {
+    /// Splits a request into what runs and how it is set.
+    pub(crate) fn of(request: AttemptRequest, grants: &'a Arc<Grants>, clock: &'a Clock) -> (String, String, Self) {
+        let setting = Self {
+            grants,
+            clock,
+            limits: request.limits,
+            attempt: request.number,
+            document: request.document,
+            cancelled: request.cancelled,
+            calls: Some(request.calls),
+        };
+        (request.task_name, request.input, setting)
+    }
+}
+
+impl Instance {
+    /// A store that is ready to be instantiated in. Blocks only where folders have to be opened, and then not this thread.
+    pub(crate) async fn new(engine: &wasmtime::Engine, setting: Setting<'_>) -> wasmtime::Result<Self> {
+        let started = Instant::now();
+        let Setting { limits, calls, .. } = setting;
+        let journal = Journal::new(calls.clone(), setting.clock.clone(), setting.attempt, limits.log);
+        let outlet = Outlet::new(journal, Throttle::new(limits.calls_per_second, started));
+        let wasi = if setting.grants.folders.is_empty() {
+            wasi(setting.grants, &outlet)?
+        } else {
+            let (grants, outlet) = (setting.grants.clone(), outlet.clone());
+            tokio::task::spawn_blocking(move || wasi(&grants, &outlet)).await??
+        };
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_HANDLES);
+        let state = State {
+            wasi,
+            table,
+            memory: Memory::new(limits.memory),
+            outlet: outlet.clone(),
+            calls,
+            cancelled: setting.cancelled,
+            document: setting.document,
+            deadline: started.checked_add(limits.timeout).unwrap_or(started),
+            denied: false,
+        };
+        let mut store = Store::new(engine, state);
+        store.limiter(|state| &mut state.memory);
+        store.set_max_component_handles(MAX_HANDLES);
+        store.set_hostcall_fuel(limits.result.saturating_mul(4).saturating_add(MAX_CALL));
+        store.set_fuel(limits.fuel)?;
+        store.fuel_async_yield_interval(Some(YIELD_FUEL))?;
+        Ok(Self {
+            store,
+            outlet,
+            limits,
+            started,
+        })
+    }
+
+    /// Runs one task to its end, its timeout, or the drop of this future.
+    pub(crate) async fn run(mut self, code: &PluginFullPre<State>, name: &str, input: &str) -> Report {
+        let mut begun = false;
+        let call = async {
+            let plugin = code.instantiate_async(&mut self.store).await?;
+            begun = true;
+            plugin.taskhost_plugin_handler().call_run(&mut self.store, name, input).await
+        };
+        let ended = tokio::time::timeout(self.limits.timeout, call).await;
+        let outcome = match ended {
+            Ok(Ok(Ok(result))) => answer::result(result, self.limits.result),
+            Ok(Ok(Err(failure))) => answer::failure(&answer::Failure {
+                kind: failure.kind,
+                message: failure.message,
+                details: failure.details,
+            }),
+            Ok(Err(error)) => self.fault(&error, begun),
+            Err(_) => Outcome::Timeout {
+                limit: self.limits.timeout,
+            },
+        };
+        self.outlet.journal().flush();
+        Report {
+            outcome,
+            usage: self.usage(),
+            execution_time: self.started.elapsed(),
+        }
+    }
+
+    /// Asks a plugin what it handles.
+    pub(crate) async fn describe(mut self, code: &PluginFullPre<State>) -> Result<String, Outcome> {
+        let mut begun = false;
+        let call = async {
+            let plugin = code.instantiate_async(&mut self.store).await?;
+            begun = true;
+            plugin.taskhost_plugin_handler().call_describe(&mut self.store).await
+        };
+        match tokio::time::timeout(self.limits.timeout, call).await {
+            Ok(Ok(document)) if document.len() > self.limits.result => Err(answer::too_large(Some(document.len()), self.limits.result)),
+            Ok(Ok(document)) => Ok(document),
+            Ok(Err(error)) => Err(self.fault(&error, begun)),
+            Err(_) => Err(Outcome::Timeout {
+                limit: self.limits.timeout,
+            }),
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        let left = self.store.get_fuel().ok();
+        Usage {
+            fuel_used: left.map(|left| self.limits.fuel.saturating_sub(left)),
+            peak_memory: Some(self.store.data().memory.peak()),
+        }
+    }
+
+    /// What it means that a call did not return; `begun` says whether the guest was called at all.
+    fn fault(&self, error: &wasmtime::Error, begun: bool) -> Outcome {
+        if let Some(over) = error.downcast_ref::<OverMemory>() {
+            return Outcome::OutOfMemory { limit: over.limit };
+        }
+        let trap = error.downcast_ref::<Trap>();
+        if trap == Some(&Trap::OutOfFuel) {
+            return Outcome::OutOfFuel { limit: self.limits.fuel };
+        }
+        let in_guest = trap.is_some() || error.is::<WasmBacktrace>() || error.is::<I32Exit>();
+        if !in_guest && !begun {
+            return busy(error);
+        }
+        let cause = error.root_cause().to_string();
+        if !in_guest && cause.contains("fuel allocated for hostcalls") {
+            return answer::too_large(None, self.limits.result);
+        }
+        let stderr = self.outlet.journal().stderr();
+        let message = match (error.downcast_ref::<I32Exit>(), trap) {
+            (Some(exit), _) => format!("the handler called exit({}) instead of returning", exit.0),
+            _ if let Some(panic) = answer::panic_message(&stderr) => panic,
+            (_, Some(Trap::StackOverflow)) => "the handler's call stack overflowed".to_owned(),
+            (_, Some(trap)) => format!("the handler trapped: {trap}"),
+            _ if in_guest => format!("the handler trapped: {}", answer::cut(&cause, 1 << 10)),
+            _ => format!("the handler gave back what cannot be read: {}", answer::cut(&cause, 1 << 10)),
+        };
+        let trace = format!("{error:?}");
+        let mut details = answer::cut(&trace, MAX_TRAP).to_owned();
+        if !stderr.is_empty() {
+            details = format!("{details}\nstderr:\n{stderr}");
+        }
+        Outcome::Trap {
+            message,
+            details: Some(details),
+        }
+    }
+}
+
+/// The host could not start the guest: no fault of the guest, so it is tried again.
+pub(crate) fn busy(error: &wasmtime::Error) -> Outcome {
+    let (message, after) = if error.is::<PoolConcurrencyLimitError>() {
+        ("the host had no room left for another instance".to_owned(), Duration::from_secs(1))
+    } else {
+        let why = format!("{error:#}");
+        (
+            format!("the host could not start the handler: {}", answer::cut(&why, 1 << 10)),
+            Duration::from_secs(10),
+        )
+    };
+    tracing::error!(error = format!("{error:#}"), "an attempt could not be started");
+    Outcome::Error {
+        class: Class::Retryable { retry_after: Some(after) },
+        message,
+    }
+}

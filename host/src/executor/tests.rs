@@ -1,0 +1,244 @@
+//! Small hand-written components, run for real: each trips one limit.
+
+use super::capabilities::Grants;
+use super::compile::CompileIn;
+use super::*;
+use crate::clock::Clock;
+use crate::model::attempt::Class;
+use std::time::Instant;
+
+/// A component whose `run` and `describe` have these bodies. `$ok` and `$say` answer with `{}` and an empty list of tasks.
+fn component(run: &str, describe: &str) -> Vec<u8> {
+    described(run, describe, "{}")
+}
+
+/// A plugin that describes itself so and answers every task with `{}`.
+pub(crate) fn plugin(document: &serde_json::Value) -> Vec<u8> {
+    described(OK, "(i32.const 144)", &document.to_string())
+}
+
+fn described(run: &str, describe: &str, document: &str) -> Vec<u8> {
+    let escape = |bytes: &[u8]| bytes.iter().map(|byte| format!("\\{byte:02x}")).collect::<String>();
+    let length = escape(&u32::try_from(document.len()).unwrap().to_le_bytes());
+    let document = escape(document.as_bytes());
+    let text = format!(
+        r#"(component
+            (core module $m
+                (memory (export "memory") 1)
+                (table 1 funcref)
+                (data (i32.const 0) "\00\00\00\00\20\00\00\00\02\00\00\00")
+                (data (i32.const 16) "\20\00\00\00\02\00\00\00")
+                (data (i32.const 32) "{{}}not json")
+                (data (i32.const 64) "\00\00\00\00\22\00\00\00\08\00\00\00")
+                (data (i32.const 96) "\00\00\00\00\00\00\01\00\00\00\c0\00")
+                (data (i32.const 112) "\00\00\00\00\00\00\01\00\00\00\80\02")
+                (data (i32.const 128) "\00\00\00\00\ff\ff\ff\7f\02\00\00\00")
+                (data (i32.const 144) "\00\20\00\00{length}")
+                (data (i32.const 8192) "{document}")
+                (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+                (func $deep (param i32) (result i32) (i32.add (i32.const 1) (call $deep (local.get 0))))
+                (func (export "run") (param i32 i32 i32 i32) (result i32) {run})
+                (func (export "describe") (result i32) {describe}))
+            (core instance $i (instantiate $m))
+            (type $record (record (field "kind" string) (field "message" string) (field "details" (option string))))
+            (export $failure "failure" (type $record))
+            (func $describe (result string) (canon lift (core func $i "describe") (memory (core memory $i "memory"))))
+            (func $run (param "name" string) (param "input" string) (result (result string (error $failure)))
+                (canon lift (core func $i "run") (memory (core memory $i "memory")) (realloc (core func $i "realloc"))))
+            (instance $handler (export "failure" (type $failure)) (export "describe" (func $describe)) (export "run" (func $run)))
+            (export "taskhost:plugin/handler@1.0.0" (instance $handler)))"#
+    );
+    wat::parse_str(text).unwrap()
+}
+
+const OK: &str = "(i32.const 0)";
+const SAY: &str = "(i32.const 16)";
+const LOOP: &str = "(loop $l (br $l)) unreachable";
+
+struct Bench {
+    engine: Engine,
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Self::engine(dir.path());
+        Self { engine, dir }
+    }
+
+    fn engine(dir: &std::path::Path) -> Engine {
+        Engine::with_compiler(&Options::default(), 2, dir.join("code"), Clock::System, CompileIn::Here).unwrap()
+    }
+
+    async fn load(&self, bytes: Vec<u8>) -> Result<Code, LoadError> {
+        self.engine.load(bytes.into(), Grants::default()).await
+    }
+
+    async fn run(&self, run: &str) -> Report {
+        let code = self.load(component(run, SAY)).await.unwrap();
+        code.execute(request(|_| ())).await
+    }
+}
+
+fn request(change: impl FnOnce(&mut Limits)) -> AttemptRequest {
+    let mut limits = Options::default().limits(Duration::from_secs(5), 1_000_000_000, 1 << 20);
+    change(&mut limits);
+    AttemptRequest {
+        task_name: "t".into(),
+        input: "{}".into(),
+        number: 1,
+        document: "{}".into(),
+        started_at: Time::UNIX_EPOCH,
+        limits,
+        cancelled: Arc::default(),
+        calls: mpsc::unbounded_channel().0,
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_answers_and_is_measured() {
+    let report = Bench::new().run(OK).await;
+    assert_eq!(report.outcome, Outcome::Ok { result: "{}".into() });
+    assert_eq!(report.usage.peak_memory, Some(64 << 10));
+    assert!(report.usage.fuel_used.is_some_and(|fuel| (1..1_000).contains(&fuel)), "{report:?}");
+}
+
+#[tokio::test]
+async fn each_limit_has_its_outcome() {
+    let bench = Bench::new();
+    let fuel = bench.run(LOOP).await;
+    assert_eq!(fuel.outcome, Outcome::OutOfFuel { limit: 1_000_000_000 });
+    assert_eq!(fuel.usage.fuel_used, Some(1_000_000_000));
+    let memory = bench.run("(drop (memory.grow (i32.const 16))) (i32.const 0)").await;
+    assert_eq!(memory.outcome, Outcome::OutOfMemory { limit: 1 << 20 });
+    assert_eq!(memory.usage.peak_memory, Some(64 << 10));
+    let stack = bench.run("(call $deep (i32.const 0))").await;
+    assert!(stack.outcome.message().unwrap().contains("stack overflowed"), "{stack:?}");
+    let trap = bench.run("unreachable").await;
+    assert!(matches!(&trap.outcome, Outcome::Trap { details: Some(_), .. }), "{trap:?}");
+    let no_json = bench.run("(i32.const 64)").await;
+    assert_eq!(no_json.outcome.code(), "fatal");
+    let nowhere = bench.run("(i32.const 128)").await;
+    assert!(nowhere.outcome.message().unwrap().contains("cannot be read"), "{nowhere:?}");
+    // 12 and 40 MiB of result, in a memory that may be so large.
+    for at in ["96", "112"] {
+        let run = format!("(drop (memory.grow (i32.const 800))) (i32.const {at})");
+        let code = bench.load(component(&run, SAY)).await.unwrap();
+        let large = code.execute(request(|limits| limits.memory = 64 << 20)).await;
+        assert!(
+            matches!(
+                large.outcome,
+                Outcome::Error {
+                    class: Class::ResultTooLarge,
+                    ..
+                }
+            ),
+            "{large:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_wall_clock_stops_a_hot_loop_and_so_does_dropping_it() {
+    let bench = Bench::new();
+    let code = bench.load(component(LOOP, SAY)).await.unwrap();
+    let report = code
+        .execute(request(|limits| {
+            limits.timeout = Duration::from_millis(50);
+            limits.fuel = u64::MAX;
+        }))
+        .await;
+    assert_eq!(report.outcome.code(), "timeout");
+    let endless = code.execute(request(|limits| limits.fuel = u64::MAX));
+    assert!(tokio::time::timeout(Duration::from_millis(50), endless).await.is_err());
+}
+
+#[tokio::test]
+async fn describing_is_bounded_like_an_attempt() {
+    let bench = Bench::new();
+    assert_eq!(bench.load(component(OK, SAY)).await.unwrap().describe().await.unwrap(), "{}");
+    for (body, why) in [
+        (LOOP, "1 s"),
+        ("unreachable", "trapped"),
+        ("(drop (memory.grow (i32.const 4096))) (i32.const 16)", "memory"),
+    ] {
+        let code = bench.load(component(OK, body)).await.unwrap();
+        let error = code.describe().await.unwrap_err().to_string();
+        assert!(
+            error.contains("describe") && (error.contains(why) || error.contains("fuel")),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_plugin_is_refused_with_the_reason() {
+    let bench = Bench::new();
+    let good = component(OK, SAY);
+    let cases: [(Vec<u8>, &str); 7] = [
+        (vec![], "empty"),
+        (b"hello".to_vec(), "not WebAssembly"),
+        (wat::parse_str("(module)").unwrap(), "core module"),
+        (good[..good.len() / 2].to_vec(), "truncated"),
+        (good[..6].to_vec(), "truncated"),
+        (wat::parse_str("(component)").unwrap(), "another world"),
+        (
+            wat::parse_str(r#"(component (import "a:b/c@1.0.0" (instance $x)) (export "taskhost:plugin/handler@1.0.0" (instance $x)))"#)
+                .unwrap(),
+            "a:b/c@1.0.0",
+        ),
+    ];
+    for (bytes, why) in cases {
+        let error = bench.load(bytes).await.unwrap_err().to_string();
+        assert!(error.contains(why), "{why}: {error}");
+    }
+    let code = super::engine::code_settings();
+    let code = wasmtime::Engine::new(&code).unwrap().precompile_component(&good).unwrap();
+    assert!(bench.load(code).await.unwrap_err().to_string().contains("precompiled"));
+}
+
+#[tokio::test]
+async fn compiled_code_is_kept_and_a_damaged_file_made_again() {
+    let bench = Bench::new();
+    let wasm = component(OK, SAY);
+    assert!(bench.load(wasm.clone()).await.unwrap().compile_time().is_some());
+    let again = Bench::engine(bench.dir.path());
+    assert!(
+        again
+            .load(wasm.clone().into(), Grants::default())
+            .await
+            .unwrap()
+            .compile_time()
+            .is_none()
+    );
+    let kept = std::fs::read_dir(bench.dir.path().join("code")).unwrap().next().unwrap().unwrap();
+    let code = std::fs::read(kept.path()).unwrap();
+    drop(again);
+    std::fs::remove_file(kept.path()).unwrap();
+    std::fs::write(kept.path(), &code[..code.len() / 2]).unwrap();
+    let other = Bench::engine(bench.dir.path());
+    assert!(other.load(wasm.into(), Grants::default()).await.unwrap().compile_time().is_some());
+}
+
+/// Not a benchmark: a guard against a path that got ten times longer. Prints what it measured.
+#[test]
+fn an_attempt_costs_little() {
+    const ATTEMPTS: u32 = 2_000;
+    let runtime = guest_runtime(1).unwrap();
+    let bench = Bench::new();
+    let each = runtime.block_on(async {
+        let code = bench.load(component(OK, SAY)).await.unwrap();
+        tokio::spawn(async move {
+            let begun = Instant::now();
+            for _ in 0..ATTEMPTS {
+                assert_eq!(code.execute(request(|_| ())).await.outcome.code(), "ok");
+            }
+            begun.elapsed() / ATTEMPTS
+        })
+        .await
+        .unwrap()
+    });
+    println!("{each:?} an attempt");
+    assert!(each < Duration::from_millis(5), "{each:?}");
+}

@@ -1,0 +1,140 @@
+//! Where one plugin stands: what is on disk, what runs, and what is wrong.
+
+use super::load::Version;
+use super::scan::Files;
+use super::snapshot::{Plugin, PluginState};
+use crate::model::Time;
+use std::path::PathBuf;
+
+/// A file that fails to load is taken for half copied while it is younger than this.
+const YOUNG: chrono::TimeDelta = chrono::TimeDelta::seconds(2);
+
+/// One plugin.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// What was seen last.
+    pub files: Files,
+    /// Other files of its name, which are not used.
+    pub others: Vec<PathBuf>,
+    /// What was loaded last, or is being loaded.
+    pub tried: Option<Files>,
+    /// The number of the load under way.
+    pub loading: Option<u64>,
+    /// What runs, and since when.
+    pub good: Option<(Version, Time)>,
+    /// Why `tried` was refused.
+    pub trouble: Option<Trouble>,
+}
+
+/// Why a file was refused.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    pub sentence: String,
+    pub since: Time,
+    /// Whether people are told: not while the file may be half copied.
+    pub shown: bool,
+    /// When the same file is worth another try.
+    pub again: Again,
+}
+
+/// When the same file is worth another try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    /// When it is asked for.
+    Never,
+    /// When another plugin gives up a task name.
+    NamesFreed,
+    /// At the next look: the store was in trouble, not the file.
+    Soon,
+}
+
+impl Entry {
+    pub(super) fn new(files: Files) -> Self {
+        Self {
+            files,
+            others: Vec::new(),
+            tried: None,
+            loading: None,
+            good: None,
+            trouble: None,
+        }
+    }
+
+    /// Whether what is on disk has not been looked into.
+    pub(super) fn is_due(&self) -> bool {
+        self.loading.is_none() && self.tried.as_ref() != Some(&self.files)
+    }
+
+    /// Whether the file may still be half copied.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.trouble.as_ref().is_some_and(|trouble| !trouble.shown)
+    }
+
+    /// Notes why the file was refused; told at once where the file is old enough, or somebody waits for the answer.
+    pub(super) fn refuse(&mut self, sentence: String, again: Again, now: Time, asked: bool) {
+        let young = now - self.files.modified() < YOUNG;
+        self.trouble = Some(Trouble {
+            sentence,
+            since: now,
+            shown: asked || !young || again != Again::Never,
+            again,
+        });
+    }
+
+    /// Tells of a failure that has lasted too long for a copy under way; whether there was one.
+    pub(super) fn tell_if_old(&mut self, now: Time) -> bool {
+        let modified = self.files.modified();
+        match &mut self.trouble {
+            Some(trouble) if !trouble.shown && (now - modified >= YOUNG || now - trouble.since >= YOUNG) => {
+                trouble.shown = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a new version gives up a name that the running one has.
+    pub(super) fn frees(&self, version: &Version) -> bool {
+        let names = version.names();
+        let before = self.good.as_ref().map(|(version, _)| version.names()).unwrap_or_default();
+        before.iter().any(|name| !names.contains(name))
+    }
+
+    /// As operators see it; `None` before anything can be said.
+    pub(super) fn plugin(&self, name: &str) -> Option<Plugin> {
+        let trouble = self.trouble.as_ref().filter(|trouble| trouble.shown);
+        if self.good.is_none() && trouble.is_none() {
+            return None;
+        }
+        let version = self.good.as_ref().map(|(version, _)| version);
+        let error = trouble.map(|trouble| trouble.sentence.clone()).or_else(|| self.rivals());
+        Some(Plugin {
+            name: name.to_owned(),
+            path: self.files.path.clone(),
+            state: if version.is_some() {
+                PluginState::Loaded
+            } else {
+                PluginState::Failed
+            },
+            digest: version.map(|version| version.key.digest()),
+            version: version.and_then(|version| version.version.clone()),
+            description: version.and_then(|version| version.description.clone()),
+            size: version.map_or(self.files.size(), |version| version.size),
+            imports: version.map(|version| version.imports.clone()).unwrap_or_default(),
+            grants: version.map(|version| version.grants.clone()).unwrap_or_default(),
+            tasks: version.map(Version::names).unwrap_or_default(),
+            error,
+            loaded_at: self.good.as_ref().map(|(_, since)| *since),
+            compile_time: version.and_then(|version| version.compile_time),
+        })
+    }
+
+    fn rivals(&self) -> Option<String> {
+        let other = self.others.first()?;
+        Some(format!(
+            "{} is not used, because {} has the same name and comes first: rename or remove one",
+            other.display(),
+            self.files.path.display()
+        ))
+    }
+}

@@ -1,0 +1,192 @@
+//! From files to a version of a plugin that can be swapped in: read, compiled, described and checked, with nothing changed yet.
+
+use super::describe::{self, Described, Speaker, compile_schema};
+use super::manifest::{self, Manifest};
+use super::snapshot::{Handler, Import};
+use super::{Context, Options};
+use crate::executor::{Engine, LoadError, MAX_COMPONENT};
+use sha2::{Digest, Sha256};
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes of a manifest.
+const MAX_MANIFEST: u64 = 1 << 20;
+
+/// What two files held.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    pub wasm: Arc<[u8]>,
+    pub manifest: Option<Arc<str>>,
+}
+
+/// Tells whether two sources are the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    wasm: [u8; 32],
+    manifest: Option<[u8; 32]>,
+}
+
+impl Key {
+    /// `sha256:…` of the component.
+    pub(super) fn digest(&self) -> String {
+        use std::fmt::Write;
+        self.wasm.iter().fold("sha256:".to_owned(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+}
+
+impl Source {
+    /// Reads a component and the manifest beside it. Blocks.
+    pub(super) fn read(path: &Path) -> Result<Self, LoadError> {
+        let wasm = read(path, MAX_COMPONENT)?.ok_or_else(|| LoadError::new("the file is gone"))?;
+        Ok(Self {
+            wasm: wasm.into(),
+            manifest: Self::read_manifest(path)?,
+        })
+    }
+
+    /// Reads the manifest beside a component, where there is one. Blocks.
+    pub(super) fn read_manifest(wasm: &Path) -> Result<Option<Arc<str>>, LoadError> {
+        let path = wasm.with_extension("toml");
+        let Some(bytes) = read(&path, MAX_MANIFEST)? else { return Ok(None) };
+        let text = String::from_utf8(bytes).map_err(|_| LoadError::new(format!("{} is not UTF-8 text", path.display())))?;
+        Ok(Some(text.into()))
+    }
+
+    /// Blocks for as long as hashing takes.
+    pub(super) fn key(&self) -> Key {
+        let hash = |bytes: &[u8]| Sha256::digest(bytes).into();
+        Key {
+            wasm: hash(&self.wasm),
+            manifest: self.manifest.as_ref().map(|text| hash(text.as_bytes())),
+        }
+    }
+}
+
+fn read(path: &Path, max: u64) -> Result<Option<Vec<u8>>, LoadError> {
+    let failed = |error: std::io::Error| LoadError::new(format!("{} cannot be read: {error}", path.display()));
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(max + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > max {
+        return Err(LoadError::new(format!("{} is larger than {max} bytes", path.display())));
+    }
+    Ok(Some(bytes))
+}
+
+/// A version of a plugin, ready to be swapped in.
+#[derive(Debug)]
+pub(super) struct Version {
+    pub key: Key,
+    pub handlers: Vec<Arc<Handler>>,
+    pub version: Option<String>,
+    pub description: Option<String>,
+    pub imports: Vec<Import>,
+    pub grants: Vec<String>,
+    pub size: u64,
+    pub compile_time: Option<Duration>,
+}
+
+impl Version {
+    /// The names that it claims.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.handlers.iter().map(|handler| handler.definition.name.clone()).collect()
+    }
+}
+
+/// What loading needs.
+#[derive(Clone, Debug)]
+pub(super) struct Loader {
+    pub engine: Engine,
+    pub context: Context,
+    pub options: Arc<Options>,
+}
+
+impl Loader {
+    /// Does everything that can be refused.
+    pub(super) async fn load(&self, name: &str, source: Source) -> Result<Version, LoadError> {
+        let this = self.clone();
+        let (plugin, text) = (name.to_owned(), source.manifest.clone());
+        let hashed = source.clone();
+        let (manifest, key) = blocking(move || {
+            let text = text.as_deref().unwrap_or_default();
+            let manifest = manifest::parse(&plugin, text, &this.context, &this.options.dirs).map_err(LoadError::new)?;
+            Ok((manifest, hashed.key()))
+        })
+        .await?;
+        let digest = key.digest();
+        if let Some(pin) = manifest.digest.as_ref().filter(|pin| digest != format!("sha256:{pin}")) {
+            return Err(LoadError::new(format!(
+                "the component is {digest}, and {name}.toml allows only sha256:{pin}: put the right file there or change the pin"
+            )));
+        }
+        let size = source.wasm.len() as u64;
+        let code = self.engine.load(source.wasm, manifest.grants.clone()).await?;
+        let document = code.describe().await?;
+        let imports = code.imports().into_iter().map(|(name, granted)| Import { name, granted });
+        let imports = imports.collect();
+        let compile_time = code.compile_time();
+        let (described, handlers) = self.handlers(name, digest, &manifest, document, Arc::new(code)).await?;
+        Ok(Version {
+            key,
+            handlers,
+            version: described.version,
+            description: described.description,
+            imports,
+            grants: manifest.sentences,
+            size,
+            compile_time,
+        })
+    }
+
+    async fn handlers(
+        &self,
+        name: &str,
+        digest: String,
+        manifest: &Manifest,
+        document: String,
+        code: Arc<crate::executor::Code>,
+    ) -> Result<(Described, Vec<Arc<Handler>>), LoadError> {
+        let (this, plugin, limits) = (self.clone(), name.to_owned(), manifest.limits);
+        blocking(move || {
+            let speaker = Speaker {
+                plugin: &plugin,
+                digest: &digest,
+                limits,
+                executor: &this.context.executor,
+            };
+            let mut described = describe::parse(&document, &speaker).map_err(LoadError::new)?;
+            let tasks = std::mem::take(&mut described.tasks).into_iter();
+            let handlers = tasks.map(|definition| {
+                let schema = definition
+                    .input_schema
+                    .as_ref()
+                    .map(compile_schema)
+                    .transpose()
+                    .map_err(LoadError::new)?;
+                Ok(Arc::new(Handler {
+                    schema,
+                    code: code.clone(),
+                    definition: Arc::new(definition),
+                }))
+            });
+            let handlers = handlers.collect::<Result<Vec<_>, LoadError>>()?;
+            Ok((described, handlers))
+        })
+        .await
+    }
+}
+
+/// Off the runtime's threads.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, LoadError> + Send + 'static) -> Result<T, LoadError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(LoadError::new(format!("loading failed: {error}"))))
+}

@@ -1,0 +1,491 @@
+//! The loop that looks after the plugin directories: one event at a time, loads beside it, and a swap at the end of each.
+
+use super::RegistryError;
+use super::entry::{Again, Entry};
+use super::load::{Key, Loader, Source, Version, blocking};
+use super::scan::{Files, Scan, scan};
+use super::snapshot::{Plugin, Snapshot};
+use super::store_file;
+use super::watch::Watch;
+use crate::clock::Clock;
+use crate::executor::LoadError;
+use crate::store::{Store, StoreError};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch as latest};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// How soon a file that may be half copied is looked at again.
+const SOON: Duration = Duration::from_millis(250);
+/// However busy a directory is, it is looked at so often.
+const MAX_DEBOUNCE: Duration = Duration::from_secs(1);
+
+/// Where an answer goes.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, RegistryError>>;
+
+/// All that can happen to the registry.
+pub(super) enum Event {
+    /// Something changed on disk, perhaps.
+    Changed,
+    /// A load came to its end; `None` where the files hold what runs already.
+    Loaded {
+        name: String,
+        number: u64,
+        result: Result<Option<Version>, LoadError>,
+    },
+    /// Look now.
+    Reload(Reply<()>),
+    /// Validate these bytes.
+    Push {
+        name: String,
+        bytes: Arc<[u8]>,
+        reply: Reply<Arc<Plugin>>,
+    },
+    /// They were validated.
+    Pushed {
+        name: String,
+        path: PathBuf,
+        bytes: Arc<[u8]>,
+        result: Result<Version, LoadError>,
+        reply: Reply<Arc<Plugin>>,
+    },
+    /// Delete a plugin's file.
+    Remove { name: String, reply: Reply<()> },
+    /// End.
+    Stop,
+}
+
+/// Where the others see what is loaded.
+pub(super) struct Shelf {
+    snapshot: Arc<arc_swap::ArcSwap<Snapshot>>,
+    changes: latest::Sender<u64>,
+}
+
+impl Shelf {
+    pub(super) fn new(snapshot: Arc<arc_swap::ArcSwap<Snapshot>>, changes: latest::Sender<u64>) -> Self {
+        Self { snapshot, changes }
+    }
+
+    fn swap(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+        self.changes.send_modify(|count| *count += 1);
+    }
+}
+
+pub(super) struct Service {
+    loader: Loader,
+    store: Arc<dyn Store>,
+    clock: Clock,
+    shelf: Shelf,
+    events: mpsc::Sender<Event>,
+    watch: Watch,
+    plugins: BTreeMap<String, Entry>,
+    loads: JoinSet<()>,
+    /// Numbers the loads.
+    started: u64,
+    /// Who waits until nothing is loading.
+    waiting: Vec<Reply<()>>,
+    /// Plugins that are gone and whose names could not be given back yet.
+    disown: BTreeSet<String>,
+    told: HashSet<PathBuf>,
+    unreadable: Vec<(PathBuf, String)>,
+    /// Whether the directories have been looked at, and whether all that was found then has been loaded or refused.
+    scanned: bool,
+    ready: bool,
+    next_look: Instant,
+    first_hint: Option<Instant>,
+}
+
+impl Service {
+    pub(super) fn new(loader: Loader, store: Arc<dyn Store>, clock: Clock, shelf: Shelf, events: mpsc::Sender<Event>) -> Self {
+        let hints = events.clone();
+        Self {
+            watch: Watch::new(move || {
+                let _ = hints.try_send(Event::Changed); // a full inbox is looked at soon anyhow
+            }),
+            loader,
+            store,
+            clock,
+            shelf,
+            events,
+            plugins: BTreeMap::new(),
+            loads: JoinSet::new(),
+            started: 0,
+            waiting: Vec::new(),
+            disown: BTreeSet::new(),
+            told: HashSet::new(),
+            unreadable: Vec::new(),
+            scanned: false,
+            ready: false,
+            next_look: Instant::now(),
+            first_hint: None,
+        }
+    }
+
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Event>) {
+        loop {
+            tokio::select! {
+                event = inbox.recv() => match event {
+                    None | Some(Event::Stop) => return,
+                    Some(event) => self.handle(event).await,
+                },
+                () = tokio::time::sleep_until(self.next_look) => self.look().await,
+            }
+            while self.loads.try_join_next().is_some() {}
+            self.finish();
+        }
+    }
+
+    async fn handle(&mut self, event: Event) {
+        match event {
+            Event::Changed => self.debounce(),
+            Event::Loaded { name, number, result } => self.loaded(name, number, result).await,
+            Event::Reload(reply) => {
+                self.waiting.push(reply);
+                for entry in self.plugins.values_mut().filter(|entry| entry.trouble.is_some()) {
+                    entry.tried = None;
+                }
+                self.look().await;
+            }
+            Event::Push { name, bytes, reply } => self.push(name, bytes, reply),
+            Event::Pushed {
+                name,
+                path,
+                bytes,
+                result,
+                reply,
+            } => {
+                let answer = self.pushed(&name, path, bytes, result).await;
+                let _ = reply.send(answer); // whoever asked has gone
+            }
+            Event::Remove { name, reply } => {
+                let answer = self.remove(&name).await;
+                let _ = reply.send(answer); // whoever asked has gone
+            }
+            Event::Stop => (),
+        }
+    }
+
+    fn debounce(&mut self) {
+        let now = Instant::now();
+        let first = *self.first_hint.get_or_insert(now);
+        let quiet = now + Duration::from_secs_f64(self.loader.options.debounce);
+        self.next_look = quiet.min(first + MAX_DEBOUNCE);
+    }
+
+    /// Compares the directories with what is known, and starts to load what is new.
+    async fn look(&mut self) {
+        self.first_hint = None;
+        let options = self.loader.options.clone();
+        let scan = blocking(move || Ok(scan(&options))).await.unwrap_or_default();
+        self.disown_the_gone(&scan).await;
+        self.watch.follow(scan.folders.clone());
+        for path in scan.misnamed.iter().filter(|path| !self.told.contains(*path)) {
+            tracing::warn!(file = %path.display(), "not a plugin: its name must be 1 to 128 characters of A-Z a-z 0-9 . _ -");
+        }
+        self.told = scan.misnamed.iter().cloned().collect();
+        let gone = |(name, entry): (&String, &Entry)| {
+            let gone = !scan.plugins.contains_key(name) && !scan.may_hide(&entry.files.path);
+            gone.then(|| name.clone())
+        };
+        let gone: Vec<String> = self.plugins.iter().filter_map(gone).collect();
+        for name in gone {
+            self.forget(&name).await;
+        }
+        let now = self.clock.now();
+        let mut told = false;
+        for (name, found) in scan.plugins {
+            let entry = self.plugins.entry(name).or_insert_with(|| Entry::new(found.files.clone()));
+            told |= entry.others != found.others;
+            entry.files = found.files;
+            entry.others = found.others;
+            if entry.trouble.as_ref().is_some_and(|trouble| trouble.again == Again::Soon) {
+                entry.tried = None;
+            }
+            told |= entry.tell_if_old(now);
+        }
+        self.unreadable = scan.unreadable;
+        self.scanned = true;
+        self.start_due();
+        if told {
+            self.publish();
+        }
+        self.next_look = Instant::now() + Duration::from_secs_f64(self.loader.options.rescan);
+        self.look_soon_if_quiet();
+    }
+
+    fn look_soon_if_quiet(&mut self) {
+        if self.plugins.values().any(Entry::is_quiet) {
+            self.next_look = self.next_look.min(Instant::now() + SOON);
+        }
+    }
+
+    /// Gives back the names of plugins whose files are gone: at the first look, and those that the store did not take before.
+    async fn disown_the_gone(&mut self, scan: &Scan) {
+        if !self.scanned && scan.unreadable.is_empty() {
+            match self.store.owners().await {
+                Ok(owners) => self.disown.extend(owners.into_values()),
+                Err(error) => tracing::error!(%error, "who owns which task name could not be read"),
+            }
+        }
+        self.disown.retain(|name| !scan.plugins.contains_key(name));
+        for name in std::mem::take(&mut self.disown) {
+            self.give_back(&name).await;
+        }
+    }
+
+    async fn give_back(&mut self, name: &str) {
+        if let Err(error) = self.store.own(name, Vec::new()).await {
+            tracing::error!(plugin = name, %error, "the task names of a removed plugin could not be given back; trying again");
+            self.disown.insert(name.to_owned());
+        }
+    }
+
+    fn start_due(&mut self) {
+        let due: Vec<String> = self
+            .plugins
+            .iter()
+            .filter(|(_, entry)| entry.is_due())
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in due {
+            self.start(name);
+        }
+    }
+
+    fn start(&mut self, name: String) {
+        let Some(entry) = self.plugins.get_mut(&name) else { return };
+        self.started += 1;
+        let number = self.started;
+        entry.tried = Some(entry.files.clone());
+        entry.loading = Some(number);
+        let running = entry.good.as_ref().map(|(version, _)| version.key.clone());
+        let (path, loader, events) = (entry.files.path.clone(), self.loader.clone(), self.events.clone());
+        self.loads.spawn(async move {
+            let result = load(&loader, &name, path, running).await;
+            let _ = events.send(Event::Loaded { name, number, result }).await; // the registry is stopped
+        });
+    }
+
+    async fn loaded(&mut self, name: String, number: u64, result: Result<Option<Version>, LoadError>) {
+        let Some(entry) = self.plugins.get_mut(&name).filter(|entry| entry.loading == Some(number)) else {
+            return; // removed, or overtaken by a push
+        };
+        entry.loading = None;
+        let asked = !self.waiting.is_empty();
+        match result {
+            Ok(Some(version)) => self.take(&name, version).await,
+            Ok(None) => {
+                let had = entry.trouble.take();
+                if had.is_some_and(|trouble| trouble.shown) {
+                    self.publish();
+                }
+            }
+            Err(error) => {
+                entry.refuse(error.to_string(), Again::Never, self.clock.now(), asked);
+                if !entry.is_quiet() {
+                    tracing::warn!(plugin = name, %error, "a plugin was refused");
+                    self.publish();
+                }
+            }
+        }
+        self.start_due();
+        self.look_soon_if_quiet();
+    }
+
+    /// Makes a version live, if its task names are free.
+    async fn take(&mut self, name: &str, version: Version) {
+        let now = self.clock.now();
+        let owned = self.store.own(name, version.names()).await;
+        let Some(entry) = self.plugins.get_mut(name) else { return };
+        match owned {
+            Ok(()) => {
+                let freed = entry.frees(&version);
+                tracing::info!(
+                    plugin = name,
+                    digest = version.key.digest(),
+                    tasks = version.handlers.len(),
+                    "a plugin is live"
+                );
+                entry.good = Some((version, now));
+                entry.trouble = None;
+                if freed {
+                    self.names_freed();
+                }
+            }
+            Err(error) => {
+                let again = if matches!(error, StoreError::Conflict(_)) {
+                    Again::NamesFreed
+                } else {
+                    Again::Soon
+                };
+                let sentence = owned_by_another(&error);
+                tracing::warn!(plugin = name, error = sentence, "a plugin was refused");
+                entry.refuse(sentence, again, now, true);
+            }
+        }
+        self.publish();
+    }
+
+    /// Tries plugins again that were refused because of another's names.
+    fn names_freed(&mut self) {
+        let blocked = |entry: &&mut Entry| entry.trouble.as_ref().is_some_and(|trouble| trouble.again == Again::NamesFreed);
+        for entry in self.plugins.values_mut().filter(blocked) {
+            entry.tried = None;
+        }
+        self.start_due();
+    }
+
+    async fn forget(&mut self, name: &str) {
+        let Some(entry) = self.plugins.remove(name) else { return };
+        self.give_back(name).await;
+        if entry.good.is_some() {
+            tracing::info!(plugin = name, "a plugin was removed");
+        }
+        self.names_freed();
+        self.publish();
+    }
+
+    fn push(&mut self, name: String, bytes: Arc<[u8]>, reply: Reply<Arc<Plugin>>) {
+        let known = self.plugins.get(&name).map(|entry| entry.files.path.clone());
+        let first = self.loader.options.dirs.first().cloned().unwrap_or_default();
+        let path = known.unwrap_or_else(|| first.join(format!("{name}.wasm")));
+        let (loader, events) = (self.loader.clone(), self.events.clone());
+        self.loads.spawn(async move {
+            let (wasm, beside) = (bytes.clone(), path.clone());
+            let result = match blocking(move || Source::read_manifest(&beside)).await {
+                Ok(manifest) => loader.load(&name, Source { wasm, manifest }).await,
+                Err(error) => Err(error),
+            };
+            let pushed = Event::Pushed {
+                name,
+                path,
+                bytes,
+                result,
+                reply,
+            };
+            let _ = events.send(pushed).await; // the registry is stopped
+        });
+    }
+
+    async fn pushed(
+        &mut self,
+        name: &str,
+        path: PathBuf,
+        bytes: Arc<[u8]>,
+        result: Result<Version, LoadError>,
+    ) -> Result<Arc<Plugin>, RegistryError> {
+        let version = result.map_err(|error| RegistryError::Refused(error.to_string()))?;
+        let owned = self.store.own(name, version.names()).await;
+        owned.map_err(|error| match error {
+            StoreError::Conflict(_) => RegistryError::Refused(owned_by_another(&error)),
+            error => RegistryError::Io(error.to_string()),
+        })?;
+        let target = path.clone();
+        let written = blocking(move || {
+            store_file::replace(&target, &bytes)
+                .map_err(|error| LoadError::new(format!("{} cannot be written: {error}", target.display())))?;
+            Files::at(target).ok_or_else(|| LoadError::new("the file is gone again"))
+        });
+        let files = match written.await {
+            Ok(files) => files,
+            Err(error) => {
+                let before = self.plugins.get(name).and_then(|entry| entry.good.as_ref());
+                let before = before.map(|(version, _)| version.names()).unwrap_or_default();
+                if let Err(error) = self.store.own(name, before).await {
+                    tracing::error!(plugin = name, %error, "task names could not be given back");
+                }
+                return Err(RegistryError::Io(error.to_string()));
+            }
+        };
+        let entry = self.plugins.entry(name.to_owned()).or_insert_with(|| Entry::new(files.clone()));
+        let freed = entry.frees(&version);
+        entry.tried = Some(files.clone());
+        entry.files = files;
+        entry.loading = None; // a load of the file before is overtaken
+        entry.good = Some((version, self.clock.now()));
+        entry.trouble = None;
+        let plugin = entry.plugin(name).map(Arc::new);
+        self.publish();
+        if freed {
+            self.names_freed();
+        }
+        tracing::info!(plugin = name, "a plugin was pushed");
+        plugin.ok_or_else(|| RegistryError::UnknownPlugin(name.to_owned()))
+    }
+
+    async fn remove(&mut self, name: &str) -> Result<(), RegistryError> {
+        let entry = self
+            .plugins
+            .get(name)
+            .ok_or_else(|| RegistryError::UnknownPlugin(name.to_owned()))?;
+        let path = entry.files.path.clone();
+        let removed = blocking(move || {
+            store_file::remove(&path).map_err(|error| LoadError::new(format!("{} cannot be removed: {error}", path.display())))
+        });
+        removed.await.map_err(|error| RegistryError::Io(error.to_string()))?;
+        self.forget(name).await;
+        self.look().await; // another file of that name may take its place
+        Ok(())
+    }
+
+    /// Says who was waiting that all is done, once it is.
+    fn finish(&mut self) {
+        let loading = self.plugins.values().any(|entry| entry.loading.is_some());
+        if !self.scanned || loading {
+            return;
+        }
+        if !self.ready {
+            self.ready = true;
+            self.publish();
+        }
+        for reply in self.waiting.drain(..) {
+            let answer = match self.unreadable.first() {
+                Some((dir, error)) => Err(RegistryError::Io(format!(
+                    "the plugin directory {} cannot be read: {error}",
+                    dir.display()
+                ))),
+                None => Ok(()),
+            };
+            let _ = reply.send(answer); // whoever asked has gone
+        }
+    }
+
+    fn publish(&self) {
+        let plugins = self
+            .plugins
+            .iter()
+            .filter_map(|(name, entry)| Some((name.clone(), Arc::new(entry.plugin(name)?))));
+        let versions = self.plugins.values().filter_map(|entry| entry.good.as_ref());
+        let handlers = versions.flat_map(|(version, _)| &version.handlers);
+        self.shelf.swap(Snapshot {
+            plugins: plugins.collect(),
+            handlers: handlers.map(|handler| (handler.definition.name.clone(), handler.clone())).collect(),
+            ready: self.ready,
+        });
+    }
+}
+
+fn owned_by_another(error: &StoreError) -> String {
+    match error {
+        StoreError::Conflict(why) => LoadError::new(why).to_string(),
+        error => LoadError::new(format!("its task names could not be claimed: {error}")).to_string(),
+    }
+}
+
+/// Reads and loads; `None` where the files hold what runs already.
+async fn load(loader: &Loader, name: &str, path: PathBuf, running: Option<Key>) -> Result<Option<Version>, LoadError> {
+    let (source, key) = blocking(move || {
+        let source = Source::read(&path)?;
+        let key = source.key();
+        Ok((source, key))
+    })
+    .await?;
+    if running.as_ref() == Some(&key) {
+        return Ok(None);
+    }
+    loader.load(name, source).await.map(Some)
+}
