@@ -1,1 +1,15 @@
-fn main() {}
+//! Every test that needs more than one room, in one binary: one link instead of a dozen.
+
+mod harness;
+
+mod bad_input;
+mod cli;
+mod durability;
+mod fairness;
+mod http;
+mod limits;
+mod plugins;
+mod rules;
+mod shipped;
+mod store;
+mod tidy;

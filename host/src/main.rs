@@ -1,1 +1,5 @@
-fn main() {}
+//! The binary: commands are in `cli`.
+
+fn main() -> std::process::ExitCode {
+    taskhost::cli::main()
+}

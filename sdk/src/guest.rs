@@ -10,7 +10,7 @@ use std::time::Duration;
 pub use bindings::export;
 pub use bindings::exports::taskhost::plugin::handler::{Failure, Guest};
 
-#[expect(unsafe_code, missing_docs, reason = "generated: the canonical ABI is raw memory")]
+#[expect(missing_docs, reason = "generated; wit/task-plugin.wit is the documentation")]
 pub mod bindings {
     wit_bindgen::generate!({
         path: "../wit",

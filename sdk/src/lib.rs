@@ -35,6 +35,7 @@
 extern crate self as taskhost_sdk;
 
 mod checkpoint;
+mod classify;
 mod context;
 mod error;
 #[cfg(target_arch = "wasm32")]
@@ -52,8 +53,9 @@ use guest as host;
 use mock as host;
 
 pub use checkpoint::Checkpoint;
+pub use classify::{Classify, Seconds};
 pub use context::Context;
-pub use error::{Classify, FailureKind, InputErrors, InvalidMember, Seconds, TaskError, TaskResult, snooze};
+pub use error::{FailureKind, InputErrors, InvalidMember, TaskError, TaskResult, snooze};
 pub use log;
 pub use serde_json::{self, json};
 pub use task::{Definition, Task};

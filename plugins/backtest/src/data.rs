@@ -6,8 +6,8 @@
 use crate::input::{Checked, Close, parse_date, too_many};
 use std::{
     fs::File,
-    io::{BufReader, ErrorKind, Read},
-    path::{Path, PathBuf},
+    io::{ErrorKind, Read},
+    path::{Component, Path},
 };
 use taskhost_sdk::{InputErrors, prelude::*};
 
@@ -19,12 +19,15 @@ const CHECK_EVERY: usize = 4096;
 pub(crate) fn read(ctx: &Context, name: &str, errors: &mut InputErrors) -> TaskResult<Vec<Close>> {
     let path = Path::new(FOLDER).join(name);
     let file = open(name, &path)?;
-    parse(ctx, BufReader::new(file), errors)
+    parse(ctx, file, errors)
 }
 
-fn open(name: &str, path: &PathBuf) -> TaskResult<File> {
+fn open(name: &str, path: &Path) -> TaskResult<File> {
     if name.is_empty() {
         return Err(TaskError::invalid("/data", "is empty: give the name of a file"));
+    }
+    if Path::new(name).components().any(|part| part == Component::ParentDir) {
+        return Err(TaskError::invalid("/data", "must not go up by `..`"));
     }
     match File::open(path) {
         Ok(file) if file.metadata().is_ok_and(|about| about.is_dir()) => Err(TaskError::invalid("/data", format!("{name} is a folder"))),
@@ -45,9 +48,9 @@ fn open(name: &str, path: &PathBuf) -> TaskResult<File> {
 }
 
 fn parse(ctx: &Context, file: impl Read, errors: &mut InputErrors) -> TaskResult<Vec<Close>> {
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(file);
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
     let headers = reader.headers().invalid("/data")?.clone();
-    let column = |name: &str| headers.iter().position(|header| header.eq_ignore_ascii_case(name));
+    let column = |name: &str| headers.iter().position(|header| header.trim().eq_ignore_ascii_case(name));
     let (Some(date), Some(close)) = (column("date"), column("close")) else {
         let found: Vec<&str> = headers.iter().collect();
         return Err(TaskError::invalid(
@@ -76,8 +79,8 @@ fn parse(ctx: &Context, file: impl Read, errors: &mut InputErrors) -> TaskResult
 }
 
 fn row(checked: &mut Checked, date: Option<&str>, close: Option<&str>) -> Result<(), String> {
-    let date = parse_date(date.ok_or("has no date")?)?;
-    let close = close.ok_or("has no close")?;
+    let date = parse_date(date.ok_or("has no date")?.trim())?;
+    let close = close.ok_or("has no close")?.trim();
     let price = close.parse().map_err(|_| format!("`{close:.40}` is no price"))?;
     checked.push(date, price).map_err(|(_, detail)| detail)
 }
@@ -143,6 +146,7 @@ mod tests {
         assert!(missing.message().contains("has no file"), "{missing}");
         assert!(refused(here).message().contains("is a folder"));
         assert!(refused("").message().contains("is empty"));
+        assert!(refused("../prices.csv").message().contains("must not go up"));
     }
 
     #[test]

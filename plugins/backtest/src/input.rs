@@ -217,15 +217,22 @@ fn check_date(text: &str, pointer: &str, errors: &mut InputErrors) -> Option<Nai
     parse_date(text).map_err(|detail| errors.add(pointer, detail)).ok()
 }
 
-/// Exactly `YYYY-MM-DD`; chrono alone would accept `2020-1-2` and signs.
+/// Exactly `YYYY-MM-DD`; chrono's own parser also accepts `2020-1-2` and signs.
 pub(crate) fn parse_date(text: &str) -> Result<NaiveDate, String> {
-    let shaped = text.len() == 10
-        && text
-            .bytes()
-            .enumerate()
-            .all(|(at, byte)| if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() });
-    shaped
-        .then(|| text.parse().ok())
-        .flatten()
-        .ok_or_else(|| format!("`{text:.40}` is no date YYYY-MM-DD"))
+    let number = |part: &str| {
+        part.bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| part.parse::<u16>().ok())
+            .flatten()
+    };
+    let date = || {
+        let (year, month, day) = (
+            text.get(..4)?,
+            text.get(4..)?.strip_prefix('-')?.get(..2)?,
+            text.get(7..)?.strip_prefix('-')?,
+        );
+        let (year, month, day) = (number(year)?, number(month)?, number(day).filter(|_| day.len() == 2)?);
+        NaiveDate::from_ymd_opt(year.into(), month.into(), day.into())
+    };
+    date().ok_or_else(|| format!("`{text:.40}` is no date YYYY-MM-DD"))
 }

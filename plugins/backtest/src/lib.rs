@@ -42,7 +42,7 @@ pub struct Report {
 }
 
 /// Runs a strategy over daily closes: equity curve, returns, Sharpe, drawdown, trades.
-#[task(tags = ["research"])]
+#[task(timeout = 60, tags = ["research"])]
 pub fn backtest(ctx: &Context, input: Input) -> TaskResult<Report> {
     let run = input::check(ctx, input)?;
     let closes: Vec<f64> = run.bars.iter().map(|bar| bar.close).collect();

@@ -17,7 +17,6 @@ pub(crate) struct Metrics {
 }
 
 /// Of a curve with at least two values, the first above 0.
-#[expect(clippy::cast_precision_loss, reason = "at most 100,000 bars")]
 pub(crate) fn of(equity: &[f64]) -> Metrics {
     let returns: Vec<f64> = equity
         .windows(2)
@@ -55,7 +54,6 @@ fn max_drawdown(equity: &[f64]) -> f64 {
         .fold(0.0, f64::max)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "at most 100,000 bars")]
 pub(crate) fn win_rate(trades: &[Trade]) -> f64 {
     if trades.is_empty() {
         return 0.0;

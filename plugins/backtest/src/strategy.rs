@@ -176,7 +176,6 @@ struct Mean {
 
 impl Mean {
     fn over(bars: usize) -> Self {
-        #[expect(clippy::cast_precision_loss, reason = "at most 10,000")]
         let bars = bars as f64;
         Self {
             sum: 0.0,
@@ -204,7 +203,6 @@ impl Mean {
 /// Wilder: the first averages are plain means of the first `period` gains and losses; each later one keeps
 /// (period − 1) / period of its past. RSI = 100 × gain / (gain + loss), 50 where nothing moved.
 fn rsi_reversion(closes: &[f64], period: usize, lower: f64, upper: f64) -> Vec<bool> {
-    #[expect(clippy::cast_precision_loss, reason = "at most 10,000")]
     let bars = period as f64;
     let (mut gain, mut loss) = (0.0, 0.0);
     let mut long = false;

@@ -184,11 +184,13 @@ fn long_runs_say_how_far_they_are_and_stop_when_cancelled() {
 }
 
 /// The shipped sample; in the sandbox the folder is granted as `/samples`.
-const SP500: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/sp500-daily-2000-2020.csv");
+fn sp500() -> Value {
+    json!(std::fs::canonicalize(concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/sp500-daily-2000-2020.csv")).unwrap())
+}
 
 #[test]
 fn holding_the_index_for_twenty_years_earned_what_its_closes_say() {
-    let report = run(&json!({ "strategy": "buy_and_hold", "data": SP500 })).unwrap();
+    let report = run(&json!({ "strategy": "buy_and_hold", "data": sp500() })).unwrap();
     assert_eq!(report["bars"], 5105);
     close_to(&report["total_return"], 2874.560059 / 1455.219971 - 1.0);
     // From the peak of 2007-10-09 to the trough of 2009-03-09.
@@ -200,7 +202,7 @@ fn the_shipped_sample_payload_runs() {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/backtest-sp500.json")).unwrap();
     let mut input: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(input["data"], "sp500-daily-2000-2020.csv");
-    input["data"] = json!(SP500);
+    input["data"] = sp500();
     let report = run(&input).unwrap();
     let trades = report["trades"].as_array().unwrap();
     // Both figures from ten lines of Python over the same file.

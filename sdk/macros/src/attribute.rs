@@ -3,7 +3,7 @@
 use proc_macro2::{Span, TokenStream};
 use quote::quote;
 use syn::{
-    Error, Expr, ExprArray, Ident, Lit, Result, Token, UnOp,
+    Error, Expr, ExprArray, Ident, Lit, Result, Token,
     parse::{Parse, ParseStream},
     punctuated::Punctuated,
     spanned::Spanned,
@@ -172,10 +172,9 @@ fn integer(value: &Expr, expected: &str, accept: impl Fn(u64) -> bool) -> Result
 }
 
 fn number(value: &Expr, expected: &str, accept: impl Fn(f64) -> bool) -> Result<f64> {
-    let number: Option<f64> = match (literal(value), value) {
-        (Some(Lit::Int(number)), _) => number.base10_parse().ok(),
-        (Some(Lit::Float(number)), _) => number.base10_parse().ok(),
-        (None, Expr::Unary(negated)) if matches!(negated.op, UnOp::Neg(_)) => None,
+    let number: Option<f64> = match literal(value) {
+        Some(Lit::Int(number)) => number.base10_parse().ok(),
+        Some(Lit::Float(number)) => number.base10_parse().ok(),
         _ => None,
     };
     number

@@ -92,12 +92,12 @@ pub(super) fn finish(tx: &Tx<'_>, seq: i64, id: TaskId, status: Status, now: Tim
         .failed()?;
     if tagged {
         tx.db
-            .prepare_cached("INSERT OR IGNORE INTO history_tag SELECT value, ?2, ?1 FROM task, json_each(task.tags) WHERE task.id = ?1")
+            .prepare_cached("INSERT OR IGNORE INTO history_tag SELECT tags.value, ?2, ?1 FROM task, json_each(task.tags) AS tags WHERE task.id = ?1")
             .and_then(|mut s| s.execute(params![id.as_bytes(), micros(now)]))
             .failed()?;
         tx.db
             .prepare_cached(
-                "DELETE FROM task_tag WHERE id = ?1 AND tag IN (SELECT value FROM task, json_each(task.tags) WHERE task.id = ?1)",
+                "DELETE FROM task_tag WHERE id = ?1 AND tag IN (SELECT tags.value FROM task, json_each(task.tags) AS tags WHERE task.id = ?1)",
             )
             .and_then(|mut s| s.execute([id.as_bytes()]))
             .failed()?;
@@ -256,7 +256,7 @@ pub(super) fn retry(tx: &Tx<'_>, id: TaskId, new_id: TaskId, now: Time) -> Resul
         .and_then(|mut s| s.execute(params![seq, new_id.as_bytes(), micros(now)]))
         .failed()?;
     tx.db
-        .prepare_cached("INSERT OR IGNORE INTO task_tag SELECT value, ?2 FROM history, json_each(history.tags) WHERE history.seq = ?1")
+        .prepare_cached("INSERT OR IGNORE INTO task_tag SELECT tags.value, ?2 FROM history, json_each(history.tags) AS tags WHERE history.seq = ?1")
         .and_then(|mut s| s.execute(params![seq, new_id.as_bytes()]))
         .failed()?;
     tx.db
@@ -409,8 +409,8 @@ pub(super) fn prune(tx: &Tx<'_>, before: Time, keep: u64, limit: usize) -> Resul
         .failed()?;
     for (seq, id) in &rows {
         for sql in [
-            "DELETE FROM history_tag WHERE (tag, completed_at, id) IN
-               (SELECT value, completed_at, id FROM history, json_each(history.tags) WHERE history.id = ?1)",
+            "DELETE FROM history_tag WHERE id = ?1 AND (tag, completed_at) IN
+               (SELECT tags.value, history.completed_at FROM history, json_each(history.tags) AS tags WHERE history.id = ?1)",
             "DELETE FROM attempt WHERE task = ?1",
             "DELETE FROM log WHERE task = ?1",
         ] {

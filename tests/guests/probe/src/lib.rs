@@ -103,7 +103,8 @@ fn busy(ctx: &Context, _input: Empty) -> TaskResult<u64> {
     let mut calls = 0;
     loop {
         calls += 1;
-        ctx.progress(calls, None, "calling");
+        // The SDK passes on a progress only when its message changes.
+        ctx.progress(calls, None, calls.to_string());
     }
 }
 

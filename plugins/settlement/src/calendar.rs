@@ -1,0 +1,109 @@
+//! Business days: every day but Saturday, Sunday and the holidays given.
+
+use chrono::{Datelike, Days, NaiveDate, Weekday};
+use std::collections::BTreeSet;
+
+/// T+n. (An ordered set: a hashed one would make the component ask its host for random numbers.)
+#[derive(Default, Debug)]
+pub(crate) struct Calendar {
+    pub(crate) days: u32,
+    pub(crate) holidays: BTreeSet<NaiveDate>,
+}
+
+impl Calendar {
+    /// The n-th business day after the trade date. A trade on a day that is none counts as of the next business day.
+    pub(crate) fn settlement_date(&self, trade_date: NaiveDate) -> NaiveDate {
+        let mut date = self.business_day_from(trade_date);
+        for _ in 0..self.days {
+            date = self.business_day_from(date + Days::new(1));
+        }
+        date
+    }
+
+    fn business_day_from(&self, mut date: NaiveDate) -> NaiveDate {
+        while matches!(date.weekday(), Weekday::Sat | Weekday::Sun) || self.holidays.contains(&date) {
+            date = date + Days::new(1);
+        }
+        date
+    }
+}
+
+/// Exactly `YYYY-MM-DD`; chrono's own parser also accepts `2020-1-2` and signs.
+pub(crate) fn parse_date(text: &str) -> Result<NaiveDate, String> {
+    let number = |part: &str| {
+        part.bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| part.parse::<u16>().ok())
+            .flatten()
+    };
+    let date = || {
+        let (year, month, day) = (
+            text.get(..4)?,
+            text.get(4..)?.strip_prefix('-')?.get(..2)?,
+            text.get(7..)?.strip_prefix('-')?,
+        );
+        let (year, month, day) = (number(year)?, number(month)?, number(day).filter(|_| day.len() == 2)?);
+        NaiveDate::from_ymd_opt(year.into(), month.into(), day.into())
+    };
+    date().ok_or_else(|| format!("`{text:.40}` is no date YYYY-MM-DD"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(days: u32, holidays: &[&str], trade_date: &str, expected: &str) {
+        let calendar = Calendar {
+            days,
+            holidays: holidays.iter().map(|day| parse_date(day).unwrap()).collect(),
+        };
+        assert_eq!(calendar.settlement_date(parse_date(trade_date).unwrap()).to_string(), expected);
+    }
+
+    #[test]
+    fn only_the_one_form_of_a_date_is_read() {
+        assert_eq!(parse_date("2024-02-29").unwrap().to_string(), "2024-02-29");
+        for text in [
+            "",
+            "2024-02-30",
+            "2024-2-03",
+            "2024-02-3",
+            "2024-02-031",
+            "+024-02-03",
+            "2024-02-+3",
+            "2024/02/03",
+            "20240203",
+            "2024-0é-03",
+        ] {
+            assert!(parse_date(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn weekends_and_holidays_do_not_count() {
+        check(2, &[], "2024-12-16", "2024-12-18");
+        check(2, &[], "2024-12-19", "2024-12-23");
+        check(2, &["2024-12-25", "2024-12-26"], "2024-12-23", "2024-12-27");
+        check(0, &[], "2024-12-18", "2024-12-18");
+    }
+
+    #[test]
+    fn a_trade_on_a_closed_day_counts_as_of_the_next_business_day() {
+        check(1, &[], "2024-12-21", "2024-12-24");
+        check(1, &[], "2024-12-22", "2024-12-24");
+        check(0, &["2024-12-25"], "2024-12-25", "2024-12-26");
+    }
+
+    proptest! {
+        /// Walks day by day and counts, as one would with a finger on a wall calendar.
+        #[test]
+        fn it_agrees_with_a_walk_day_by_day(start in 0..20_000_u64, days in 0..12_u32, offsets in proptest::collection::btree_set(0..40_u64, 0..15)) {
+            let start = NaiveDate::from_ymd_opt(1990, 1, 1).unwrap() + Days::new(start);
+            let holidays: BTreeSet<NaiveDate> = offsets.into_iter().map(|offset| start + Days::new(offset)).collect();
+            let is_open = |date: &NaiveDate| date.weekday().number_from_monday() <= 5 && !holidays.contains(date);
+            let expected = start.iter_days().filter(is_open).nth(days as usize).unwrap();
+            prop_assert_eq!(Calendar { days, holidays: holidays.clone() }.settlement_date(start), expected);
+        }
+    }
+}

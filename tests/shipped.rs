@@ -1,0 +1,150 @@
+//! The plugins that ship, on real input, through the real host; and the first command of the README.
+
+use crate::harness::{Host, PATIENCE, guests, project, taskhost};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+/// A host beside the real samples, with the shipped manifests.
+fn with_samples() -> Host {
+    let mut host = Host::prepare();
+    std::fs::create_dir(host.path("samples")).expect("samples/");
+    for entry in std::fs::read_dir(project().join("samples")).expect("samples/") {
+        let path = entry.expect("an entry").path();
+        std::fs::copy(&path, host.path("samples").join(path.file_name().expect("a name"))).expect("a copy");
+    }
+    for name in ["backtest", "settlement"] {
+        host.drop_plugin(name, &guests::component(name));
+        host.manifest(name, &std::fs::read_to_string(project().join(format!("plugins/{name}.toml"))).expect("a manifest"));
+    }
+    host.start(&[]);
+    host
+}
+
+fn sample(name: &str) -> Value {
+    let text = std::fs::read_to_string(project().join("samples").join(name)).expect("a sample");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// The closes of the sample, read apart from the plugin.
+fn closes() -> Vec<f64> {
+    let text = std::fs::read_to_string(project().join("samples/sp500-daily-2000-2020.csv")).expect("a sample");
+    text.lines().skip(1).filter_map(|line| line.split(',').nth(4)?.parse().ok()).collect()
+}
+
+#[test]
+fn backtest_over_twenty_years_of_the_sp500_agrees_with_a_naive_walk() {
+    let host = with_samples();
+    let closes = closes();
+    let payload = json!({"strategy": "sma_cross", "params": {"fast": 50, "slow": 200}, "data": "sp500-daily-2000-2020.csv", "fee_bps": 5});
+    let task = host.run("backtest", &payload);
+    assert_eq!(task["status"], "success", "{task}");
+    let mean = |end: usize, n: usize| closes[end + 1 - n..=end].iter().sum::<f64>() / n as f64;
+    let (mut equity, mut long, mut curve) = (100_000.0, false, vec![100_000.0]);
+    for day in 0..closes.len() - 1 {
+        let wants = day + 1 >= 200 && mean(day, 50) > mean(day, 200);
+        if wants != long {
+            equity *= 1.0 - 5.0 / 10_000.0;
+            long = wants;
+        }
+        equity *= if long { closes[day + 1] / closes[day] } else { 1.0 };
+        curve.push(equity);
+    }
+    let told: Vec<f64> = task["result"]["equity_curve"].as_array().expect("a curve").iter().filter_map(Value::as_f64).collect();
+    assert_eq!(told.len(), closes.len());
+    for (day, (told, expected)) in told.iter().zip(&curve).enumerate() {
+        assert!((told / expected - 1.0).abs() < 1e-9, "day {day}: {told} {expected}");
+    }
+    let result = &task["result"];
+    let total = equity / 100_000.0 - 1.0;
+    assert!((result["total_return"].as_f64().expect("a number") - total).abs() < 1e-9);
+    let annual = (1.0 + total).powf(252.0 / (closes.len() - 1) as f64) - 1.0;
+    assert!((result["annual_return"].as_f64().expect("a number") - annual).abs() < 1e-9);
+    for member in ["bars", "trades", "annual_volatility", "sharpe", "max_drawdown", "win_rate"] {
+        assert!(!result[member].is_null(), "no {member}");
+    }
+    let held = host.run("backtest", &json!({"strategy": "buy_and_hold", "params": {}, "data": "sp500-daily-2000-2020.csv"}));
+    let expected = closes[closes.len() - 1] / closes[0] - 1.0;
+    assert!((held["result"]["total_return"].as_f64().expect("a number") - expected).abs() < 1e-9, "{}", held["error"]);
+}
+
+#[test]
+fn the_samples_run_as_they_are() {
+    let host = with_samples();
+    for (name, file) in [("backtest", "backtest-sp500.json"), ("settlement", "settlement.json")] {
+        let task = host.run(name, &sample(file));
+        assert_eq!(task["status"], "success", "{name}: {} {}", task["error"], task["error_details"]);
+    }
+}
+
+#[test]
+fn wrong_input_of_the_shipped_plugins_is_pointed_at() {
+    let host = with_samples();
+    let bars = |closes: &[f64]| {
+        let bars: Vec<Value> = closes.iter().enumerate().map(|(n, close)| json!({"date": format!("2026-01-{:02}", n + 1), "close": close})).collect();
+        json!({"strategy": "buy_and_hold", "params": {}, "bars": bars})
+    };
+    let crossed = json!({"strategy": "sma_cross", "params": {"fast": 3, "slow": 3}, "bars": [{"date": "2026-01-01", "close": 1}, {"date": "2026-01-02", "close": 1}]});
+    for (payload, pointer) in [(bars(&[1.0, -2.0, 3.0]), "/bars/1/close"), (bars(&[1.0, 2.0, 0.0]), "/bars/2/close"), (bars(&[1.0]), "/bars"), (crossed, "/params/fast")] {
+        // What the schema can say is refused at the door; the rest by the handler.
+        let answer = host.request(
+            "POST",
+            "/task/submit",
+            Some(json!({"task_name": "backtest", "payload": payload}).to_string().as_bytes()),
+            &[("content-type", "application/json"), ("prefer", "wait=60")],
+        );
+        let errors = if answer.status == 422 { &answer.body["errors"] } else { &answer.body["error_details"]["errors"] };
+        let told = errors[0]["pointer"].as_str().unwrap_or_default();
+        assert!(told.ends_with(pointer), "{payload}: {}", answer.body);
+    }
+}
+
+#[test]
+fn settlement_nets_to_zero() {
+    let host = with_samples();
+    let task = host.run("settlement", &sample("settlement.json"));
+    let text = task["result"].to_string();
+    assert!(text.contains("obligations") || text.contains("cash"), "{text}");
+}
+
+/// The README's first command, on a copy of the plugin crates and an empty data directory.
+#[test]
+fn dev_builds_the_plugins_and_says_what_to_try() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut host = taskhost()
+        .args(["dev", "--listen", "127.0.0.1:0", "--data"])
+        .arg(folder.path().join("data"))
+        .current_dir(project())
+        .env("CARGO", env!("CARGO"))
+        .env("CARGO_TARGET_DIR", project().join("target/guests"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the host starts");
+    let (tell, told) = std::sync::mpsc::channel();
+    let lines = BufReader::new(host.stdout.take().expect("stdout")).lines();
+    std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(tell.send(line))));
+    let (mut url, mut tried) = (String::new(), false);
+    while let Ok(line) = told.recv_timeout(PATIENCE * 5) {
+        if let Some(at) = line.find("http://127.0.0.1:") {
+            url = line[at..].split(['/', ' ']).take(3).collect::<Vec<_>>().join("/");
+        }
+        tried |= line.contains("taskhost submit backtest");
+        if tried && !url.is_empty() {
+            break;
+        }
+    }
+    assert!(tried, "it says what to try");
+    let submitted = taskhost()
+        .args(["--url", &url, "submit", "backtest", "--payload", "@samples/backtest-sp500.json", "--wait"])
+        .current_dir(project())
+        .output()
+        .expect("a submission");
+    let said = String::from_utf8_lossy(&submitted.stdout).into_owned();
+    let _ = host.kill();
+    let _ = host.wait();
+    assert!(submitted.status.success(), "{said} {}", String::from_utf8_lossy(&submitted.stderr));
+    assert!(said.contains("total_return"), "{said}");
+    let ignored = Command::new("git").args(["check-ignore", "plugins/backtest.wasm"]).current_dir(project()).output();
+    assert!(ignored.is_ok_and(|output| output.status.success()), "built components are not committed");
+}
