@@ -4,6 +4,7 @@
 //! `executor` know the model; `registry`, `worker`, `scheduler` and `monitor` stand on these; `api` and `cli` are the doors;
 //! `app` puts them together. A test holds the table.
 
+pub mod api;
 pub mod clock;
 pub mod executor;
 pub mod model;
