@@ -78,23 +78,16 @@ pub fn load(sources: Sources) -> anyhow::Result<Loaded> {
         set(&mut table, room, key, value)?;
     }
     let config: Config = table.try_into().context("the configuration is not valid")?;
-    config.executor.check().map_err(anyhow::Error::msg)?;
-    config.check()?;
+    config.check().map_err(anyhow::Error::msg)?;
     Ok(Loaded { config, file })
 }
 
 impl Config {
-    fn check(&self) -> anyhow::Result<()> {
-        let seconds = [("worker.shutdown_grace", self.worker.shutdown_grace), ("worker.cancel_grace", self.worker.cancel_grace)];
-        for (name, value) in seconds {
-            if !(0.0..=86_400.0).contains(&value) {
-                bail!("{name} is {value}; it must be 0 to 86400 seconds");
-            }
-        }
-        if !(1..=10_000).contains(&self.worker.slots) {
-            bail!("worker.slots is {}; it must be 1 to 10000", self.worker.slots);
-        }
-        Ok(())
+    fn check(&self) -> Result<(), String> {
+        self.server.check()?;
+        self.plugins.check()?;
+        self.executor.check()?;
+        self.worker.check()
     }
 
     /// The configuration as a file, each key with what it means.

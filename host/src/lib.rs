@@ -4,7 +4,10 @@
 //! `executor` know the model; `registry`, `worker`, `scheduler` and `monitor` stand on these; `api` and `cli` are the doors;
 //! `app` puts them together. A test holds the table.
 
+pub mod api;
+pub mod app;
 pub mod clock;
+pub mod config;
 pub mod executor;
 pub mod model;
 pub mod monitor;

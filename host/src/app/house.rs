@@ -20,13 +20,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// Everything that runs, with what it takes to stop it.
 struct House {
     store: Arc<dyn Store>,
     registry: Registry,
+    registry_loop: JoinHandle<()>,
     worker: worker::Handle,
     state: api::State,
     stop: watch::Sender<bool>,
@@ -40,8 +41,10 @@ pub(super) async fn run(config: Config, file: Option<PathBuf>, is_dev: bool) -> 
     let address = listener.local_addr()?;
     let grace = Duration::try_from_secs_f64(config.worker.shutdown_grace)?;
     let mut house = build(&config, file).await?;
-    let (close, closed) = watch::channel(false);
-    let door = tokio::spawn(api::serve(listener, house.state.clone(), closed));
+    let (close, closed) = oneshot::channel::<()>();
+    let door = tokio::spawn(api::serve(listener, house.state.clone(), async {
+        let _ = closed.await;
+    }));
     say(&format!("taskhost {} listens on http://{address}", env!("CARGO_PKG_VERSION")));
     if is_dev {
         let (registry, data) = (house.registry.clone(), config.store.data.clone());
@@ -71,9 +74,10 @@ pub(super) async fn run(config: Config, file: Option<PathBuf>, is_dev: bool) -> 
         let _ = house.scheduler.await;
     }
     house.worker.drain(grace).await;
-    close.send_replace(true);
+    drop(close);
     let _ = door.await;
     house.registry.stop().await;
+    let _ = house.registry_loop.await;
     house.store.close().await;
     house.guests.shutdown_background();
     tracing::info!("stopped");
@@ -90,7 +94,7 @@ async fn build(config: &Config, file: Option<PathBuf>) -> anyhow::Result<House> 
     let guests = guest_runtime(cores)?;
     let engine = Engine::new(&config.executor, config.worker.slots, config.store.data.join("cache"), clock.clone())?;
     let context = registry::Context { config_file: file, data_dir: config.store.data.clone(), executor: config.executor.clone() };
-    let (registry, _) = Registry::start(config.plugins.clone(), engine, store.clone(), clock.clone(), context)?;
+    let (registry, registry_loop) = Registry::start(config.plugins.clone(), engine, store.clone(), clock.clone(), context)?;
     let monitor = Monitor::default();
     let (wake, replan) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let worker = worker::Handle::new(
@@ -113,7 +117,7 @@ async fn build(config: &Config, file: Option<PathBuf>) -> anyhow::Result<House> 
     tokio::spawn(worker.clone().keep_leases());
     tokio::spawn(retention::keep_pruned(config.monitor.clone(), store.clone(), clock));
     let scheduler = tokio::spawn(scheduler::run(context, stopped));
-    Ok(House { store, registry, worker, state, stop, scheduler, guests })
+    Ok(House { store, registry, registry_loop, worker, state, stop, scheduler, guests })
 }
 
 /// A line for whoever started this. A closed stdout is no reason to stop.

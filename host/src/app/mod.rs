@@ -14,9 +14,6 @@ use tracing_subscriber::EnvFilter;
 pub fn serve(sources: Sources, dev: bool) -> anyhow::Result<()> {
     let loaded = config::load(sources)?;
     tell_on_stderr();
-    if let Some(reason) = loaded.config.server.refusal() {
-        anyhow::bail!("{reason}");
-    }
     if dev {
         dev::build_all(&loaded.config.plugins.dirs)?;
         dev::build_on_change(loaded.config.plugins.dirs.clone())?;

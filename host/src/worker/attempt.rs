@@ -18,8 +18,6 @@ use tokio::time::Instant;
 
 /// Lines wait this long before they are kept, so that a talkative handler shares its commits.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
-/// The largest checkpoint.
-const MAX_CHECKPOINT: usize = 1 << 20;
 /// How often a settlement is tried again while the store is in trouble.
 const SETTLE_AGAIN: Duration = Duration::from_millis(500);
 
@@ -163,12 +161,6 @@ fn answer(context: &Context, lease: Lease, call: HostCall, said: &mut Said) {
         HostCall::Progress(progress) => {
             context.monitor.set_progress(lease.task, progress.clone());
             said.progress = Some(progress);
-        }
-        HostCall::SaveCheckpoint(data, reply) if data.len() > MAX_CHECKPOINT => {
-            let _ = reply.send(Err(format!(
-                "a checkpoint holds at most {MAX_CHECKPOINT} bytes; this has {}",
-                data.len()
-            )));
         }
         HostCall::SaveCheckpoint(data, reply) => {
             let store = context.store.clone();

@@ -52,6 +52,19 @@ impl Options {
             "Seconds that a cancelled attempt may take to see is-cancelled and finish.",
         ),
     ];
+
+    /// Says what is out of range, for whoever wrote the configuration.
+    pub fn check(&self) -> Result<(), String> {
+        for (name, value) in [("shutdown_grace", self.shutdown_grace), ("cancel_grace", self.cancel_grace)] {
+            if !(0.0..=86_400.0).contains(&value) {
+                return Err(format!("worker.{name} is {value}; it must be 0 to 86400 seconds"));
+            }
+        }
+        match self.slots {
+            1..=10_000 => Ok(()),
+            slots => Err(format!("worker.slots is {slots}; it must be 1 to 10000")),
+        }
+    }
 }
 
 impl Default for Options {

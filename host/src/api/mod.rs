@@ -1,0 +1,87 @@
+//! The HTTP door: routes, wire types, errors, the OpenAPI document.
+//!
+//! One file a resource. Every answer that is not the one asked for is a problem (`error`); everything that comes in is
+//! bounded and checked as it is read (`extract`, `wire`). No rule of the house lives here.
+
+mod alerts;
+mod error;
+mod events;
+mod extract;
+mod guard;
+mod health;
+mod history;
+mod linger;
+mod metrics;
+mod openapi;
+mod page;
+mod plugins;
+mod registry;
+mod schedules;
+mod serve;
+mod state;
+mod submit;
+mod tasks;
+mod triggers;
+pub mod wire;
+
+pub use openapi::document;
+pub use serve::{Options, serve};
+pub use state::State;
+
+use axum::Router;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Where the scheduler's routes begin.
+pub const BASE: &str = "/api/v1/scheduler";
+
+/// All routes of the scheduler, each with its description.
+fn scheduler_routes() -> OpenApiRouter<State> {
+    OpenApiRouter::new()
+        .routes(routes!(submit::submit))
+        .routes(routes!(schedules::create))
+        .routes(routes!(triggers::create))
+        .routes(routes!(events::trigger))
+        .routes(routes!(tasks::status))
+        .routes(routes!(tasks::cancel))
+        .routes(routes!(tasks::running))
+        .routes(routes!(tasks::scheduled))
+        .routes(routes!(tasks::failed))
+        .routes(routes!(tasks::dismiss))
+        .routes(routes!(history::history))
+        .routes(routes!(history::all))
+        .routes(routes!(history::logs))
+        .routes(routes!(tasks::retry))
+        .routes(routes!(metrics::performance))
+        .routes(routes!(alerts::list))
+        .routes(routes!(alerts::clear))
+        .routes(routes!(schedules::list))
+        .routes(routes!(schedules::get, schedules::remove))
+        .routes(routes!(triggers::list))
+        .routes(routes!(triggers::get, triggers::remove))
+        .routes(routes!(registry::list))
+        .routes(routes!(registry::get))
+        .routes(routes!(plugins::list))
+        .routes(routes!(plugins::get, plugins::put, plugins::remove))
+        .routes(routes!(plugins::reload))
+}
+
+/// All routes, with the document that describes them.
+fn routes() -> OpenApiRouter<State> {
+    OpenApiRouter::with_openapi(openapi::frame())
+        .nest(BASE, scheduler_routes())
+        .routes(routes!(health::index))
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .routes(routes!(openapi::openapi))
+}
+
+/// The whole API over `state`.
+pub fn router(state: State) -> Router {
+    let (router, _) = routes().split_for_parts();
+    router
+        .fallback(guard::no_route)
+        .method_not_allowed_fallback(guard::no_method)
+        .layer(axum::middleware::from_fn_with_state(state.clone(), guard::guard))
+        .with_state(state)
+}

@@ -1,0 +1,74 @@
+//! The OpenAPI document, made from the routes themselves.
+
+use super::error::{ProblemBody, title_of};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use utoipa::OpenApi;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi as Document, OpenApiBuilder, Ref, RefOr, Response as Answer};
+
+#[derive(OpenApi)]
+#[openapi(
+    components(schemas(ProblemBody)),
+    tags(
+        (name = "tasks", description = "Submitting tasks, and what became of them"),
+        (name = "schedules", description = "Cron rules that create tasks"),
+        (name = "triggers", description = "Event rules that create tasks"),
+        (name = "events", description = "What happened outside"),
+        (name = "monitor", description = "Metrics and alerts"),
+        (name = "plugins", description = "Plugins and the tasks that they handle"),
+        (name = "host", description = "The host itself"),
+    )
+)]
+struct Frame;
+
+/// What the document holds besides the routes.
+pub(crate) fn frame() -> Document {
+    let info = InfoBuilder::new()
+        .title("Taskhost")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(
+            "Task handlers as WebAssembly components, scheduled, run, retried and watched. Times are RFC 3339 in UTC, durations are \
+             seconds, ids are opaque. Unknown members and parameters are refused. Lists take `limit` and `cursor`; the next page is in \
+             the `Link` header. Every error is a problem (RFC 9457) with a stable `code`.",
+        ));
+    let mut document = OpenApiBuilder::from(Frame::openapi()).info(info.build()).build();
+    document.servers = None;
+    document
+}
+
+/// The document of all routes, with the body of every error.
+pub fn document() -> Document {
+    let mut document = super::routes().into_openapi();
+    for item in document.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            describe_errors(operation);
+        }
+    }
+    document
+}
+
+/// A handler names the errors of its own; what they look like, and those of every route, are the same everywhere.
+fn describe_errors(operation: &mut Operation) {
+    let answers = &mut operation.responses.responses;
+    for status in ["403", "500"] {
+        answers.entry(status.to_owned()).or_insert_with(|| RefOr::T(Answer::new("")));
+    }
+    for (status, answer) in answers.iter_mut() {
+        let title = status.parse().ok().and_then(title_of);
+        if let (Some(title), RefOr::T(answer)) = (title, answer) {
+            answer.description = title.to_owned();
+            let schema = Ref::from_schema_name("Problem");
+            let content = RefOr::T(ContentBuilder::new().schema(Some(schema)).build());
+            answer.content.insert("application/problem+json".to_owned(), content);
+        }
+    }
+}
+
+/// This document
+#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "host", responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
+pub(crate) async fn openapi() -> Response {
+    static TEXT: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| document().to_json().unwrap_or_default());
+    ([(header::CONTENT_TYPE, "application/json")], TEXT.as_str()).into_response()
+}

@@ -1,0 +1,36 @@
+//! Task definitions: what can be submitted.
+
+use super::State;
+use super::error::Problem;
+use super::extract::{Name, Query};
+use super::page::{self, Listed};
+use super::state::unknown_task;
+use super::tasks::PageQuery;
+use super::wire::DefinitionRecord;
+use axum::Json;
+use axum::extract::OriginalUri;
+
+/// Lists task definitions, by name
+#[utoipa::path(get, path = "/registry/tasks", tag = "plugins", params(PageQuery),
+    responses((status = 200, description = "By name", body = Vec<DefinitionRecord>), (status = 400)))]
+pub(crate) async fn list(
+    state: State,
+    OriginalUri(uri): OriginalUri,
+    Query(query): Query<PageQuery>,
+) -> Result<Listed<Vec<DefinitionRecord>>, Problem> {
+    let (handlers, next) = page::of_map(&state.registry.snapshot().handlers, &query.request()?);
+    Ok(Listed {
+        body: handlers.iter().map(|handler| handler.definition.as_ref().into()).collect(),
+        link: page::link(&uri, next.as_deref()),
+    })
+}
+
+/// Shows a task definition
+#[utoipa::path(get, path = "/registry/task/{name}", tag = "plugins", params(("name" = String, Path, description = "Name of a task definition")),
+    responses((status = 200, description = "The definition", body = DefinitionRecord), (status = 404)))]
+pub(crate) async fn get(state: State, name: Name) -> Result<Json<DefinitionRecord>, Problem> {
+    let snapshot = state.registry.snapshot();
+    let handler = snapshot.handlers.get(&name.0);
+    let handler = handler.ok_or_else(|| unknown_task(&snapshot, &name.0))?;
+    Ok(Json(handler.definition.as_ref().into()))
+}

@@ -1,0 +1,149 @@
+//! What the routes stand on.
+
+use super::Options;
+use super::error::{Code, Problem};
+use super::wire::{Live, Payload};
+use crate::clock::Clock;
+use crate::model::Time;
+use crate::model::task::{Status, Task};
+use crate::monitor::Monitor;
+use crate::registry::Registry;
+use crate::registry::snapshot::{Handler, Snapshot};
+use crate::scheduler;
+use crate::store::Store;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use std::convert::Infallible;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The rooms that the API asks. Cheap to clone.
+#[derive(Clone)]
+pub struct State {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) registry: Registry,
+    pub(crate) monitor: Monitor,
+    pub(crate) scheduler: scheduler::Handle,
+    pub(crate) clock: Clock,
+    options: Arc<Options>,
+    stopping: Arc<watch::Sender<bool>>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    /// Puts it together.
+    pub fn new(
+        store: Arc<dyn Store>,
+        registry: Registry,
+        monitor: Monitor,
+        scheduler: scheduler::Handle,
+        clock: Clock,
+        options: Options,
+    ) -> Self {
+        Self {
+            store,
+            registry,
+            monitor,
+            scheduler,
+            clock,
+            options: Arc::new(options),
+            stopping: Arc::new(watch::Sender::new(false)),
+        }
+    }
+
+    /// Says that the host is shutting down: it is not ready any more, takes nothing new, and clients that wait are answered.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Whether [`State::stop`] was called.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// Resolves once [`State::stop`] was called.
+    pub(crate) async fn stopped(&self) {
+        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// What answers add to stored tasks, as of one moment.
+    pub(crate) fn view(&self) -> View {
+        View {
+            now: self.clock.now(),
+            snapshot: self.registry.snapshot(),
+            monitor: self.monitor.clone(),
+        }
+    }
+
+    /// Who handles tasks of this name.
+    pub(crate) fn handler(&self, task_name: &str) -> Result<Arc<Handler>, Problem> {
+        let snapshot = self.registry.snapshot();
+        match snapshot.handlers.get(task_name) {
+            Some(handler) => Ok(handler.clone()),
+            None if !snapshot.ready => Err(Problem::new(
+                Code::NotReady,
+                "the plugin directories are being read for the first time; send the request again in a second",
+            )),
+            None => Err(unknown_task(&snapshot, task_name)),
+        }
+    }
+}
+
+/// The 404 for a task name, which shows the names that it may have been meant to be.
+pub(crate) fn unknown_task(snapshot: &Snapshot, task_name: &str) -> Problem {
+    let shown = super::error::shorten(task_name);
+    let hint = match snapshot.near(task_name).as_slice() {
+        [] => "GET /api/v1/scheduler/registry/tasks lists those that there are".to_owned(),
+        near => format!("did you mean {}?", near.join(" or ")),
+    };
+    Problem::new(Code::UnknownTask, format!("no loaded plugin handles a task {shown:?}; {hint}"))
+}
+
+/// Checks a payload against the task's schema.
+pub(crate) fn check_payload(handler: &Handler, payload: &Payload) -> Result<(), Problem> {
+    match handler.check(&payload.value) {
+        errors if errors.is_empty() => Ok(()),
+        errors => Err(Problem::payload(errors)),
+    }
+}
+
+impl FromRequestParts<State> for State {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(_: &mut Parts, state: &State) -> Result<Self, Infallible> {
+        Ok(state.clone())
+    }
+}
+
+/// What answers add to stored tasks.
+pub(crate) struct View {
+    pub(crate) now: Time,
+    snapshot: Arc<Snapshot>,
+    monitor: Monitor,
+}
+
+impl View {
+    /// For the record of one task.
+    pub(crate) fn live(&self, task: &Task) -> Live {
+        Live {
+            now: self.now,
+            progress: (task.status == Status::Running).then(|| self.monitor.progress(task.id)).flatten(),
+            max_retries: self.max_retries(task),
+        }
+    }
+
+    /// The definition's number of retries.
+    pub(crate) fn max_retries(&self, task: &Task) -> Option<u32> {
+        let handler = self.snapshot.handlers.get(&task.name);
+        handler.map(|handler| handler.definition.retry.max_retries)
+    }
+}

@@ -1,0 +1,183 @@
+//! Submitting a task: checked against its definition, durable before the answer.
+
+use super::State;
+use super::error::{Code, Problem};
+use super::extract::JsonBody;
+use super::state::check_payload;
+use super::wire::{Accepted, Submitted, TaskRecord, TaskRequest};
+use crate::model::Time;
+use crate::model::definition::Definition;
+use crate::model::ids::TaskId;
+use crate::model::task::{NewTask, Origin, Submission};
+use axum::Json;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use std::time::Duration;
+
+/// How far ahead a task may be submitted, in days: ten years.
+const MAX_AHEAD: i64 = 3_653;
+/// The longest that a client may wait for a task's end, in seconds.
+const MAX_WAIT: u64 = 300;
+
+/// Submits a task
+///
+/// It runs at once, or at `trigger_time`. The answer means that it is on disk and will run. With `Prefer: wait=N` the answer is the
+/// task's record at its end, or after N seconds (at most 300) as it stands then.
+#[utoipa::path(post, path = "/task/submit", tag = "tasks", request_body = TaskRequest,
+    params(("Prefer" = Option<String>, Header, description = "`wait=N`: answer at the task's end, or after N seconds", example = "wait=30")),
+    responses(
+        (status = 200, description = "Accepted; with `Prefer: wait=N` the task", body = Submitted,
+            headers(("Preference-Applied" = String, description = "`wait=N`, where the client asked to wait"))),
+        (status = 400), (status = 404), (status = 413), (status = 415), (status = 422), (status = 503),
+    ))]
+pub(crate) async fn submit(state: State, headers: HeaderMap, JsonBody(request): JsonBody<TaskRequest>) -> Result<Response, Problem> {
+    if headers.contains_key("idempotency-key") {
+        return Err(Problem::later("Idempotency-Key"));
+    }
+    let wait = wait_of(&headers)?;
+    let handler = state.handler(&request.task_name)?;
+    let now = state.clock.now();
+    check(&request, &handler.definition, now)?;
+    check_payload(&handler, &request.payload)?;
+    let task = NewTask::from_submission(submission(request), Some(&handler.definition), Origin::Submitted, now);
+    let id = task.id;
+    // Listens before the task exists, so that its end cannot be missed.
+    let waiter = wait.map(|wait| (wait, state.monitor.wait_for(id)));
+    state.store.enqueue(task).await?;
+    state.scheduler.wake();
+    let Some((wait, mut waiter)) = waiter else {
+        return Ok(Json(Submitted::Accepted(Accepted::new(id, "scheduled"))).into_response());
+    };
+    tokio::select! {
+        () = waiter.ended() => {}
+        () = tokio::time::sleep(Duration::from_secs(wait)) => {}
+        () = state.stopped() => {}
+    }
+    waited(&state, id, wait).await
+}
+
+/// The task as it stands after the wait.
+async fn waited(state: &State, id: TaskId, wait: u64) -> Result<Response, Problem> {
+    let task = state.store.task(id).await?;
+    let live = state.view().live(&task);
+    let applied = HeaderValue::from_str(&format!("wait={wait}")).unwrap_or(HeaderValue::from_static("wait"));
+    let headers = [(HeaderName::from_static("preference-applied"), applied)];
+    Ok((headers, Json(Submitted::Task(TaskRecord::whole(task, live)))).into_response())
+}
+
+/// What the types of the members cannot check.
+fn check(request: &TaskRequest, definition: &Definition, now: Time) -> Result<(), Problem> {
+    if request
+        .trigger_time
+        .is_some_and(|time| time > now + chrono::TimeDelta::days(MAX_AHEAD))
+    {
+        return Err(Problem::invalid("/trigger_time", "must not be more than ten years ahead"));
+    }
+    let max = definition.max_timeout;
+    if request.timeout.is_some_and(|timeout| timeout > max) {
+        let sentence = format!("must be at most {} s, which is what {} allows", max.as_secs_f64(), definition.name);
+        return Err(Problem::invalid("/timeout", sentence));
+    }
+    Ok(())
+}
+
+fn submission(request: TaskRequest) -> Submission {
+    Submission {
+        name: request.task_name,
+        payload: request.payload.text,
+        priority: request.priority,
+        tags: request.tags,
+        trigger_time: request.trigger_time,
+        timeout: request.timeout,
+        max_retries: request.max_retries,
+        idempotent: request.idempotent,
+    }
+}
+
+/// The seconds of `Prefer: wait=N` (RFC 7240), among other preferences, which are not ours.
+fn wait_of(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    let preferences = values.flat_map(|value| value.split([',', ';']));
+    for preference in preferences {
+        let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
+        if name.trim().eq_ignore_ascii_case("wait") {
+            let seconds = value.trim().trim_matches('"').parse::<u64>();
+            return match seconds {
+                Ok(seconds) if seconds <= MAX_WAIT => Ok(Some(seconds)),
+                _ => Err(Problem::new(
+                    Code::InvalidValue,
+                    format!("`Prefer: wait=N` takes a whole number of seconds up to {MAX_WAIT}"),
+                )),
+            };
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::extract::parse;
+
+    fn wait(value: &'static str) -> Result<Option<u64>, Problem> {
+        let name = HeaderName::from_static("prefer");
+        wait_of(&HeaderMap::from_iter([(name, HeaderValue::from_static(value))]))
+    }
+
+    #[test]
+    fn the_wait_is_found_among_preferences() {
+        assert_eq!(wait("wait=10").unwrap(), Some(10));
+        assert_eq!(wait("respond-async, wait=5; x=y").unwrap(), Some(5));
+        assert_eq!(wait("return=minimal").unwrap(), None);
+        assert!(wait("wait=301").is_err());
+        assert!(wait("wait=soon").is_err());
+    }
+
+    #[test]
+    fn members_are_checked_where_they_stand() {
+        let complaint = |member: &str| {
+            let problem = parse::<TaskRequest>(format!(r#"{{"task_name":"t",{member}}}"#).as_bytes()).expect_err(member);
+            (problem.code, problem.errors.first().map(|e| e.pointer.clone()).unwrap_or_default())
+        };
+        for (member, pointer) in [
+            (r#""priority":0"#, "/priority"),
+            (r#""priority":10"#, "/priority"),
+            (r#""priority":"high""#, "/priority"),
+            (r#""priority":5.5"#, "/priority"),
+            (r#""trigger_time":"soon""#, "/trigger_time"),
+            (r#""trigger_time":1767225600"#, "/trigger_time"),
+            (r#""timeout":0"#, "/timeout"),
+            (r#""timeout":-1"#, "/timeout"),
+            (r#""timeout":1e300"#, "/timeout"),
+            (r#""max_retries":1001"#, "/max_retries"),
+            (r#""max_retries":-1"#, "/max_retries"),
+            (r#""payload":[1]"#, "/payload"),
+            (r#""payload":null"#, "/payload"),
+            (r#""tags":["a",""]"#, "/tags/1"),
+            (r#""tags":["a\nb"]"#, "/tags/0"),
+            (r#""tags":"a""#, "/tags"),
+        ] {
+            assert_eq!(complaint(member), (Code::InvalidValue, pointer.to_owned()), "{member}");
+        }
+        for later in TaskRequest::LATER {
+            let member = format!(r#""{later}":null"#);
+            assert_eq!(complaint(&member), (Code::NotSupportedYet, format!("/{later}")));
+        }
+        let deep = format!(r#""payload":{{"a":{}{}}}"#, "[".repeat(200), "]".repeat(200));
+        assert_eq!(complaint(&deep).1, "/payload");
+        let many: Vec<String> = (0..33).map(|n| format!("\"{n}\"")).collect();
+        assert_eq!(complaint(&format!(r#""tags":[{}]"#, many.join(","))).1, "/tags");
+    }
+
+    #[test]
+    fn a_payload_keeps_its_digits() {
+        let text = br#"{"task_name":"t","payload":{"n": 12345678901234567890.123456789},"tags":["b","a","b"]}"#;
+        let request: TaskRequest = parse(text).unwrap();
+        assert_eq!(request.payload.text, r#"{"n": 12345678901234567890.123456789}"#);
+        assert_eq!(request.tags, ["b", "a"]);
+        let bare: TaskRequest = parse(br#"{"task_name":"t","priority":null,"trigger_time":null}"#).unwrap();
+        assert_eq!(bare.payload.text, "{}");
+    }
+
+    use crate::api::extract::Input;
+}

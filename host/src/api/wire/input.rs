@@ -1,0 +1,141 @@
+//! What clients send.
+
+use super::value::{self, EventType, Payload};
+use crate::api::extract::Input;
+use crate::model::Time;
+use crate::model::priority::Priority;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::time::Duration;
+use utoipa::ToSchema;
+
+/// A task to run.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TaskRequest {
+    /// The name of a task definition that a loaded plugin handles.
+    #[schema(example = "backtest")]
+    pub task_name: String,
+    /// Input of the handler; checked against its schema.
+    #[serde(default)]
+    #[schema(value_type = Object, default = json!({}))]
+    pub payload: Payload,
+    /// Not before this; RFC 3339, UTC where it has no offset. The past means now; at most ten years ahead.
+    #[serde(default, deserialize_with = "value::time")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub trigger_time: Option<Time>,
+    /// 1 (most urgent) to 9; the definition's where left out.
+    #[serde(default, deserialize_with = "value::priority")]
+    #[schema(value_type = Option<u8>, minimum = 1, maximum = 9)]
+    pub priority: Option<Priority>,
+    /// United with the definition's.
+    #[serde(default, deserialize_with = "value::tags")]
+    #[schema(max_items = 32)]
+    pub tags: Vec<String>,
+    /// Seconds that an attempt may take; no more than the definition allows.
+    #[serde(default, deserialize_with = "value::seconds")]
+    #[schema(value_type = Option<f64>, exclusive_minimum = 0)]
+    pub timeout: Option<Duration>,
+    /// Retries after the first attempt; the definition's where left out.
+    #[serde(default, deserialize_with = "value::max_retries")]
+    #[schema(maximum = 1000)]
+    pub max_retries: Option<u32>,
+    /// Whether an attempt that gave no answer may be repeated without asking a person.
+    #[serde(default)]
+    pub idempotent: Option<bool>,
+}
+
+impl Input for TaskRequest {
+    const LATER: &'static [&'static str] = &["deadline", "expires_at", "unique"];
+}
+
+/// A task to run again and again.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CronTaskRequest {
+    /// The name of a task definition that a loaded plugin handles.
+    #[schema(example = "settlement")]
+    pub task_name: String,
+    /// Five fields with Unix meaning, six with leading seconds, or `@daily` and its kin; UTC.
+    #[schema(example = "30 17 * * 1-5")]
+    pub cron_expression: String,
+    /// Input of each task; checked against the schema now.
+    #[serde(default)]
+    #[schema(value_type = Object, default = json!({}))]
+    pub payload: Payload,
+    /// 1 (most urgent) to 9; the definition's where left out.
+    #[serde(default, deserialize_with = "value::priority")]
+    #[schema(value_type = Option<u8>, minimum = 1, maximum = 9)]
+    pub priority: Option<Priority>,
+    /// Creating a schedule again under its name updates it. Derived from the content where left out.
+    #[serde(default, deserialize_with = "value::rule_name")]
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,128}$")]
+    pub name: Option<String>,
+    /// United with the definition's.
+    #[serde(default, deserialize_with = "value::tags")]
+    #[schema(max_items = 32)]
+    pub tags: Vec<String>,
+    /// No fire before this.
+    #[serde(default, deserialize_with = "value::time")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub start: Option<Time>,
+    /// No fire after this.
+    #[serde(default, deserialize_with = "value::time")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub end: Option<Time>,
+}
+
+impl Input for CronTaskRequest {
+    const LATER: &'static [&'static str] = &[
+        "session",
+        "timezone",
+        "calendar",
+        "on_closed",
+        "dst_gap",
+        "dst_overlap",
+        "misfire",
+        "overlap",
+    ];
+}
+
+/// A task to run whenever an event of one type arrives.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EventTriggerRequest {
+    /// The name of a task definition that a loaded plugin handles.
+    #[schema(example = "risk_scan")]
+    pub task_name: String,
+    /// Which events, exactly.
+    #[schema(value_type = String, pattern = "^[A-Za-z0-9._:/-]{1,256}$", example = "position_change")]
+    pub event_type: EventType,
+    /// Under the event's data, whose members win; the outcome is checked against the schema when the event arrives.
+    #[serde(default)]
+    #[schema(value_type = Object, default = json!({}))]
+    pub payload: Payload,
+    /// 1 (most urgent) to 9; the definition's where left out.
+    #[serde(default, deserialize_with = "value::priority")]
+    #[schema(value_type = Option<u8>, minimum = 1, maximum = 9)]
+    pub priority: Option<Priority>,
+    /// Creating a trigger again under its name updates it. Derived from the content where left out.
+    #[serde(default, deserialize_with = "value::rule_name")]
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,128}$")]
+    pub name: Option<String>,
+    /// United with the definition's.
+    #[serde(default, deserialize_with = "value::tags")]
+    #[schema(max_items = 32)]
+    pub tags: Vec<String>,
+}
+
+impl Input for EventTriggerRequest {
+    const LATER: &'static [&'static str] = &["filter"];
+}
+
+/// What an event says: any JSON object. An empty body is an empty object.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(transparent)]
+#[schema(value_type = Object)]
+pub struct EventData(pub Map<String, Value>);
+
+impl Input for EventData {
+    const EMPTY: &'static str = "{}";
+}
