@@ -27,7 +27,7 @@ pub struct LocalRun {
     /// What the handler returned.
     pub result: Option<Value>,
     /// Lines with `time`, `level`, `source`, `message`.
-    pub log: Vec<LogLine>,
+    pub log: Vec<Value>,
     /// CPU burnt.
     pub fuel_used: Option<u64>,
     /// Most bytes held at once.
@@ -164,7 +164,7 @@ fn told(report: Report, log: Vec<LogLine>) -> LocalRun {
             Outcome::Ok { result } => serde_json::from_str(&result).ok(),
             _ => None,
         },
-        log,
+        log: log.into_iter().map(|line| json!(line)).collect(),
         fuel_used: report.usage.fuel_used,
         peak_memory_bytes: report.usage.peak_memory,
         execution_time: report.execution_time.as_secs_f64(),

@@ -71,6 +71,8 @@ impl Compiler {
         engine.precompile_compatibility_hash().hash(&mut hasher);
         let settings = format!("{:016x}", hasher.finish());
         private_dir(&dir).with_context(|| format!("cannot use {} for compiled code", dir.display()))?;
+        // The child is started in another folder.
+        let dir = dir.canonicalize()?;
         for entry in std::fs::read_dir(&dir)?.flatten() {
             let name = entry.file_name();
             let name = name.to_string_lossy();

@@ -1,0 +1,280 @@
+//! The HTTP client: one request, one answer, and a sentence for everything that can go wrong between.
+
+use super::{Failure, Options, print_raw, tell};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde_json::Value;
+use std::io::ErrorKind;
+use std::time::Duration;
+use ureq::http::{Request, Response, Uri};
+
+/// Where a host listens unless told otherwise.
+pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+const BASE: &str = "/api/v1/scheduler";
+/// An upload is compiled before it is answered, which may take minutes on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// The largest answer: a page of a thousand whole records.
+const MAX_ANSWER: u64 = 8 << 30;
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A host to ask.
+#[derive(Debug)]
+pub(super) struct Client {
+    agent: ureq::Agent,
+    url: String,
+    token: Option<String>,
+    /// Whether to print answers as they come.
+    pub(super) json: bool,
+}
+
+/// A success.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// The body, byte for byte.
+    pub(super) bytes: Vec<u8>,
+    /// The cursor of the next page.
+    next: Option<String>,
+}
+
+/// One segment of a path.
+pub(super) fn segment(text: &str) -> String {
+    utf8_percent_encode(text, UNRESERVED).to_string()
+}
+
+impl Client {
+    pub(super) fn new(options: &Options) -> Result<Self, Failure> {
+        let url = Some(options.url.trim().trim_end_matches('/'))
+            .filter(|url| !url.is_empty())
+            .unwrap_or(DEFAULT_URL);
+        let uri: Option<Uri> = url.parse().ok();
+        let Some(uri) = uri.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none()) else {
+            return Err(Failure::Usage(format!("--url {url} is no URL such as {DEFAULT_URL}")));
+        };
+        let token = options
+            .token
+            .as_deref()
+            .map(str::trim)
+            .filter(|token| !token.is_empty())
+            .map(str::to_owned);
+        if token.as_deref().is_some_and(|token| !token.bytes().all(|b| b.is_ascii_graphic())) {
+            return Err(Failure::Usage("the token has characters that no token has".to_owned()));
+        }
+        let mut config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(Duration::from_secs(20)))
+            .timeout_global(Some(PATIENCE));
+        // A proxy of the environment does not know this machine by the name "localhost".
+        if matches!(uri.host(), Some("localhost" | "127.0.0.1" | "[::1]")) {
+            config = config.proxy(None);
+        }
+        Ok(Self {
+            agent: config.build().into(),
+            url: url.to_owned(),
+            token,
+            json: options.json,
+        })
+    }
+
+    pub(super) fn get(&self, path: &str, query: &[(&str, Option<&str>)]) -> Result<Answer, Failure> {
+        self.ask(Request::get(self.uri(path, query)), None)
+    }
+
+    pub(super) fn delete(&self, path: &str, query: &[(&str, Option<&str>)]) -> Result<Answer, Failure> {
+        self.ask(Request::delete(self.uri(path, query)), None)
+    }
+
+    pub(super) fn post(&self, path: &str, body: &str) -> Result<Answer, Failure> {
+        self.ask(
+            Request::post(self.uri(path, &[])).header("content-type", "application/json"),
+            Some(body.as_bytes()),
+        )
+    }
+
+    /// A submission whose answer is the task, once it has ended or a minute has passed.
+    pub(super) fn post_and_wait(&self, path: &str, body: &str) -> Result<Answer, Failure> {
+        let request = Request::post(self.uri(path, &[])).header("content-type", "application/json");
+        self.ask(request.header("prefer", "wait=60"), Some(body.as_bytes()))
+    }
+
+    pub(super) fn put(&self, path: &str, content_type: &str, body: &[u8]) -> Result<Answer, Failure> {
+        self.ask(Request::put(self.uri(path, &[])).header("content-type", content_type), Some(body))
+    }
+
+    fn uri(&self, path: &str, query: &[(&str, Option<&str>)]) -> String {
+        let mut uri = format!("{}{BASE}{path}", self.url);
+        let given = query.iter().filter_map(|(name, value)| value.map(|value| (name, value)));
+        for (n, (name, value)) in given.enumerate() {
+            uri.push_str(&format!("{}{name}={}", if n == 0 { '?' } else { '&' }, segment(value)));
+        }
+        uri
+    }
+
+    fn ask(&self, mut request: ureq::http::request::Builder, body: Option<&[u8]>) -> Result<Answer, Failure> {
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let invalid = |error| Failure::Usage(format!("this cannot be asked: {error}"));
+        let response = match body {
+            Some(body) => self.agent.run(request.body(body).map_err(invalid)?),
+            None => self.agent.run(request.body(()).map_err(invalid)?),
+        };
+        let mut response = response.map_err(|error| self.unreachable(&error))?;
+        let bytes = response
+            .body_mut()
+            .with_config()
+            .limit(MAX_ANSWER)
+            .read_to_vec()
+            .map_err(|error| self.unreachable(&error))?;
+        if response.status().is_success() {
+            return Ok(Answer {
+                bytes,
+                next: next(&response),
+            });
+        }
+        // A script that asked for JSON gets the problem where it looks for the answer.
+        if self.json {
+            print_raw(&bytes)?;
+        }
+        Err(Failure::Failed(self.problem(response.status().as_u16(), &bytes)))
+    }
+
+    fn unreachable(&self, error: &ureq::Error) -> Failure {
+        let url = &self.url;
+        let nobody = match error {
+            ureq::Error::Io(error) => error.kind() == ErrorKind::ConnectionRefused,
+            ureq::Error::ConnectionFailed | ureq::Error::HostNotFound => true,
+            _ => false,
+        };
+        Failure::Unreachable(if nobody {
+            format!("no host answers at {url}; start one with `taskhost serve`, or say where it is with --url")
+        } else {
+            format!("{url} gave no answer: {error}")
+        })
+    }
+
+    /// What a problem says, each complaint with its place.
+    fn problem(&self, status: u16, bytes: &[u8]) -> String {
+        let body: Value = serde_json::from_slice(bytes).unwrap_or_default();
+        let Some(detail) = body["detail"].as_str().or_else(|| body["title"].as_str()) else {
+            return format!("{} answered {status}, but not as a Taskhost does; is --url right?", self.url);
+        };
+        let mut text = detail.to_owned();
+        for complaint in complaints(&body["errors"]) {
+            if !text.contains(&complaint) {
+                text.push_str(&format!("\n  {complaint}"));
+            }
+        }
+        if status == 401 && self.token.is_none() {
+            text.push_str("\n  give a token with --token or TASKHOST_TOKEN");
+        }
+        text
+    }
+}
+
+/// Each place with what is wrong there.
+pub(super) fn complaints(errors: &Value) -> Vec<String> {
+    let text = |error: &Value| Some(format!("{}: {}", error["pointer"].as_str()?, error["detail"].as_str()?));
+    errors.as_array().into_iter().flatten().filter_map(text).collect()
+}
+
+/// The cursor in `<…?cursor=…>; rel="next"`.
+fn next(response: &Response<ureq::Body>) -> Option<String> {
+    cursor(response.headers().get("link")?.to_str().ok()?)
+}
+
+fn cursor(link: &str) -> Option<String> {
+    let (target, _) = link
+        .split(',')
+        .find(|link| link.contains("rel=\"next\""))?
+        .trim()
+        .strip_prefix('<')?
+        .split_once('>')?;
+    let (_, query) = target.split_once('?')?;
+    let value = query.split('&').find_map(|pair| pair.strip_prefix("cursor="))?;
+    Some(percent_decode_str(value).decode_utf8().ok()?.into_owned())
+}
+
+impl Answer {
+    /// The body as JSON.
+    pub(super) fn value(&self) -> Result<Value, Failure> {
+        serde_json::from_slice(&self.bytes).map_err(|_| Failure::Failed("the answer is not JSON; is --url that of a Taskhost?".to_owned()))
+    }
+
+    /// The body as a list.
+    pub(super) fn list(&self) -> Result<Vec<Value>, Failure> {
+        match self.value()? {
+            Value::Array(list) => Ok(list),
+            _ => Err(Failure::Failed("the answer is no list; is --url that of a Taskhost?".to_owned())),
+        }
+    }
+
+    /// Says how to get the next page, where there is one.
+    pub(super) fn tell_next(&self) {
+        if let Some(cursor) = &self.next {
+            let plain = cursor.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~=/+:".contains(&b));
+            let shown = if plain {
+                cursor.clone()
+            } else {
+                format!("'{}'", cursor.replace('\'', r"'\''"))
+            };
+            tell(&format!("There is more; for the next page add --cursor {shown}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(url: &str) -> Result<Client, Failure> {
+        Client::new(&Options {
+            url: url.into(),
+            token: None,
+            json: false,
+        })
+    }
+
+    #[test]
+    fn an_address_is_a_url() {
+        for (url, expected) in [
+            ("http://h:1/", "http://h:1"),
+            ("", DEFAULT_URL),
+            ("https://h/base", "https://h/base"),
+        ] {
+            assert_eq!(client(url).unwrap().url, expected);
+        }
+        for url in ["localhost:8080", "ftp://h", "http://", "http://h?x=1", "a b"] {
+            assert!(matches!(client(url), Err(Failure::Usage(_))), "{url}");
+        }
+    }
+
+    #[test]
+    fn names_and_filters_are_escaped() {
+        assert_eq!(segment("a/b?c#d e%"), "a%2Fb%3Fc%23d%20e%25");
+        let uri = client("http://h").unwrap().uri(
+            "/tasks",
+            &[("q", None), ("tag", Some("a&b=c")), ("since", Some("2026-01-01T00:00:00+02:00"))],
+        );
+        assert_eq!(
+            uri,
+            "http://h/api/v1/scheduler/tasks?tag=a%26b%3Dc&since=2026-01-01T00%3A00%3A00%2B02%3A00"
+        );
+    }
+
+    #[test]
+    fn the_next_page_is_read_from_the_link() {
+        assert_eq!(cursor(r#"</tasks?limit=5&cursor=a%2F%26b>; rel="next""#).as_deref(), Some("a/&b"));
+        assert_eq!(cursor(r#"</tasks?limit=5>; rel="next""#), None);
+        assert_eq!(cursor(r#"</tasks?cursor=x>; rel="prev""#), None);
+    }
+
+    #[test]
+    fn a_problem_is_told_with_its_places() {
+        let client = client("http://h").unwrap();
+        let body =
+            br#"{"detail":"two members are wrong","errors":[{"pointer":"/a","detail":"is missing"},{"pointer":"/b","detail":"is text"}]}"#;
+        assert_eq!(client.problem(400, body), "two members are wrong\n  /a: is missing\n  /b: is text");
+        let one = br#"{"detail":"/a: is missing","errors":[{"pointer":"/a","detail":"is missing"}]}"#;
+        assert_eq!(client.problem(400, one), "/a: is missing");
+        assert!(client.problem(502, b"<html>").contains("502"));
+    }
+}

@@ -1,0 +1,177 @@
+//! `submit`: hands in a task and, with `--wait`, stays until it has ended.
+
+use super::client::{Answer, Client, complaints, segment};
+use super::{Failure, json, print, print_raw, table, tell};
+use clap::Args;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::time::Duration;
+
+const POLL: Duration = Duration::from_millis(500);
+/// A host that restarts while its task is waited for is given this many polls.
+const PATIENCE: u32 = 60;
+
+const EXAMPLES: &str = "Examples:
+  taskhost submit echo --payload '{\"value\": 1}' --wait
+  taskhost submit backtest --payload @backtest.json --priority 2 --tag nightly
+  jq '.trades' book.json | taskhost submit settlement --payload - --at 2026-01-31T17:30:00Z
+
+Without --wait the id is printed; with it the result, and the exit code is 1 unless the task succeeded.";
+
+/// What `submit` understands.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Submit {
+    /// The task's name.
+    name: String,
+    /// Its input, a JSON object.
+    #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
+    payload: Option<String>,
+    /// When to run it; without an offset in UTC [default: now].
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    /// 1 (most urgent) to 9.
+    #[arg(long, value_name = "P", value_parser = clap::value_parser!(u8).range(1..=9))]
+    priority: Option<u8>,
+    /// A tag; may be given again.
+    #[arg(long = "tag", value_name = "T")]
+    tags: Vec<String>,
+    /// Seconds that an attempt may take.
+    #[arg(long, value_name = "S", value_parser = duration, allow_negative_numbers = true)]
+    timeout: Option<f64>,
+    /// How often it is tried again.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    max_retries: Option<u32>,
+    /// Wait until it has ended and print its result.
+    #[arg(long)]
+    wait: bool,
+    /// Many tasks at once; comes in a later version.
+    #[arg(long, value_name = "FIELD=A,B,C", hide = true, value_parser = no_sweep)]
+    sweep: Vec<String>,
+}
+
+fn no_sweep(_: &str) -> Result<String, &'static str> {
+    Err("sweeps come in a later version; submit the tasks one by one")
+}
+
+fn duration(text: &str) -> Result<f64, &'static str> {
+    let seconds = text.parse().ok().filter(|seconds: &f64| seconds.is_finite() && *seconds > 0.0);
+    seconds.ok_or("must be a number of seconds greater than 0")
+}
+
+impl Submit {
+    pub(super) fn run(self, client: &Client) -> Result<(), Failure> {
+        let payload = json::optional_object("--payload", self.payload.as_ref())?;
+        let body = json::Body::new()
+            .with("task_name", Some(&self.name))
+            .with("payload", payload.as_ref())
+            .with("trigger_time", self.at.as_ref())
+            .with("priority", self.priority.as_ref())
+            .with("timeout", self.timeout.as_ref())
+            .with("max_retries", self.max_retries.as_ref())
+            .with_tags(&self.tags)
+            .finish();
+        if self.wait {
+            let answer = end_of(client, client.post_and_wait("/task/submit", &body)?)?;
+            return report(client, &answer);
+        }
+        print_id(client, &client.post("/task/submit", &body)?)
+    }
+}
+
+/// Prints what was created: its id, or all of the answer.
+pub(super) fn print_id(client: &Client, answer: &Answer) -> Result<(), Failure> {
+    if client.json {
+        return print_raw(&answer.bytes);
+    }
+    match answer.value()?["task_id"].as_str() {
+        Some(id) => print(&table::plain(id)),
+        None => Err(Failure::Failed("the answer names no task; is --url that of a Taskhost?".to_owned())),
+    }
+}
+
+/// Asks again and again until the task has ended.
+fn end_of(client: &Client, mut answer: Answer) -> Result<Answer, Failure> {
+    let mut left = PATIENCE;
+    loop {
+        let task = answer.value()?;
+        if ["success", "failed", "cancelled"].iter().any(|status| task["status"] == *status) {
+            return Ok(answer);
+        }
+        let Some(id) = task["task_id"].as_str() else {
+            return Err(Failure::Failed("the answer names no task; is --url that of a Taskhost?".to_owned()));
+        };
+        loop {
+            std::thread::sleep(POLL);
+            match client.get(&format!("/task/status/{}", segment(id)), &[]) {
+                Ok(next) => {
+                    (answer, left) = (next, PATIENCE);
+                    break;
+                }
+                Err(Failure::Unreachable(_)) if left > 0 => left -= 1,
+                Err(failure) => return Err(also_names(id, failure)),
+            }
+        }
+    }
+}
+
+/// The task goes on without us; how to find it must not be lost.
+fn also_names(id: &str, failure: Failure) -> Failure {
+    match failure {
+        Failure::Failed(text) | Failure::Unreachable(text) => Failure::Failed(format!("{text}\n  the task is {}", table::plain(id))),
+        other => other,
+    }
+}
+
+/// Prints how a task ended: its result on stdout, why it has none on stderr.
+fn report(client: &Client, answer: &Answer) -> Result<(), Failure> {
+    /// The result as it is written.
+    #[derive(Deserialize)]
+    struct Ended<'a> {
+        #[serde(borrow, default)]
+        result: Option<&'a RawValue>,
+    }
+    let task = answer.value()?;
+    let success = task["status"] == "success";
+    if client.json {
+        print_raw(&answer.bytes)?;
+    } else if success {
+        let ended: Option<Ended<'_>> = serde_json::from_slice(&answer.bytes).ok();
+        print(&json::pretty(ended.and_then(|ended| ended.result).map_or("null", RawValue::get)))?;
+    }
+    if success {
+        return Ok(());
+    }
+    tell(&format!("error: {}", table::plain(&why(&task))));
+    for complaint in complaints(&task["error_details"]["errors"]) {
+        tell(&format!("  {}", table::plain(&complaint)));
+    }
+    Err(Failure::Told)
+}
+
+/// Why a task has no result, in one line.
+fn why(task: &Value) -> String {
+    let text = |member: &str| task[member].as_str().unwrap_or_default();
+    let (id, error, code) = (text("task_id"), text("error"), text("error_code"));
+    let happened = if task["status"] == "cancelled" { "was cancelled" } else { "failed" };
+    let colon = if error.is_empty() { "" } else { ": " };
+    let code = if code.is_empty() { String::new() } else { format!(" ({code})") };
+    format!("task {id} {happened}{colon}{error}{code}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_failure_is_told_in_one_line() {
+        let task = json!({"task_id": "t", "status": "failed", "error": "no luck", "error_code": "fatal"});
+        assert_eq!(why(&task), "task t failed: no luck (fatal)");
+        assert_eq!(
+            why(&json!({"task_id": "t", "status": "cancelled", "error": null})),
+            "task t was cancelled"
+        );
+    }
+}
