@@ -44,7 +44,11 @@ fn a_submission_that_is_wrong_says_where_and_creates_nothing() {
         (br#"{"task_name":"echo","tags":"x"}"#, 400, "/tags"),
         (br#"{"task_name":"echo","tags":[7]}"#, 400, "/tags/0"),
         (br#"{"task_name":"echo","tags":[""]}"#, 400, "/tags/0"),
-        (br#"{"task_name":"echo","trigger_time":"9999-01-01T00:00:00Z"}"#, 400, "/trigger_time"),
+        (
+            br#"{"task_name":"echo","trigger_time":"9999-01-01T00:00:00Z"}"#,
+            400,
+            "/trigger_time",
+        ),
         (br#"{"task_name":"echo","trigger_time":"tomorrow"}"#, 400, "/trigger_time"),
         (br#"{"task_name":"echo","trigger_time":1700000000}"#, 400, "/trigger_time"),
         (br#"{"task_name":"echo","timeout":0}"#, 400, "/timeout"),
@@ -63,7 +67,12 @@ fn a_submission_that_is_wrong_says_where_and_creates_nothing() {
             assert_eq!(problem["errors"][0]["pointer"], pointer, "{shown}: {problem}");
         }
     }
-    let keyed = host.request("POST", "/task/submit", Some(br#"{"task_name":"echo"}"#), &[("content-type", "application/json"), ("idempotency-key", "k")]);
+    let keyed = host.request(
+        "POST",
+        "/task/submit",
+        Some(br#"{"task_name":"echo"}"#),
+        &[("content-type", "application/json"), ("idempotency-key", "k")],
+    );
     keyed.problem(400);
     assert_eq!(host.get("/tasks").ok(), json!([]));
 }
@@ -72,7 +81,10 @@ fn a_submission_that_is_wrong_says_where_and_creates_nothing() {
 fn an_unknown_task_is_a_404_that_lists_near_names() {
     let host = Host::with_probe();
     let problem = host.post("/task/submit", &json!({"task_name": "ecko"})).problem(404);
-    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("echo")), "{problem}");
+    assert!(
+        problem["detail"].as_str().is_some_and(|detail| detail.contains("echo")),
+        "{problem}"
+    );
     for name in ["<script>", "", "a b", &"x".repeat(10_000)] {
         let answer = host.post("/task/submit", &json!({ "task_name": name }));
         assert!([400, 404].contains(&answer.status), "{name}: {}", answer.status);
@@ -98,7 +110,15 @@ fn times_without_a_zone_are_utc() {
 #[test]
 fn ids_that_are_not_ids_are_not_found() {
     let host = Host::with_probe();
-    for id in ["x", "0", "..%2F..%2Fetc", "%00", "0192f0c1-2345-7abc-8def-0123456789ab", "'; DROP TABLE task; --", &"a".repeat(5_000)] {
+    for id in [
+        "x",
+        "0",
+        "..%2F..%2Fetc",
+        "%00",
+        "0192f0c1-2345-7abc-8def-0123456789ab",
+        "'; DROP TABLE task; --",
+        &"a".repeat(5_000),
+    ] {
         let id = id.replace(' ', "%20");
         host.get(&format!("/task/status/{id}")).problem(404);
         host.delete(&format!("/task/cancel/{id}")).problem(404);
@@ -111,13 +131,30 @@ fn ids_that_are_not_ids_are_not_found() {
 fn queries_that_are_wrong_are_refused() {
     let host = Host::with_probe();
     for path in [
-        "/tasks/history?limit=0", "/tasks/history?limit=1001", "/tasks/history?limit=x", "/tasks/history?status=done", "/tasks/history?since=yesterday",
-        "/tasks/history?cursor=x", "/tasks/history?colour=red", "/tasks?status=1", "/tasks?cursor=zzz", "/alerts?alert_type=none", "/alerts?since=x",
-        "/tasks/history?batch_id=1", "/alerts/clear?alert_type=none",
+        "/tasks/history?limit=0",
+        "/tasks/history?limit=1001",
+        "/tasks/history?limit=x",
+        "/tasks/history?status=done",
+        "/tasks/history?since=yesterday",
+        "/tasks/history?cursor=x",
+        "/tasks/history?colour=red",
+        "/tasks?status=1",
+        "/tasks?cursor=zzz",
+        "/alerts?alert_type=none",
+        "/alerts?since=x",
+        "/tasks/history?batch_id=1",
+        "/alerts/clear?alert_type=none",
     ] {
-        let answer = if path.contains("clear") { host.delete(path) } else { host.get(path) };
+        let answer = if path.contains("clear") {
+            host.delete(path)
+        } else {
+            host.get(path)
+        };
         let problem = answer.problem(400);
-        assert!(problem["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{path}: {problem}");
+        assert!(
+            problem["detail"].as_str().is_some_and(|detail| detail.len() > 10),
+            "{path}: {problem}"
+        );
     }
 }
 
@@ -126,7 +163,10 @@ fn a_body_of_50_mb_is_refused_without_being_kept() {
     let host = Host::with_probe();
     let before = memory(&host);
     let body = vec![b' '; 50 << 20];
-    let head = format!("POST /api/v1/scheduler/task/submit HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "POST /api/v1/scheduler/task/submit HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
     let answer = raw(&host, &[head.as_bytes(), &body].concat());
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     let mut chunked = b"POST /api/v1/scheduler/task/submit HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
@@ -150,10 +190,17 @@ fn memory(host: &Host) -> u64 {
 fn nesting_headers_and_half_requests_are_bounded() {
     let host = Host::with_probe();
     for depth in [1_000, 1_000_000] {
-        let deep = format!(r#"{{"task_name":"echo","payload":{{"value":{}{}}}}}"#, "[".repeat(depth), "]".repeat(depth));
+        let deep = format!(
+            r#"{{"task_name":"echo","payload":{{"value":{}{}}}}}"#,
+            "[".repeat(depth),
+            "]".repeat(depth)
+        );
         send(&host, deep.as_bytes()).problem(400);
     }
-    let many = format!("GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n{}\r\n", (0..1_000).map(|n| format!("x-{n}: y\r\n")).collect::<String>());
+    let many = format!(
+        "GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n{}\r\n",
+        (0..1_000).map(|n| format!("x-{n}: y\r\n")).collect::<String>()
+    );
     assert!(raw(&host, many.as_bytes()).starts_with("HTTP/1.1 431"));
     let long = format!("GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\nx: {}\r\n\r\n", "y".repeat(1 << 20));
     assert!(raw(&host, long.as_bytes()).starts_with("HTTP/1.1 431"));
@@ -172,13 +219,21 @@ fn foreign_hosts_and_origins_are_refused() {
         host.request("GET", "/tasks", None, &[("host", bad)]).problem(403);
     }
     let body = br#"{"task_name":"echo"}"#;
-    let with_origin = |origin: &str| host.request("POST", "/task/submit", Some(body), &[("content-type", "application/json"), ("origin", origin)]);
+    let with_origin = |origin: &str| {
+        host.request(
+            "POST",
+            "/task/submit",
+            Some(body),
+            &[("content-type", "application/json"), ("origin", origin)],
+        )
+    };
     for bad in ["https://evil.example", "null", "http://localhost.evil.example"] {
         with_origin(bad).problem(403);
     }
     with_origin(&format!("http://localhost:{port}")).ok();
     // What a form on a foreign page can send without asking the browser.
-    host.request("POST", "/task/submit", Some(body), &[("content-type", "text/plain")]).problem(415);
+    host.request("POST", "/task/submit", Some(body), &[("content-type", "text/plain")])
+        .problem(415);
     assert_eq!(host.get("/tasks").ok().as_array().map(Vec::len), Some(1));
 }
 
@@ -211,7 +266,9 @@ fn a_bad_component_is_refused_with_the_reason_and_harms_nothing() {
         host.drop_plugin(name, bytes);
     }
     for (name, _, word) in &cases {
-        eventually(&format!("{name} is refused"), || host.get(&format!("/plugin/{name}")).body["error"].is_string());
+        eventually(&format!("{name} is refused"), || {
+            host.get(&format!("/plugin/{name}")).body["error"].is_string()
+        });
         let plugin = host.get(&format!("/plugin/{name}")).ok();
         assert_eq!((&plugin["state"], &plugin["tasks"]), (&json!("failed"), &json!([])), "{plugin}");
         let error = plugin["error"].as_str().expect("an error");
@@ -221,7 +278,9 @@ fn a_bad_component_is_refused_with_the_reason_and_harms_nothing() {
     for (name, word) in [("remote", "schema"), ("concurrency", "max_concurrency")] {
         host.drop_plugin(name, &guests::frozen(name));
         eventually(&format!("{name} is refused"), || {
-            host.get(&format!("/plugin/{name}")).body["error"].as_str().is_some_and(|error| error.contains(word))
+            host.get(&format!("/plugin/{name}")).body["error"]
+                .as_str()
+                .is_some_and(|error| error.contains(word))
         });
     }
 }
@@ -232,13 +291,28 @@ fn a_file_that_is_too_large_or_no_file_is_refused() {
     let large = std::fs::File::create(host.path("plugins/large.wasm")).expect("a file");
     large.set_len(65 << 20).expect("a sparse file");
     std::fs::create_dir(host.path("plugins/folder.wasm")).expect("a folder");
-    let fifo = std::process::Command::new("mkfifo").arg(host.path("plugins/fifo.wasm")).status().expect("mkfifo");
+    let fifo = std::process::Command::new("mkfifo")
+        .arg(host.path("plugins/fifo.wasm"))
+        .status()
+        .expect("mkfifo");
     assert!(fifo.success());
     std::fs::write(host.path("plugins/bad name.wasm"), guests::probe()).expect("a file");
     eventually("the large file is refused", || host.get("/plugin/large").body["error"].is_string());
     assert_eq!(host.run("echo", &json!({"value": 1}))["status"], "success");
-    let names: Vec<Value> = host.get("/plugins").ok().as_array().expect("plugins").iter().map(|p| p["name"].clone()).collect();
+    let names: Vec<Value> = host
+        .get("/plugins")
+        .ok()
+        .as_array()
+        .expect("plugins")
+        .iter()
+        .map(|p| p["name"].clone())
+        .collect();
     assert!(!names.contains(&json!("folder")), "{names:?}");
-    let upload = host.request("PUT", "/plugin/large", Some(&vec![0; 65 << 20]), &[("content-type", "application/wasm")]);
+    let upload = host.request(
+        "PUT",
+        "/plugin/large",
+        Some(&vec![0; 65 << 20]),
+        &[("content-type", "application/wasm")],
+    );
     upload.problem(413);
 }

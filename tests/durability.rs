@@ -8,9 +8,19 @@ use std::process::Stdio;
 fn after_a_kill_every_acknowledged_task_is_there_and_runs() {
     let mut host = Host::with_probe();
     let ids: Vec<String> = std::thread::scope(|scope| {
-        let submitters: Vec<_> =
-            (0..8).map(|_| scope.spawn(|| (0..40).map(|n| host.submit(&json!({"task_name": "echo", "payload": {"value": n}}))).collect::<Vec<_>>())).collect();
-        submitters.into_iter().flat_map(|submitter| submitter.join().expect("a submitter")).collect()
+        let submitters: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    (0..40)
+                        .map(|n| host.submit(&json!({"task_name": "echo", "payload": {"value": n}})))
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        submitters
+            .into_iter()
+            .flat_map(|submitter| submitter.join().expect("a submitter"))
+            .collect()
     });
     host.kill();
     host.start(&[]);
@@ -31,7 +41,12 @@ fn what_ran_when_the_host_died_is_lost_and_runs_again_at_once() {
     host.start(&[]);
     let task = host.end_of(&id);
     assert_eq!(task["status"], "success", "{task}");
-    let outcomes: Vec<_> = task["attempts"].as_array().expect("attempts").iter().map(|attempt| attempt["outcome"].clone()).collect();
+    let outcomes: Vec<_> = task["attempts"]
+        .as_array()
+        .expect("attempts")
+        .iter()
+        .map(|attempt| attempt["outcome"].clone())
+        .collect();
     assert_eq!(outcomes, ["lost", "ok"]);
     assert_eq!(task["retry_count"], 0);
 }
@@ -44,11 +59,18 @@ fn what_is_not_idempotent_is_left_to_a_person() {
     host.kill();
     host.start(&[]);
     let task = host.end_of(&id);
-    assert_eq!((&task["status"], &task["error_code"]), (&json!("failed"), &json!("unknown_outcome")), "{task}");
+    assert_eq!(
+        (&task["status"], &task["error_code"]),
+        (&json!("failed"), &json!("unknown_outcome")),
+        "{task}"
+    );
     let alerts = host.get("/alerts?alert_type=task_failure").ok();
     assert_eq!(alerts[0]["task_id"], id.as_str());
     // A person who knows that it took no effect runs it again, under the same key.
-    let retried = host.post(&format!("/task/{id}/retry"), &json!({})).ok()["task_id"].as_str().expect("an id").to_owned();
+    let retried = host.post(&format!("/task/{id}/retry"), &json!({})).ok()["task_id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
     let again = host.task(&retried);
     assert_eq!((&again["retry_of"], &again["idempotency_key"]), (&json!(id), &json!(id)), "{again}");
     host.post(&format!("/task/{id}/retry"), &json!({})).problem(409);
@@ -86,7 +108,11 @@ fn an_orderly_stop_lets_short_attempts_finish_and_hands_back_long_ones() {
     let task = host.end_of(&short);
     assert_eq!((&task["status"], attempts(&task).len()), (&json!("success"), 1), "{task}");
     let task = host.end_of(&long);
-    assert_eq!((&task["status"], &attempts(&task)[0]["outcome"]), (&json!("success"), &json!("interrupted")), "{task}");
+    assert_eq!(
+        (&task["status"], &attempts(&task)[0]["outcome"]),
+        (&json!("success"), &json!("interrupted")),
+        "{task}"
+    );
     assert_eq!(task["retry_count"], 0);
     assert_eq!(host.task(&payment)["error_code"], "unknown_outcome");
 }
@@ -112,12 +138,22 @@ fn metrics_history_alerts_and_waiting_tasks_survive_a_restart() {
     host.run("echo", &json!({"value": 1}));
     host.run("fatal", &json!({}));
     let later = host.submit(&json!({"task_name": "echo", "trigger_time": "2035-01-01T00:00:00"}));
-    let before = [host.get("/metrics/performance").ok(), host.get("/tasks/history").ok(), host.get("/alerts").ok(), host.get("/tasks/scheduled").ok()];
+    let before = [
+        host.get("/metrics/performance").ok(),
+        host.get("/tasks/history").ok(),
+        host.get("/alerts").ok(),
+        host.get("/tasks/scheduled").ok(),
+    ];
     assert_eq!(before[0]["echo"]["count"], 1);
     assert_eq!(before[1].as_array().map(Vec::len), Some(2));
     host.kill();
     host.start(&[]);
-    let after = [host.get("/metrics/performance").ok(), host.get("/tasks/history").ok(), host.get("/alerts").ok(), host.get("/tasks/scheduled").ok()];
+    let after = [
+        host.get("/metrics/performance").ok(),
+        host.get("/tasks/history").ok(),
+        host.get("/alerts").ok(),
+        host.get("/tasks/scheduled").ok(),
+    ];
     assert_eq!(before, after);
     assert_eq!(host.task(&later)["trigger_time"], "2035-01-01T00:00:00Z");
 }
@@ -126,9 +162,15 @@ fn metrics_history_alerts_and_waiting_tasks_survive_a_restart() {
 fn a_checkpoint_survives_retries_and_a_kill() {
     let mut host = Host::with_probe();
     let id = host.submit(&json!({"task_name": "flaky", "payload": {"count": 3}}));
-    eventually("a first failure", || host.task(&id)["retry_count"].as_u64() >= Some(1) || host.task(&id)["status"] == "success");
+    eventually("a first failure", || {
+        host.task(&id)["retry_count"].as_u64() >= Some(1) || host.task(&id)["status"] == "success"
+    });
     host.kill();
     host.start(&[]);
     let task = host.end_of(&id);
-    assert_eq!((&task["status"], &task["result"], &task["retry_count"]), (&json!("success"), &json!(3), &json!(3)), "{task}");
+    assert_eq!(
+        (&task["status"], &task["result"], &task["retry_count"]),
+        (&json!("success"), &json!(3), &json!(3)),
+        "{task}"
+    );
 }

@@ -24,7 +24,13 @@ fn started_order(host: &Host, ids: &[String]) -> Vec<Value> {
 fn the_more_urgent_goes_first_and_equals_go_in_order() {
     let (host, blocker) = one_slot();
     let submit = |value: &str, priority: u8| host.submit(&json!({"task_name": "echo", "payload": {"value": value}, "priority": priority}));
-    let ids = [submit("low", 9), submit("normal 1", 5), submit("normal 2", 5), submit("high", 1), submit("medium", 3)];
+    let ids = [
+        submit("low", 9),
+        submit("normal 1", 5),
+        submit("normal 2", 5),
+        submit("high", 1),
+        submit("medium", 3),
+    ];
     host.delete(&format!("/task/cancel/{blocker}")).ok();
     assert_eq!(started_order(&host, &ids), ["high", "medium", "normal 1", "normal 2", "low"]);
 }
@@ -46,7 +52,10 @@ fn a_task_of_the_future_waits_and_one_of_the_past_runs_now() {
     let host = Host::with_probe();
     let past = host.run_with(&json!({"task_name": "echo", "trigger_time": "2001-01-01T00:00:00Z", "payload": {"value": 1}}));
     assert_eq!(past["status"], "success");
-    assert!(past["trigger_time"].as_str() >= past["submitted_at"].as_str(), "a past time counts as the submission's: {past}");
+    assert!(
+        past["trigger_time"].as_str() >= past["submitted_at"].as_str(),
+        "a past time counts as the submission's: {past}"
+    );
     let soon = (chrono::Utc::now() + chrono::TimeDelta::milliseconds(700)).to_rfc3339();
     let id = host.submit(&json!({"task_name": "echo", "trigger_time": soon, "payload": {"value": 2}}));
     let waiting = host.task(&id);

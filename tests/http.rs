@@ -12,15 +12,51 @@ fn the_record_of_a_task_is_whole() {
     let host = Host::with_probe();
     let task = host.run_with(&json!({"task_name": "echo", "payload": {"value": [1, "two"]}, "tags": ["mine"], "priority": 2}));
     for member in [
-        "task_id", "task_name", "status", "payload", "priority", "tags", "trigger_time", "submitted_at", "started_at", "completed_at", "timestamp",
-        "execution_time", "result", "error", "error_code", "error_details", "retry_count", "max_retries", "next_retry_at", "progress", "plugin", "attempts",
+        "task_id",
+        "task_name",
+        "status",
+        "payload",
+        "priority",
+        "tags",
+        "trigger_time",
+        "submitted_at",
+        "started_at",
+        "completed_at",
+        "timestamp",
+        "execution_time",
+        "result",
+        "error",
+        "error_code",
+        "error_details",
+        "retry_count",
+        "max_retries",
+        "next_retry_at",
+        "progress",
+        "plugin",
+        "attempts",
     ] {
         assert!(members(&task).contains(&member), "no {member}: {task}");
     }
-    assert_eq!((&task["status"], &task["result"], &task["timestamp"]), (&json!("success"), &json!([1, "two"]), &task["completed_at"]));
-    assert_eq!((&task["tags"], &task["priority"], &task["max_retries"]), (&json!(["mine", "echo", "demo"]), &json!(2), &json!(3)));
+    assert_eq!(
+        (&task["status"], &task["result"], &task["timestamp"]),
+        (&json!("success"), &json!([1, "two"]), &task["completed_at"])
+    );
+    assert_eq!(
+        (&task["tags"], &task["priority"], &task["max_retries"]),
+        (&json!(["mine", "echo", "demo"]), &json!(2), &json!(3))
+    );
     let attempt = &task["attempts"][0];
-    for member in ["number", "outcome", "started_at", "ended_at", "execution_time", "fuel_used", "peak_memory_bytes", "plugin_digest", "node"] {
+    for member in [
+        "number",
+        "outcome",
+        "started_at",
+        "ended_at",
+        "execution_time",
+        "fuel_used",
+        "peak_memory_bytes",
+        "plugin_digest",
+        "node",
+    ] {
         assert!(!attempt[member].is_null(), "no {member}: {attempt}");
     }
     assert!(task["completed_at"].as_str().is_some_and(|time| time.ends_with('Z')), "{task}");
@@ -32,19 +68,29 @@ fn defaults_come_from_the_definition_and_big_numbers_survive() {
     let host = Host::with_probe();
     assert_eq!(host.run("echo", &json!({}))["priority"], 3);
     let body = br#"{"task_name":"echo","payload":{"value":"x","big":123456789012345678901234567890,"price":0.1000000000000000055511151231257827}}"#;
-    let id = host.request("POST", "/task/submit", Some(body), &[("content-type", "application/json")]).ok()["task_id"].clone();
+    let id = host
+        .request("POST", "/task/submit", Some(body), &[("content-type", "application/json")])
+        .ok()["task_id"]
+        .clone();
     let record = host.request("GET", &format!("/task/status/{}", id.as_str().expect("an id")), None, &[]);
     assert!(record.body.to_string().contains("payload"));
     let me = host.run("whoami", &json!({}));
     assert_eq!((&me["result"]["attempt"], &me["result"]["max_attempts"]), (&json!(1), &json!(8)));
-    assert_eq!((&me["result"]["task_id"], &me["result"]["idempotency_key"]), (&me["task_id"], &me["task_id"]));
+    assert_eq!(
+        (&me["result"]["task_id"], &me["result"]["idempotency_key"]),
+        (&me["task_id"], &me["task_id"])
+    );
 }
 
 #[test]
 fn retries_follow_their_class() {
     let host = Host::with_probe();
     let flaky = host.run("flaky", &json!({"count": 2}));
-    assert_eq!((&flaky["status"], &flaky["retry_count"], &flaky["error"]), (&json!("success"), &json!(2), &json!(null)), "{flaky}");
+    assert_eq!(
+        (&flaky["status"], &flaky["retry_count"], &flaky["error"]),
+        (&json!("success"), &json!(2), &json!(null)),
+        "{flaky}"
+    );
     let snoozed = host.run("snoozer", &json!({}));
     assert_eq!((&snoozed["result"], &snoozed["retry_count"]), (&json!(2), &json!(0)), "{snoozed}");
     assert_eq!(snoozed["attempts"][0]["outcome"], "snooze");
@@ -54,33 +100,58 @@ fn retries_follow_their_class() {
         assert_eq!(task["attempts"].as_array().map(Vec::len), Some(1));
     }
     let picky = host.run("picky", &json!({}));
-    assert_eq!(picky["error_details"]["errors"], json!([{"pointer": "/value", "detail": "is not to my taste"}]));
+    assert_eq!(
+        picky["error_details"]["errors"],
+        json!([{"pointer": "/value", "detail": "is not to my taste"}])
+    );
     let id = host.submit(&json!({"task_name": "fail"}));
     crate::harness::eventually("a retry is planned", || host.task(&id)["retry_count"] == 1);
     let waiting = host.task(&id);
-    assert_eq!((&waiting["status"], &waiting["phase"], &waiting["error"]), (&json!("pending"), &json!("retrying"), &json!("no luck today")));
+    assert_eq!(
+        (&waiting["status"], &waiting["phase"], &waiting["error"]),
+        (&json!("pending"), &json!("retrying"), &json!("no luck today"))
+    );
     assert!(waiting["next_retry_at"].is_string(), "{waiting}");
     let spent = host.run_with(&json!({"task_name": "fail", "max_retries": 0}));
-    assert_eq!((&spent["status"], &spent["error_code"]), (&json!("failed"), &json!("error")), "{spent}");
+    assert_eq!(
+        (&spent["status"], &spent["error_code"]),
+        (&json!("failed"), &json!("error")),
+        "{spent}"
+    );
 }
 
 #[test]
 fn failed_tasks_are_listed_retried_and_dismissed() {
     let host = Host::with_probe();
-    let failed = |name: &str| host.run_with(&json!({"task_name": name, "max_retries": 0}))["task_id"].as_str().expect("an id").to_owned();
+    let failed = |name: &str| {
+        host.run_with(&json!({"task_name": name, "max_retries": 0}))["task_id"]
+            .as_str()
+            .expect("an id")
+            .to_owned()
+    };
     let (first, second) = (failed("fatal"), failed("fatal"));
     let waiting = host.submit(&json!({"task_name": "fail"}));
     crate::harness::eventually("a retry is planned", || host.task(&waiting)["retry_count"] == 1);
     let list = host.get("/tasks/failed").ok();
-    for (id, status) in [(&first, "permanently_failed"), (&second, "permanently_failed"), (&waiting, "retrying")] {
+    for (id, status) in [
+        (&first, "permanently_failed"),
+        (&second, "permanently_failed"),
+        (&waiting, "retrying"),
+    ] {
         for member in ["task_id", "task_name", "retry_count", "last_failure", "error", "status"] {
             assert!(!list[id][member].is_null(), "no {member}: {list}");
         }
         assert_eq!(list[id]["status"], status);
     }
-    let retried = host.post(&format!("/task/{first}/retry"), &json!({})).ok()["task_id"].as_str().expect("an id").to_owned();
+    let retried = host.post(&format!("/task/{first}/retry"), &json!({})).ok()["task_id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
     let again = host.end_of(&retried);
-    assert_eq!((&again["retry_of"], &again["idempotency_key"], &again["status"]), (&json!(first), &json!(first), &json!("failed")));
+    assert_eq!(
+        (&again["retry_of"], &again["idempotency_key"], &again["status"]),
+        (&json!(first), &json!(first), &json!("failed"))
+    );
     host.delete(&format!("/tasks/failed/{second}")).ok();
     let list = host.get("/tasks/failed").ok();
     assert_eq!(list.as_object().expect("an object").len(), 2, "{list}");
@@ -100,8 +171,16 @@ fn history_is_filtered_paged_and_exported() {
     host.run("fatal", &json!({}));
     let count = |path: &str| host.get(path).ok().as_array().expect("a list").len();
     for (query, expected) in [
-        ("", 8), ("?task_name=echo", 7), ("?status=failed", 1), ("?status=success&task_name=fatal", 0), ("?tag=even", 4), ("?limit=3", 3), ("?since=", 8),
-        ("?since=2001-01-01T00:00:00", 8), ("?until=2001-01-01T00:00:00Z", 0), ("?task_name=nobody", 0),
+        ("", 8),
+        ("?task_name=echo", 7),
+        ("?status=failed", 1),
+        ("?status=success&task_name=fatal", 0),
+        ("?tag=even", 4),
+        ("?limit=3", 3),
+        ("?since=", 8),
+        ("?since=2001-01-01T00:00:00", 8),
+        ("?until=2001-01-01T00:00:00Z", 0),
+        ("?task_name=nobody", 0),
     ] {
         assert_eq!(count(&format!("/tasks/history{query}")), expected, "{query}");
     }
@@ -114,13 +193,23 @@ fn history_is_filtered_paged_and_exported() {
         assert!(link.ends_with("; rel=\"next\""), "{link}");
         path = link.split(['<', '>']).nth(1).expect("a link").to_owned();
     }
-    assert_eq!(seen, ids.into_iter().rev().collect::<Vec<_>>(), "newest first, nothing twice, nothing missing");
+    assert_eq!(
+        seen,
+        ids.into_iter().rev().collect::<Vec<_>>(),
+        "newest first, nothing twice, nothing missing"
+    );
     let csv = host.request("GET", "/tasks/history?task_name=fatal", None, &[("accept", "text/csv")]);
-    assert_eq!(csv.headers["content-type"].to_str().expect("text").split(';').next(), Some("text/csv"));
+    assert_eq!(
+        csv.headers["content-type"].to_str().expect("text").split(';').next(),
+        Some("text/csv")
+    );
     assert_eq!(csv.body.as_str().expect("text").lines().count(), 2);
     let ndjson = host.request("GET", "/tasks/history", None, &[("accept", "application/x-ndjson")]);
     let text = ndjson.body.as_str().expect("text").to_owned();
-    assert!(text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok_and(|task| task["task_id"].is_string())));
+    assert!(
+        text.lines()
+            .all(|line| serde_json::from_str::<Value>(line).is_ok_and(|task| task["task_id"].is_string()))
+    );
     assert_eq!(text.lines().count(), 8);
 }
 
@@ -129,7 +218,15 @@ fn one_list_shows_all_tasks() {
     let host = Host::with_probe();
     let done = host.run("echo", &json!({}))["task_id"].as_str().expect("an id").to_owned();
     let later = host.submit(&json!({"task_name": "noop", "trigger_time": "2035-01-01T00:00:00Z", "tags": ["later"]}));
-    let list = |query: &str| -> Vec<Value> { host.get(&format!("/tasks{query}")).ok().as_array().expect("a list").iter().map(|t| t["task_id"].clone()).collect() };
+    let list = |query: &str| -> Vec<Value> {
+        host.get(&format!("/tasks{query}"))
+            .ok()
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|t| t["task_id"].clone())
+            .collect()
+    };
     assert_eq!(list(""), [later.as_str(), done.as_str()]);
     assert_eq!(list("?status=pending"), [later.as_str()]);
     assert_eq!(list("?status=success"), [done.as_str()]);
@@ -138,7 +235,13 @@ fn one_list_shows_all_tasks() {
     assert_eq!(list(&format!("?q={later}")), [later.as_str()]);
     assert_eq!(list("?task_name=noop&status=success"), Vec::<Value>::new());
     let answer = host.get("/tasks?limit=1");
-    let link = answer.headers["link"].to_str().expect("text").split(['<', '>']).nth(1).expect("a link").to_owned();
+    let link = answer.headers["link"]
+        .to_str()
+        .expect("text")
+        .split(['<', '>'])
+        .nth(1)
+        .expect("a link")
+        .to_owned();
     assert_eq!(host.get(&link).ok()[0]["task_id"], done.as_str());
 }
 
@@ -156,13 +259,28 @@ fn metrics_and_alerts_come_from_what_ran() {
     assert_eq!(members(&all), ["echo", "fatal"]);
     let echo = host.get("/metrics/performance?task_name=echo").ok();
     assert_eq!(echo, all["echo"]);
-    for member in ["count", "avg_execution_time", "min_execution_time", "max_execution_time", "p50", "p95", "p99", "failure_rate"] {
+    for member in [
+        "count",
+        "avg_execution_time",
+        "min_execution_time",
+        "max_execution_time",
+        "p50",
+        "p95",
+        "p99",
+        "failure_rate",
+    ] {
         assert!(echo[member].is_number(), "no {member}: {echo}");
     }
-    assert_eq!((&echo["count"], &echo["failure_rate"], &all["fatal"]["failure_rate"]), (&json!(3), &json!(0.0), &json!(1.0)));
+    assert_eq!(
+        (&echo["count"], &echo["failure_rate"], &all["fatal"]["failure_rate"]),
+        (&json!(3), &json!(0.0), &json!(1.0))
+    );
     let alerts = host.get("/alerts").ok();
     assert_eq!(alerts.as_array().map(Vec::len), Some(1));
-    assert_eq!((&alerts[0]["type"], &alerts[0]["task_id"], &alerts[0]["error"]), (&json!("task_failure"), &failed["task_id"], &json!("not in this life")));
+    assert_eq!(
+        (&alerts[0]["type"], &alerts[0]["task_id"], &alerts[0]["error"]),
+        (&json!("task_failure"), &failed["task_id"], &json!("not in this life"))
+    );
     for member in ["alert_id", "task_name", "timestamp", "count"] {
         assert!(!alerts[0][member].is_null(), "no {member}: {alerts}");
     }
@@ -170,7 +288,10 @@ fn metrics_and_alerts_come_from_what_ran() {
     assert_eq!(host.get("/alerts").ok()[0]["count"], 2, "alike cases are one alert");
     assert_eq!(host.get("/alerts?since=2099-01-01T00:00:00").ok(), json!([]));
     assert_eq!(host.get("/alerts?since=").ok().as_array().map(Vec::len), Some(1));
-    assert_eq!(host.delete("/alerts/clear?alert_type=long_execution").ok(), json!({"cleared_count": 0}));
+    assert_eq!(
+        host.delete("/alerts/clear?alert_type=long_execution").ok(),
+        json!({"cleared_count": 0})
+    );
     assert_eq!(host.delete("/alerts/clear").ok(), json!({"cleared_count": 1}));
     assert_eq!(host.get("/alerts").ok(), json!([]));
 }
@@ -179,10 +300,15 @@ fn metrics_and_alerts_come_from_what_ran() {
 fn a_long_execution_is_told_while_it_runs() {
     let host = Host::with_probe();
     let id = host.submit(&json!({"task_name": "sleep", "timeout": 3}));
-    crate::harness::eventually("the alert", || host.get("/alerts?alert_type=long_execution").ok()[0]["task_id"] == id.as_str());
+    crate::harness::eventually("the alert", || {
+        host.get("/alerts?alert_type=long_execution").ok()[0]["task_id"] == id.as_str()
+    });
     assert_eq!(host.task(&id)["status"], "running");
     let alert = host.get("/alerts").ok()[0].clone();
-    assert!(alert["execution_time"].as_f64().is_some_and(|ran| (2.4..3.0).contains(&ran)), "{alert}");
+    assert!(
+        alert["execution_time"].as_f64().is_some_and(|ran| (2.4..3.0).contains(&ran)),
+        "{alert}"
+    );
 }
 
 #[test]
@@ -190,18 +316,33 @@ fn progress_and_logs_are_seen_while_the_attempt_runs() {
     let host = Host::with_probe();
     let id = host.submit(&json!({"task_name": "halfway"}));
     crate::harness::eventually("progress", || host.task(&id)["progress"]["done"] == 1);
-    assert_eq!(host.get("/tasks/running").ok()[&id]["progress"], json!({"done": 1, "total": 2, "message": "halfway there"}));
+    assert_eq!(
+        host.get("/tasks/running").ok()[&id]["progress"],
+        json!({"done": 1, "total": 2, "message": "halfway there"})
+    );
     crate::harness::eventually("the log", || host.get(&format!("/task/{id}/logs")).ok()[0]["message"] == "waiting");
     host.delete(&format!("/task/cancel/{id}")).ok();
-    let id = host.run("log_lines", &json!({"count": 3}))["task_id"].as_str().expect("an id").to_owned();
+    let id = host.run("log_lines", &json!({"count": 3}))["task_id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
     let lines = host.get(&format!("/task/{id}/logs")).ok();
     let told: Vec<(&str, &str, &str)> = lines
         .as_array()
         .expect("lines")
         .iter()
-        .map(|line| (line["source"].as_str().unwrap_or(""), line["level"].as_str().unwrap_or(""), line["message"].as_str().unwrap_or("")))
+        .map(|line| {
+            (
+                line["source"].as_str().unwrap_or(""),
+                line["level"].as_str().unwrap_or(""),
+                line["message"].as_str().unwrap_or(""),
+            )
+        })
         .collect();
-    assert_eq!(&told[..3], [("log", "info", "line 0"), ("log", "info", "line 1"), ("log", "info", "line 2")]);
+    assert_eq!(
+        &told[..3],
+        [("log", "info", "line 0"), ("log", "info", "line 1"), ("log", "info", "line 2")]
+    );
     assert_eq!(lines[2]["fields"], json!({"number": "2"}));
     for (source, text) in [("stdout", "on stdout"), ("stderr", "on stderr"), ("stdout", "without an end")] {
         assert!(told.iter().any(|(s, _, m)| *s == source && *m == text), "{source} {text}: {told:?}");
@@ -214,10 +355,22 @@ fn progress_and_logs_are_seen_while_the_attempt_runs() {
 fn a_submission_can_wait_for_the_end() {
     let host = Host::with_probe();
     let body = json!({"task_name": "nap", "payload": {"seconds": 0.2}}).to_string();
-    let waits = |seconds: &str| host.request("POST", "/task/submit", Some(body.as_bytes()), &[("content-type", "application/json"), ("prefer", seconds)]);
+    let waits = |seconds: &str| {
+        host.request(
+            "POST",
+            "/task/submit",
+            Some(body.as_bytes()),
+            &[("content-type", "application/json"), ("prefer", seconds)],
+        )
+    };
     assert_eq!(waits("wait=20").ok()["status"], "success");
     let body = json!({"task_name": "sleep"}).to_string();
-    let answer = host.request("POST", "/task/submit", Some(body.as_bytes()), &[("content-type", "application/json"), ("prefer", "wait=1")]);
+    let answer = host.request(
+        "POST",
+        "/task/submit",
+        Some(body.as_bytes()),
+        &[("content-type", "application/json"), ("prefer", "wait=1")],
+    );
     assert!(["running", "pending"].contains(&answer.ok()["status"].as_str().expect("a status")));
 }
 
@@ -225,13 +378,36 @@ fn a_submission_can_wait_for_the_end() {
 fn the_api_describes_itself() {
     let host = Host::with_probe();
     let document = host.get("/api/v1/openapi.json").ok();
-    assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")), "{}", document["openapi"]);
+    assert!(
+        document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")),
+        "{}",
+        document["openapi"]
+    );
     let paths = members(&document["paths"]);
     for path in [
-        "/task/submit", "/task/cron", "/task/event-trigger", "/event/trigger/{event_type}", "/task/status/{task_id}", "/task/cancel/{task_id}",
-        "/tasks/running", "/tasks/scheduled", "/tasks/failed", "/tasks/history", "/metrics/performance", "/alerts", "/alerts/clear",
-        "/tasks/failed/{task_id}", "/tasks", "/task/{task_id}/logs", "/task/{task_id}/retry", "/schedules", "/triggers", "/registry/tasks",
-        "/plugins", "/plugin/{name}", "/plugins/reload",
+        "/task/submit",
+        "/task/cron",
+        "/task/event-trigger",
+        "/event/trigger/{event_type}",
+        "/task/status/{task_id}",
+        "/task/cancel/{task_id}",
+        "/tasks/running",
+        "/tasks/scheduled",
+        "/tasks/failed",
+        "/tasks/history",
+        "/metrics/performance",
+        "/alerts",
+        "/alerts/clear",
+        "/tasks/failed/{task_id}",
+        "/tasks",
+        "/task/{task_id}/logs",
+        "/task/{task_id}/retry",
+        "/schedules",
+        "/triggers",
+        "/registry/tasks",
+        "/plugins",
+        "/plugin/{name}",
+        "/plugins/reload",
     ] {
         let full = format!("/api/v1/scheduler{path}");
         assert!(paths.contains(&full.as_str()), "no {full} in {paths:?}");

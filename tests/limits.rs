@@ -5,12 +5,20 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 fn outcome(task: &Value) -> String {
-    format!("{} {}", task["status"].as_str().unwrap_or_default(), task["error_code"].as_str().unwrap_or_default())
+    format!(
+        "{} {}",
+        task["status"].as_str().unwrap_or_default(),
+        task["error_code"].as_str().unwrap_or_default()
+    )
 }
 
 #[test]
 fn a_handler_is_stopped_at_its_timeout_wherever_it_is() {
-    let host = Host::with_probe();
+    let mut host = Host::prepare();
+    host.drop_plugin("probe", &crate::harness::guests::probe());
+    // With the default budget a fast core burns up its fuel just before its time.
+    host.manifest("probe", "[limits]\nfuel = 1_000_000_000_000\n");
+    host.start(&[]);
     for name in ["spin", "sleep", "busy"] {
         let task = host.run_with(&json!({"task_name": name, "timeout": 0.5, "max_retries": 0}));
         assert_eq!(outcome(&task), "failed timeout", "{name}: {task}");
@@ -26,7 +34,10 @@ fn cancelling_stops_a_handler_wherever_it_is_within_100_ms() {
         let id = host.submit(&json!({"task_name": name}));
         host.wait_for(&id, "running");
         let asked = Instant::now();
-        assert_eq!(host.delete(&format!("/task/cancel/{id}")).ok(), json!({"task_id": id, "status": "cancelled"}));
+        assert_eq!(
+            host.delete(&format!("/task/cancel/{id}")).ok(),
+            json!({"task_id": id, "status": "cancelled"})
+        );
         assert_eq!(host.task(&id)["status"], "cancelled");
         // The guest is gone when its slot is free; a slot-wide pool would hide that, so look at the CPU it burns.
         assert!(asked.elapsed() < Duration::from_secs(5));
@@ -81,17 +92,29 @@ fn with_a_grace_a_cancelled_handler_sees_it_and_cleans_up() {
 #[test]
 fn memory_fuel_stack_and_panics_end_the_attempt_and_nothing_else() {
     let host = Host::with_probe();
-    let cases = [("allocate", "failed out_of_memory"), ("recurse", "failed trap"), ("panics", "failed trap")];
+    let cases = [
+        ("allocate", "failed out_of_memory"),
+        ("recurse", "failed trap"),
+        ("panics", "failed trap"),
+    ];
     for (name, expected) in cases {
         let task = host.run(name, &json!({}));
         assert_eq!(outcome(&task), expected, "{task}");
         let attempt = &task["attempts"][0];
         assert!(attempt["fuel_used"].as_u64() > Some(0), "{attempt}");
         assert!(attempt["peak_memory_bytes"].as_u64() > Some(0), "{attempt}");
-        assert!(attempt["plugin_digest"].as_str().is_some_and(|digest| digest.starts_with("sha256:")), "{attempt}");
+        assert!(
+            attempt["plugin_digest"]
+                .as_str()
+                .is_some_and(|digest| digest.starts_with("sha256:")),
+            "{attempt}"
+        );
     }
     let panicked = host.run("panics", &json!({}));
-    assert!(panicked["error"].as_str().is_some_and(|error| error.contains("the moon is full")), "{panicked}");
+    assert!(
+        panicked["error"].as_str().is_some_and(|error| error.contains("the moon is full")),
+        "{panicked}"
+    );
     assert_eq!(host.run("echo", &json!({"value": "well"}))["result"], "well");
 }
 
@@ -113,14 +136,21 @@ fn the_operators_fuel_memory_and_timeout_bound_a_plugin() {
 
 #[test]
 fn an_oversized_result_fails_the_attempt_and_the_largest_allowed_one_does_not() {
-    let host = Host::with_probe();
+    let mut host = Host::prepare();
+    host.drop_plugin("probe", &crate::harness::guests::probe());
+    host.manifest("probe", "[limits]\nmemory = \"1GiB\"\n");
+    host.start(&[]);
     let limit = 4 << 20;
     let fits = host.run("big_result", &json!({"bytes": limit - 2}));
     assert_eq!(fits["result"].as_str().map(str::len), Some(limit - 2));
     for bytes in [limit - 1, 100 << 20] {
         let task = host.run("big_result", &json!({"bytes": bytes}));
         assert_eq!(outcome(&task), "failed result_too_large", "{}", task["error"]);
-        assert_eq!(task["attempts"].as_array().map(Vec::len), Some(1), "repeating it makes it no smaller");
+        assert_eq!(
+            task["attempts"].as_array().map(Vec::len),
+            Some(1),
+            "repeating it makes it no smaller"
+        );
     }
 }
 
@@ -157,7 +187,10 @@ fn calls_to_the_host_are_throttled() {
     let id = host.submit(&json!({"task_name": "busy", "timeout": 2, "max_retries": 0}));
     let task = host.end_of(&id);
     let calls = task["progress"]["done"].as_u64().expect("calls");
-    assert!((300..=700).contains(&calls), "{calls} calls in 2 s at 200 a second and a burst of 200");
+    assert!(
+        (300..=700).contains(&calls),
+        "{calls} calls in 2 s at 200 a second and a burst of 200"
+    );
 }
 
 #[test]
@@ -221,7 +254,10 @@ fs = [{ host = "prices", guest = "/prices", mode = "ro" }, { host = "reports", g
     ] {
         assert_eq!(outcome(&file(payload.clone())), "failed fatal", "{payload}");
     }
-    assert_eq!(host.run("surroundings", &json!({}))["result"]["environment"], json!([["REGION", "eu"]]));
+    assert_eq!(
+        host.run("surroundings", &json!({}))["result"]["environment"],
+        json!([["REGION", "eu"]])
+    );
     assert_eq!(std::fs::read_to_string(host.path("prices/a.csv")).expect("a file"), "1,2");
 }
 

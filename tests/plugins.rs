@@ -23,7 +23,9 @@ fn a_dropped_component_is_live_within_a_second_and_so_is_its_next_version() {
     for n in 1..=2 {
         host.drop_plugin("probe", &guests::probe_version(n));
         let dropped = Instant::now();
-        eventually("the version is live", || host.get("/plugin/probe").status == 200 && version(&host).ends_with(&n.to_string()));
+        eventually("the version is live", || {
+            host.get("/plugin/probe").status == 200 && version(&host).ends_with(&n.to_string())
+        });
         assert!(dropped.elapsed() < Duration::from_secs(10), "{:?}", dropped.elapsed());
     }
     // Compiled code is kept: the first version again takes no compiling.
@@ -42,7 +44,11 @@ fn attempts_in_flight_finish_on_the_version_they_started_with() {
     host.drop_plugin("probe", &guests::probe_version(2));
     eventually("the new version is live", || plugin(&host, "probe")["digest"] != before);
     let task = host.end_of(&id);
-    assert_eq!((&task["status"], &task["attempts"][0]["plugin_digest"]), (&json!("success"), &before), "{task}");
+    assert_eq!(
+        (&task["status"], &task["attempts"][0]["plugin_digest"]),
+        (&json!("success"), &before),
+        "{task}"
+    );
 }
 
 #[test]
@@ -70,7 +76,11 @@ fn a_copy_in_pieces_is_loaded_when_it_is_whole() {
         file.sync_all().expect("a piece");
         std::thread::sleep(Duration::from_millis(300));
         let seen = host.get("/plugin/probe");
-        assert!(seen.status == 404 || seen.body["error"].is_null(), "a half-written file is no error yet: {}", seen.body);
+        assert!(
+            seen.status == 404 || seen.body["error"].is_null(),
+            "a half-written file is no error yet: {}",
+            seen.body
+        );
     }
     drop(file);
     eventually("the plugin is live", || host.get("/registry/task/echo").status == 200);
@@ -97,11 +107,18 @@ fn in_ms(millis: i64) -> String {
 fn a_task_name_belongs_to_one_plugin_also_after_a_restart() {
     let mut host = Host::with_probe();
     host.drop_plugin("a-rival", &guests::frozen("echo"));
-    eventually("the rival is refused", || host.get("/plugin/a-rival").status == 200 && plugin(&host, "a-rival")["error"].is_string());
+    eventually("the rival is refused", || {
+        host.get("/plugin/a-rival").status == 200 && plugin(&host, "a-rival")["error"].is_string()
+    });
     let refused = |host: &Host| {
         let rival = plugin(host, "a-rival");
         assert_eq!(rival["state"], "failed");
-        assert!(rival["error"].as_str().is_some_and(|error| error.contains("echo") && error.contains("probe")), "{rival}");
+        assert!(
+            rival["error"]
+                .as_str()
+                .is_some_and(|error| error.contains("echo") && error.contains("probe")),
+            "{rival}"
+        );
         assert_eq!(host.get("/registry/task/echo").ok()["plugin"], "probe");
     };
     refused(&host);
@@ -110,7 +127,9 @@ fn a_task_name_belongs_to_one_plugin_also_after_a_restart() {
     host.start(&[]);
     refused(&host);
     std::fs::remove_file(host.path("plugins/probe.wasm")).expect("the owner");
-    eventually("the rival takes over", || host.get("/registry/task/echo").body["plugin"] == "a-rival");
+    eventually("the rival takes over", || {
+        host.get("/registry/task/echo").body["plugin"] == "a-rival"
+    });
 }
 
 #[test]
@@ -123,12 +142,21 @@ fn several_directories_and_one_level_of_folders_are_scanned() {
     std::fs::write(host.path("plugins/desk/deeper/too_deep.wasm"), guests::probe()).expect("a plugin");
     std::fs::write(host.path("more/frozen.wasm"), guests::frozen("normal")).expect("a plugin");
     host.start(&["--plugins", "plugins", "--plugins", "more"]);
-    let names: Vec<Value> = host.get("/plugins").ok().as_array().expect("plugins").iter().map(|p| p["name"].clone()).collect();
+    let names: Vec<Value> = host
+        .get("/plugins")
+        .ok()
+        .as_array()
+        .expect("plugins")
+        .iter()
+        .map(|p| p["name"].clone())
+        .collect();
     assert_eq!(names, ["frozen", "probe"]);
     // A folder that comes later is watched too.
     std::fs::create_dir(host.path("more/later")).expect("a folder");
     std::fs::rename(host.path("plugins/desk/probe.wasm"), host.path("more/later/other.wasm")).expect("a move");
-    eventually("the moved plugin is live", || host.get("/registry/task/echo").body["plugin"] == "other");
+    eventually("the moved plugin is live", || {
+        host.get("/registry/task/echo").body["plugin"] == "other"
+    });
 }
 
 #[test]
@@ -137,18 +165,37 @@ fn a_component_on_the_frozen_contract_runs() {
     host.drop_plugin("frozen", &guests::frozen("normal"));
     host.start(&[]);
     let task = host.run("frozen", &json!({"kept": [1, 2]}));
-    assert_eq!((&task["status"], &task["result"], &task["retry_count"]), (&json!("success"), &json!({"kept": [1, 2]}), &json!(1)), "{task}");
+    assert_eq!(
+        (&task["status"], &task["result"], &task["retry_count"]),
+        (&json!("success"), &json!({"kept": [1, 2]}), &json!(1)),
+        "{task}"
+    );
     let future = host.run("frozen.kind", &json!({}));
-    assert_eq!((&future["error_code"], &future["error"]), (&json!("fatal"), &json!("unheard of")), "{future}");
+    assert_eq!(
+        (&future["error_code"], &future["error"]),
+        (&json!("fatal"), &json!("unheard of")),
+        "{future}"
+    );
 }
 
 #[test]
 fn uploads_are_live_when_answered_and_bad_ones_change_nothing() {
     let mut host = Host::prepare();
     host.start(&[]);
-    let put = |name: &str, bytes: &[u8]| host.request("PUT", &format!("/plugin/{name}"), Some(bytes), &[("content-type", "application/wasm")]);
+    let put = |name: &str, bytes: &[u8]| {
+        host.request(
+            "PUT",
+            &format!("/plugin/{name}"),
+            Some(bytes),
+            &[("content-type", "application/wasm")],
+        )
+    };
     let uploaded = put("probe", &guests::probe()).ok();
-    assert_eq!((&uploaded["state"], &uploaded["version"]), (&json!("loaded"), &json!("1.2.3")), "{uploaded}");
+    assert_eq!(
+        (&uploaded["state"], &uploaded["version"]),
+        (&json!("loaded"), &json!("1.2.3")),
+        "{uploaded}"
+    );
     assert_eq!(host.run("echo", &json!({"value": 1}))["status"], "success");
     for bad in [&b"no component"[..], &guests::frozen("trap")] {
         put("probe", bad).problem(422);
@@ -170,11 +217,23 @@ fn the_record_of_a_plugin_tells_what_it_asks_for_and_gets() {
     for member in ["name", "state", "digest", "version", "size", "imports", "grants", "tasks"] {
         assert!(!probe[member].is_null(), "{member}: {probe}");
     }
-    let events = probe["imports"].as_array().expect("imports").iter().find(|i| i["name"].as_str().is_some_and(|n| n.contains("plugin/events")));
+    let events = probe["imports"]
+        .as_array()
+        .expect("imports")
+        .iter()
+        .find(|i| i["name"].as_str().is_some_and(|n| n.contains("plugin/events")));
     assert_eq!(events.expect("the probe imports events")["granted"], false);
     let tasks = host.get("/registry/tasks").ok();
-    let echo = tasks.as_array().expect("tasks").iter().find(|task| task["name"] == "echo").expect("echo");
-    assert_eq!((&echo["priority"], &echo["tags"], &echo["plugin"]), (&json!(3), &json!(["echo", "demo"]), &json!("probe")));
+    let echo = tasks
+        .as_array()
+        .expect("tasks")
+        .iter()
+        .find(|task| task["name"] == "echo")
+        .expect("echo");
+    assert_eq!(
+        (&echo["priority"], &echo["tags"], &echo["plugin"]),
+        (&json!(3), &json!(["echo", "demo"]), &json!("probe"))
+    );
     assert_eq!(echo["description"], "Gives its input back.");
     assert_eq!(host.get("/registry/task/whoami").ok()["retry_count"], 7);
     assert_eq!(host.get("/registry/task/add").ok()["input_schema"]["required"], json!(["a", "b"]));
@@ -184,8 +243,16 @@ fn the_record_of_a_plugin_tells_what_it_asks_for_and_gets() {
 fn manifests_are_checked_and_their_change_reloads() {
     let host = Host::with_probe();
     let later = ["events = [\"x\"]", "submit = [\"x\"]", "http = [{ host = \"x\" }]"].map(|grant| format!("[capabilities]\n{grant}\n"));
-    let overlap = ["data", "plugins", "."].map(|folder| format!("[capabilities]\nfs = [{{ host = \"{folder}\", guest = \"/x\", mode = \"ro\" }}]\n"));
-    let wrong = ["digest = \"sha256:00\"", "unknown = 1", "[limits]\nmemory = \"lots\"", "[limits]\ntimeout = -1", "["].map(str::to_owned);
+    let overlap =
+        ["data", "plugins", "."].map(|folder| format!("[capabilities]\nfs = [{{ host = \"{folder}\", guest = \"/x\", mode = \"ro\" }}]\n"));
+    let wrong = [
+        "digest = \"sha256:00\"",
+        "unknown = 1",
+        "[limits]\nmemory = \"lots\"",
+        "[limits]\ntimeout = -1",
+        "[",
+    ]
+    .map(str::to_owned);
     for manifest in later.iter().chain(&overlap).chain(&wrong) {
         host.manifest("probe", manifest);
         eventually(&format!("{manifest:?} is refused"), || plugin(&host, "probe")["error"].is_string());
@@ -196,5 +263,9 @@ fn manifests_are_checked_and_their_change_reloads() {
     host.manifest("probe", "[limits]\ntimeout = 5\n");
     eventually("the limit holds", || host.get("/registry/task/echo").ok()["timeout"] == 5.0);
     host.manifest("probe", "strict = true\n");
-    eventually("strict refuses what is not granted", || plugin(&host, "probe")["error"].as_str().is_some_and(|error| error.contains("events")));
+    eventually("strict refuses what is not granted", || {
+        plugin(&host, "probe")["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("events"))
+    });
 }

@@ -5,13 +5,18 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 fn history(host: &Host, task_name: &str) -> Vec<Value> {
-    host.get(&format!("/tasks/history?task_name={task_name}")).ok().as_array().expect("a list").clone()
+    host.get(&format!("/tasks/history?task_name={task_name}"))
+        .ok()
+        .as_array()
+        .expect("a list")
+        .clone()
 }
 
 #[test]
 fn a_schedule_fires_again_and_again_each_time_as_a_fresh_task() {
     let host = Host::with_probe();
-    let body = json!({"task_name": "echo", "cron_expression": "* * * * * *", "payload": {"value": "tick"}, "priority": 2, "tags": ["cron"]});
+    let body =
+        json!({"task_name": "echo", "cron_expression": "* * * * * *", "payload": {"value": "tick"}, "priority": 2, "tags": ["cron"]});
     let answer = host.post("/task/cron", &body).ok();
     assert_eq!(answer["status"], "scheduled");
     let id = answer["task_id"].as_str().expect("an id").to_owned();
@@ -22,13 +27,24 @@ fn a_schedule_fires_again_and_again_each_time_as_a_fresh_task() {
     let times: BTreeSet<&str> = fired.iter().filter_map(|task| task["trigger_time"].as_str()).collect();
     assert_eq!(times.len(), fired.len(), "no second fires twice: {times:?}");
     for task in &fired {
-        assert_eq!((&task["result"], &task["priority"], &task["schedule_id"]), (&json!("tick"), &json!(2), &json!(id)), "{task}");
+        assert_eq!(
+            (&task["result"], &task["priority"], &task["schedule_id"]),
+            (&json!("tick"), &json!(2), &json!(id)),
+            "{task}"
+        );
         assert_eq!(task["tags"], json!(["cron", "echo", "demo"]));
     }
     let record = host.get(&format!("/task/status/{id}")).ok();
     assert_eq!(record["cron_expression"], "* * * * * *");
     let waiting = host.get("/tasks/scheduled").ok();
-    assert!(waiting.as_array().expect("a list").iter().any(|entry| entry["task_id"] == id.as_str()), "{waiting}");
+    assert!(
+        waiting
+            .as_array()
+            .expect("a list")
+            .iter()
+            .any(|entry| entry["task_id"] == id.as_str()),
+        "{waiting}"
+    );
     host.delete(&format!("/task/cancel/{id}")).ok();
     host.get(&format!("/task/status/{id}")).problem(404);
     host.delete(&format!("/task/cancel/{id}")).problem(404);
@@ -53,30 +69,59 @@ fn a_schedule_survives_restarts_and_is_updated_under_its_name() {
     assert_eq!(host.get("/schedules").ok().as_array().map(Vec::len), Some(1));
     // Without a name, what it does is its name.
     let body = json!({"task_name": "echo", "cron_expression": "@daily"});
-    assert_eq!(host.post("/task/cron", &body).ok()["task_id"], host.post("/task/cron", &body).ok()["task_id"]);
+    assert_eq!(
+        host.post("/task/cron", &body).ok()["task_id"],
+        host.post("/task/cron", &body).ok()["task_id"]
+    );
     assert_eq!(host.get("/schedules").ok().as_array().map(Vec::len), Some(2));
 }
 
 #[test]
 fn a_bad_schedule_is_refused_with_its_field() {
     let host = Host::with_probe();
-    for (expression, word) in [("* * * *", "5 fields"), ("61 * * * *", "minute"), ("0 0 30 2 *", "never"), ("0 0 * * 8", "day of week"), ("", "5 fields")] {
-        let refused = host.post("/task/cron", &json!({"task_name": "echo", "cron_expression": expression})).problem(400);
+    for (expression, word) in [
+        ("* * * *", "5 fields"),
+        ("61 * * * *", "minute"),
+        ("0 0 30 2 *", "never"),
+        ("0 0 * * 8", "day of week"),
+        ("", "5 fields"),
+    ] {
+        let refused = host
+            .post("/task/cron", &json!({"task_name": "echo", "cron_expression": expression}))
+            .problem(400);
         assert_eq!(refused["errors"][0]["pointer"], "/cron_expression");
-        assert!(refused["errors"][0]["detail"].as_str().is_some_and(|detail| detail.contains(word)), "{refused}");
+        assert!(
+            refused["errors"][0]["detail"].as_str().is_some_and(|detail| detail.contains(word)),
+            "{refused}"
+        );
     }
     let cron = |members: Value| {
         let mut body = json!({"task_name": "echo", "cron_expression": "@daily"});
-        body.as_object_mut().expect("an object").extend(members.as_object().expect("an object").clone());
+        body.as_object_mut()
+            .expect("an object")
+            .extend(members.as_object().expect("an object").clone());
         host.post("/task/cron", &body)
     };
-    for member in ["session", "timezone", "calendar", "on_closed", "dst_gap", "dst_overlap", "misfire", "overlap"] {
+    for member in [
+        "session",
+        "timezone",
+        "calendar",
+        "on_closed",
+        "dst_gap",
+        "dst_overlap",
+        "misfire",
+        "overlap",
+    ] {
         let refused = cron(json!({ member: "UTC" })).problem(400);
         assert_eq!(refused["errors"][0]["pointer"], format!("/{member}"), "{refused}");
     }
     cron(json!({"end": "2001-01-01T00:00:00Z"})).problem(400);
     cron(json!({"task_name": "ecco"})).problem(404);
-    host.post("/task/cron", &json!({"task_name": "add", "cron_expression": "@daily", "payload": {"a": 1}})).problem(422);
+    host.post(
+        "/task/cron",
+        &json!({"task_name": "add", "cron_expression": "@daily", "payload": {"a": 1}}),
+    )
+    .problem(422);
     assert_eq!(host.get("/schedules").ok(), json!([]));
 }
 
@@ -87,7 +132,10 @@ fn registering_a_trigger_runs_nothing_and_each_event_runs_it_with_a_fresh_id() {
     let answer = host.post("/task/event-trigger", &body).ok();
     assert_eq!(answer["status"], "registered");
     let id = answer["task_id"].as_str().expect("an id");
-    assert_eq!(host.post("/event/trigger/other", &json!({})).ok(), json!({"triggered_tasks": [], "count": 0}));
+    assert_eq!(
+        host.post("/event/trigger/other", &json!({})).ok(),
+        json!({"triggered_tasks": [], "count": 0})
+    );
     assert_eq!(host.get("/tasks").ok(), json!([]));
     let fire = |data: Value| {
         let fired = host.post("/event/trigger/market_data_update", &data).ok();
@@ -95,9 +143,16 @@ fn registering_a_trigger_runs_nothing_and_each_event_runs_it_with_a_fresh_id() {
         host.end_of(fired["triggered_tasks"][0].as_str().expect("an id"))
     };
     let first = fire(json!({"value": "from the event"}));
-    assert_eq!((&first["result"], &first["payload"]), (&json!("from the event"), &json!({"value": "from the event", "kept": 1})));
+    assert_eq!(
+        (&first["result"], &first["payload"]),
+        (&json!("from the event"), &json!({"value": "from the event", "kept": 1}))
+    );
     let second = fire(json!({}));
-    assert_eq!((&second["result"], &second["trigger_id"]), (&json!("stored"), &json!(id)), "the stored payload stays as it was");
+    assert_eq!(
+        (&second["result"], &second["trigger_id"]),
+        (&json!("stored"), &json!(id)),
+        "the stored payload stays as it was"
+    );
     assert_ne!(first["task_id"], second["task_id"]);
     host.delete(&format!("/trigger/{id}")).ok();
     assert_eq!(host.post("/event/trigger/market_data_update", &json!({})).ok()["count"], 0);
@@ -106,26 +161,46 @@ fn registering_a_trigger_runs_nothing_and_each_event_runs_it_with_a_fresh_id() {
 #[test]
 fn a_merged_payload_that_does_not_fit_ends_as_a_failed_task_with_pointers() {
     let host = Host::with_probe();
-    host.post("/task/event-trigger", &json!({"task_name": "add", "event_type": "sum", "payload": {"a": 1}})).ok();
+    host.post(
+        "/task/event-trigger",
+        &json!({"task_name": "add", "event_type": "sum", "payload": {"a": 1}}),
+    )
+    .ok();
     let fired = host.post("/event/trigger/sum", &json!({"b": "two"})).ok();
     let task = host.task(fired["triggered_tasks"][0].as_str().expect("an id"));
-    assert_eq!((&task["status"], &task["error_code"]), (&json!("failed"), &json!("invalid_input")), "{task}");
+    assert_eq!(
+        (&task["status"], &task["error_code"]),
+        (&json!("failed"), &json!("invalid_input")),
+        "{task}"
+    );
     assert_eq!(task["error_details"]["errors"][0]["pointer"], "/b");
     assert_eq!(task["attempts"], json!([]));
     let fits = host.post("/event/trigger/sum", &json!({"b": 2})).ok();
     assert_eq!(host.end_of(fits["triggered_tasks"][0].as_str().expect("an id"))["result"], 3);
-    host.post("/task/event-trigger", &json!({"task_name": "add", "event_type": "sum", "filter": "true"})).problem(400);
+    host.post(
+        "/task/event-trigger",
+        &json!({"task_name": "add", "event_type": "sum", "filter": "true"}),
+    )
+    .problem(400);
 }
 
 #[test]
 fn one_event_fires_all_its_triggers() {
     let host = Host::with_probe();
     for n in 0..5 {
-        host.post("/task/event-trigger", &json!({"task_name": "echo", "event_type": "close", "payload": {"value": n}})).ok();
+        host.post(
+            "/task/event-trigger",
+            &json!({"task_name": "echo", "event_type": "close", "payload": {"value": n}}),
+        )
+        .ok();
     }
     assert_eq!(host.get("/triggers").ok().as_array().map(Vec::len), Some(5));
     let fired = host.post("/event/trigger/close", &json!({})).ok();
-    let results: BTreeSet<u64> =
-        fired["triggered_tasks"].as_array().expect("ids").iter().filter_map(|id| host.end_of(id.as_str()?)["result"].as_u64()).collect();
+    let results: BTreeSet<u64> = fired["triggered_tasks"]
+        .as_array()
+        .expect("ids")
+        .iter()
+        .filter_map(|id| host.end_of(id.as_str()?)["result"].as_u64())
+        .collect();
     assert_eq!(results, (0..5).collect());
 }

@@ -15,7 +15,10 @@ fn with_samples() -> Host {
     }
     for name in ["backtest", "settlement"] {
         host.drop_plugin(name, &guests::component(name));
-        host.manifest(name, &std::fs::read_to_string(project().join(format!("plugins/{name}.toml"))).expect("a manifest"));
+        host.manifest(
+            name,
+            &std::fs::read_to_string(project().join(format!("plugins/{name}.toml"))).expect("a manifest"),
+        );
     }
     host.start(&[]);
     host
@@ -29,7 +32,10 @@ fn sample(name: &str) -> Value {
 /// The closes of the sample, read apart from the plugin.
 fn closes() -> Vec<f64> {
     let text = std::fs::read_to_string(project().join("samples/sp500-daily-2000-2020.csv")).expect("a sample");
-    text.lines().skip(1).filter_map(|line| line.split(',').nth(4)?.parse().ok()).collect()
+    text.lines()
+        .skip(1)
+        .filter_map(|line| line.split(',').nth(4)?.parse().ok())
+        .collect()
 }
 
 #[test]
@@ -50,7 +56,12 @@ fn backtest_over_twenty_years_of_the_sp500_agrees_with_a_naive_walk() {
         equity *= if long { closes[day + 1] / closes[day] } else { 1.0 };
         curve.push(equity);
     }
-    let told: Vec<f64> = task["result"]["equity_curve"].as_array().expect("a curve").iter().filter_map(Value::as_f64).collect();
+    let told: Vec<f64> = task["result"]["equity_curve"]
+        .as_array()
+        .expect("a curve")
+        .iter()
+        .filter_map(Value::as_f64)
+        .collect();
     assert_eq!(told.len(), closes.len());
     for (day, (told, expected)) in told.iter().zip(&curve).enumerate() {
         assert!((told / expected - 1.0).abs() < 1e-9, "day {day}: {told} {expected}");
@@ -63,9 +74,16 @@ fn backtest_over_twenty_years_of_the_sp500_agrees_with_a_naive_walk() {
     for member in ["bars", "trades", "annual_volatility", "sharpe", "max_drawdown", "win_rate"] {
         assert!(!result[member].is_null(), "no {member}");
     }
-    let held = host.run("backtest", &json!({"strategy": "buy_and_hold", "params": {}, "data": "sp500-daily-2000-2020.csv"}));
+    let held = host.run(
+        "backtest",
+        &json!({"strategy": "buy_and_hold", "params": {}, "data": "sp500-daily-2000-2020.csv"}),
+    );
     let expected = closes[closes.len() - 1] / closes[0] - 1.0;
-    assert!((held["result"]["total_return"].as_f64().expect("a number") - expected).abs() < 1e-9, "{}", held["error"]);
+    assert!(
+        (held["result"]["total_return"].as_f64().expect("a number") - expected).abs() < 1e-9,
+        "{}",
+        held["error"]
+    );
 }
 
 #[test]
@@ -81,11 +99,20 @@ fn the_samples_run_as_they_are() {
 fn wrong_input_of_the_shipped_plugins_is_pointed_at() {
     let host = with_samples();
     let bars = |closes: &[f64]| {
-        let bars: Vec<Value> = closes.iter().enumerate().map(|(n, close)| json!({"date": format!("2026-01-{:02}", n + 1), "close": close})).collect();
+        let bars: Vec<Value> = closes
+            .iter()
+            .enumerate()
+            .map(|(n, close)| json!({"date": format!("2026-01-{:02}", n + 1), "close": close}))
+            .collect();
         json!({"strategy": "buy_and_hold", "params": {}, "bars": bars})
     };
     let crossed = json!({"strategy": "sma_cross", "params": {"fast": 3, "slow": 3}, "bars": [{"date": "2026-01-01", "close": 1}, {"date": "2026-01-02", "close": 1}]});
-    for (payload, pointer) in [(bars(&[1.0, -2.0, 3.0]), "/bars/1/close"), (bars(&[1.0, 2.0, 0.0]), "/bars/2/close"), (bars(&[1.0]), "/bars"), (crossed, "/params/fast")] {
+    for (payload, pointer) in [
+        (bars(&[1.0, -2.0, 3.0]), "/bars/1/close"),
+        (bars(&[1.0, 2.0, 0.0]), "/bars/2/close"),
+        (bars(&[1.0]), "/bars"),
+        (crossed, "/params/fast"),
+    ] {
         // What the schema can say is refused at the door; the rest by the handler.
         let answer = host.request(
             "POST",
@@ -93,7 +120,11 @@ fn wrong_input_of_the_shipped_plugins_is_pointed_at() {
             Some(json!({"task_name": "backtest", "payload": payload}).to_string().as_bytes()),
             &[("content-type", "application/json"), ("prefer", "wait=60")],
         );
-        let errors = if answer.status == 422 { &answer.body["errors"] } else { &answer.body["error_details"]["errors"] };
+        let errors = if answer.status == 422 {
+            &answer.body["errors"]
+        } else {
+            &answer.body["error_details"]["errors"]
+        };
         let told = errors[0]["pointer"].as_str().unwrap_or_default();
         assert!(told.ends_with(pointer), "{payload}: {}", answer.body);
     }
@@ -136,7 +167,15 @@ fn dev_builds_the_plugins_and_says_what_to_try() {
     }
     assert!(tried, "it says what to try");
     let submitted = taskhost()
-        .args(["--url", &url, "submit", "backtest", "--payload", "@samples/backtest-sp500.json", "--wait"])
+        .args([
+            "--url",
+            &url,
+            "submit",
+            "backtest",
+            "--payload",
+            "@samples/backtest-sp500.json",
+            "--wait",
+        ])
         .current_dir(project())
         .output()
         .expect("a submission");
@@ -145,6 +184,12 @@ fn dev_builds_the_plugins_and_says_what_to_try() {
     let _ = host.wait();
     assert!(submitted.status.success(), "{said} {}", String::from_utf8_lossy(&submitted.stderr));
     assert!(said.contains("total_return"), "{said}");
-    let ignored = Command::new("git").args(["check-ignore", "plugins/backtest.wasm"]).current_dir(project()).output();
-    assert!(ignored.is_ok_and(|output| output.status.success()), "built components are not committed");
+    let ignored = Command::new("git")
+        .args(["check-ignore", "plugins/backtest.wasm"])
+        .current_dir(project())
+        .output();
+    assert!(
+        ignored.is_ok_and(|output| output.status.success()),
+        "built components are not committed"
+    );
 }

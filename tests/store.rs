@@ -28,7 +28,12 @@ impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let now: Time = "2026-01-01T00:00:00Z".parse().expect("a time");
-        Self { store: Arc::new(Sqlite::open(folder.path()).expect("a store")), node: NodeId::new(now), now, _folder: folder }
+        Self {
+            store: Arc::new(Sqlite::open(folder.path()).expect("a store")),
+            node: NodeId::new(now),
+            now,
+            _folder: folder,
+        }
     }
 
     fn new_task(&self, name: &str, priority: i64, after: i64) -> NewTask {
@@ -54,9 +59,20 @@ impl Fixture {
     }
 
     async fn claim_with(&self, limit: usize, memory_left: u64, names: &[&str], started: u64) -> Claimed {
-        let handled = Handled { memory: MEMORY, max_retries: 3, idempotent: true };
+        let handled = Handled {
+            memory: MEMORY,
+            max_retries: 3,
+            idempotent: true,
+        };
         let handlers: HashMap<String, Handled> = names.iter().map(|name| ((*name).to_owned(), handled)).collect();
-        let claim = Claim { node: self.node, now: self.now, started, limit, memory_left, handlers: Arc::new(handlers) };
+        let claim = Claim {
+            node: self.node,
+            now: self.now,
+            started,
+            limit,
+            memory_left,
+            handlers: Arc::new(handlers),
+        };
         self.store.claim(claim).await.expect("a claim")
     }
 
@@ -67,7 +83,10 @@ impl Fixture {
             next,
             now: self.now,
             execution_time: Some(Duration::from_millis(5)),
-            usage: Usage { fuel_used: Some(7), peak_memory: Some(8) },
+            usage: Usage {
+                fuel_used: Some(7),
+                peak_memory: Some(8),
+            },
             plugin: Some(("p".into(), "sha256:x".into())),
             progress: None,
             log: vec![],
@@ -80,7 +99,11 @@ impl Fixture {
     }
 
     fn lease(&self, task: TaskId, attempt: u32) -> Lease {
-        Lease { task, attempt, node: self.node }
+        Lease {
+            task,
+            attempt,
+            node: self.node,
+        }
     }
 }
 
@@ -91,11 +114,19 @@ fn ids(claimed: &Claimed) -> Vec<TaskId> {
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_go_by_priority_then_time_then_id_and_take_only_what_is_due() {
     let mut f = Fixture::new();
-    let (low, high, later, mid) = (f.enqueue("a", 9, 0).await, f.enqueue("b", 1, 0).await, f.enqueue("a", 1, 60).await, f.enqueue("a", 5, 0).await);
+    let (low, high, later, mid) = (
+        f.enqueue("a", 9, 0).await,
+        f.enqueue("b", 1, 0).await,
+        f.enqueue("a", 1, 60).await,
+        f.enqueue("a", 5, 0).await,
+    );
     let mid2 = f.enqueue("a", 5, 0).await;
     let claimed = f.claim(10).await;
     assert_eq!(ids(&claimed), [high, mid, mid2, low]);
-    assert_eq!((claimed.more, claimed.next_due), (false, Some(f.now + chrono::TimeDelta::seconds(60))));
+    assert_eq!(
+        (claimed.more, claimed.next_due),
+        (false, Some(f.now + chrono::TimeDelta::seconds(60)))
+    );
     assert_eq!(f.claim(10).await.tasks.len(), 0, "a lease is given once");
     f.now += chrono::TimeDelta::seconds(60);
     assert_eq!(ids(&f.claim(10).await), [later]);
@@ -121,8 +152,15 @@ async fn what_has_no_handler_is_held_until_it_has_one() {
     let here = f.enqueue("a", 9, 0).await;
     assert_eq!(ids(&f.claim(10).await), [here]);
     assert_eq!(f.store.task(orphan).await.expect("it").held.as_deref(), Some("handler missing"));
-    let handled = Handled { memory: MEMORY, max_retries: 3, idempotent: true };
-    f.store.release(Arc::new(HashMap::from([("gone".to_owned(), handled)]))).await.expect("released");
+    let handled = Handled {
+        memory: MEMORY,
+        max_retries: 3,
+        idempotent: true,
+    };
+    f.store
+        .release(Arc::new(HashMap::from([("gone".to_owned(), handled)])))
+        .await
+        .expect("released");
     assert_eq!(ids(&f.claim_with(10, 1 << 40, &["gone"], 0).await), [orphan]);
 }
 
@@ -131,16 +169,39 @@ async fn an_attempt_settles_once_and_only_under_its_fence() {
     let f = Fixture::new();
     let id = f.enqueue("a", 5, 0).await;
     f.claim(1).await;
-    for wrong in [f.lease(id, 2), Lease { node: NodeId::new(f.now), ..f.lease(id, 1) }, f.lease(TaskId::new(f.now), 1)] {
+    for wrong in [
+        f.lease(id, 2),
+        Lease {
+            node: NodeId::new(f.now),
+            ..f.lease(id, 1)
+        },
+        f.lease(TaskId::new(f.now), 1),
+    ] {
         assert!(matches!(f.store.settle(f.ok(wrong)).await, Err(StoreError::LeaseLost)));
     }
     f.store.settle(f.ok(f.lease(id, 1))).await.expect("settled");
     assert!(matches!(f.store.settle(f.ok(f.lease(id, 1))).await, Err(StoreError::LeaseLost)));
-    assert!(matches!(f.store.save_checkpoint(f.lease(id, 1), vec![1]).await, Err(StoreError::LeaseLost)));
+    assert!(matches!(
+        f.store.save_checkpoint(f.lease(id, 1), vec![1]).await,
+        Err(StoreError::LeaseLost)
+    ));
     let task = f.store.task(id).await.expect("the task");
-    assert_eq!((task.status, task.result.as_deref(), task.attempts.len()), (Status::Success, Some("1"), 1));
-    assert_eq!(task.attempts[0].usage, Usage { fuel_used: Some(7), peak_memory: Some(8) });
-    assert_eq!(f.store.metrics(Some("a")).await.expect("metrics")["a"].count, 1, "refused settlements leave nothing");
+    assert_eq!(
+        (task.status, task.result.as_deref(), task.attempts.len()),
+        (Status::Success, Some("1"), 1)
+    );
+    assert_eq!(
+        task.attempts[0].usage,
+        Usage {
+            fuel_used: Some(7),
+            peak_memory: Some(8)
+        }
+    );
+    assert_eq!(
+        f.store.metrics(Some("a")).await.expect("metrics")["a"].count,
+        1,
+        "refused settlements leave nothing"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,15 +221,27 @@ async fn retries_carry_counters_and_failures_into_the_next_attempt() {
     let mut f = Fixture::new();
     let id = f.enqueue("a", 5, 0).await;
     f.claim(1).await;
-    let counters = Counters { retries: 1, ..Counters::default() };
-    let outcome = Outcome::Error { class: Class::Retryable { retry_after: None }, message: "no".into() };
-    let next = Next::Pending { trigger_time: f.now + chrono::TimeDelta::seconds(60), counters };
+    let counters = Counters {
+        retries: 1,
+        ..Counters::default()
+    };
+    let outcome = Outcome::Error {
+        class: Class::Retryable { retry_after: None },
+        message: "no".into(),
+    };
+    let next = Next::Pending {
+        trigger_time: f.now + chrono::TimeDelta::seconds(60),
+        counters,
+    };
     f.store.save_checkpoint(f.lease(id, 1), b"kept".to_vec()).await.expect("saved");
     f.store.settle(f.settle(f.lease(id, 1), outcome, next)).await.expect("settled");
     assert!(f.claim(1).await.tasks.is_empty());
     let page = PageRequest { limit: 10, cursor: None };
     let failed = f.store.tasks(Listing::Failed, page.clone()).await.expect("a list").items;
-    assert_eq!((failed.len(), failed[0].failure.as_ref().map(|failure| failure.error.as_str())), (1, Some("no")));
+    assert_eq!(
+        (failed.len(), failed[0].failure.as_ref().map(|failure| failure.error.as_str())),
+        (1, Some("no"))
+    );
     f.now += chrono::TimeDelta::seconds(60);
     let again = f.claim(1).await;
     assert_eq!((again.tasks[0].attempt, again.tasks[0].counters), (2, counters));
@@ -208,9 +281,23 @@ async fn a_fire_happens_once_even_if_two_make_it() {
         last_task: None,
     };
     let id = f.store.put_schedule(schedule.clone()).await.expect("put");
-    assert_eq!(f.store.put_schedule(Schedule { id: ScheduleId::new(f.now), ..schedule }).await.expect("put again"), id);
+    assert_eq!(
+        f.store
+            .put_schedule(Schedule {
+                id: ScheduleId::new(f.now),
+                ..schedule
+            })
+            .await
+            .expect("put again"),
+        id
+    );
     let next = f.now + chrono::TimeDelta::seconds(60);
-    let fire = || FireSchedule { id, due: f.now, fire: Some((f.now, f.new_task("a", 5, 0))), next: Some(next) };
+    let fire = || FireSchedule {
+        id,
+        due: f.now,
+        fire: Some((f.now, f.new_task("a", 5, 0))),
+        next: Some(next),
+    };
     let (first, second) = tokio::join!(f.store.fire_schedule(fire()), f.store.fire_schedule(fire()));
     assert_eq!(usize::from(first.is_ok()) + usize::from(second.is_ok()), 1, "{first:?} {second:?}");
     assert_eq!(f.claim(10).await.tasks.len(), 1);
@@ -244,7 +331,11 @@ async fn old_history_is_forgotten_but_never_the_newest() {
     f.now += chrono::TimeDelta::days(40);
     assert_eq!(f.store.prune(before, 0, 100).await.expect("pruned"), 0);
     assert_eq!(f.store.prune(f.now, 4, 100).await.expect("pruned"), 6);
-    let left = f.store.tasks(Listing::History(Filter::default()), PageRequest { limit: 100, cursor: None }).await.expect("a list");
+    let left = f
+        .store
+        .tasks(Listing::History(Filter::default()), PageRequest { limit: 100, cursor: None })
+        .await
+        .expect("a list");
     assert_eq!(left.items.len(), 4);
 }
 
@@ -253,7 +344,10 @@ async fn task_names_have_one_owner() {
     let f = Fixture::new();
     f.store.own("p", vec!["x".into(), "y".into()]).await.expect("owned");
     let refused = f.store.own("q", vec!["z".into(), "x".into()]).await;
-    assert!(matches!(&refused, Err(StoreError::Conflict(why)) if why.contains("\"x\"") && why.contains("\"p\"")), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(StoreError::Conflict(why)) if why.contains("\"x\"") && why.contains("\"p\"")),
+        "{refused:?}"
+    );
     assert_eq!(f.store.owners().await.expect("owners").len(), 2, "a refused plugin gets nothing");
     f.store.own("p", vec!["y".into()]).await.expect("owned");
     f.store.own("q", vec!["z".into(), "x".into()]).await.expect("free again");
@@ -264,7 +358,11 @@ async fn a_store_of_a_later_version_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     Sqlite::open(folder.path()).expect("a store").close().await;
     let db = rusqlite::Connection::open(folder.path().join("taskhost.sqlite")).expect("a database");
-    db.execute("INSERT INTO refinery_schema_history VALUES (99, 'later', '2030-01-01T00:00:00Z', '1')", []).expect("a later migration");
+    db.execute(
+        "INSERT INTO refinery_schema_history VALUES (99, 'later', '2030-01-01T00:00:00Z', '1')",
+        [],
+    )
+    .expect("a later migration");
     drop(db);
     let error = Sqlite::open(folder.path()).err().expect("a refusal").to_string();
     assert!(error.contains("another version of Taskhost"), "{error}");

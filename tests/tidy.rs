@@ -15,12 +15,33 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("scheduler", &["model", "clock", "store", "registry", "monitor", "worker"]),
     ("api", &["model", "clock", "store", "registry", "monitor", "scheduler"]),
     ("config", &["api", "executor", "monitor", "registry", "store", "worker"]),
-    ("app", &["api", "cli", "clock", "config", "executor", "model", "monitor", "registry", "scheduler", "store", "worker"]),
+    (
+        "app",
+        &[
+            "api",
+            "cli",
+            "clock",
+            "config",
+            "executor",
+            "model",
+            "monitor",
+            "registry",
+            "scheduler",
+            "store",
+            "worker",
+        ],
+    ),
     ("cli", &["app", "config", "api"]),
 ];
 
 /// Crates that belong to one room.
-const KEPT: [(&str, &str); 5] = [("wasmtime", "executor"), ("wasmtime_wasi", "executor"), ("rusqlite", "store"), ("notify", "registry"), ("axum", "api")];
+const KEPT: [(&str, &str); 5] = [
+    ("wasmtime", "executor"),
+    ("wasmtime_wasi", "executor"),
+    ("rusqlite", "store"),
+    ("notify", "registry"),
+    ("axum", "api"),
+];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -38,7 +59,13 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 /// The room that a file belongs to.
 fn room(path: &Path) -> String {
     let inside = path.strip_prefix(project().join("host/src")).expect("a host source");
-    let first = inside.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();
+    let first = inside
+        .components()
+        .next()
+        .expect("a name")
+        .as_os_str()
+        .to_string_lossy()
+        .into_owned();
     first.trim_end_matches(".rs").to_owned()
 }
 
@@ -48,7 +75,12 @@ fn mentions<'a>(text: &'a str, prefix: &str) -> Vec<&'a str> {
     code.flat_map(|line| {
         line.match_indices(prefix)
             .filter(|(at, _)| !line[..*at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'))
-            .map(|(at, _)| line[at + prefix.len()..].split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default())
+            .map(|(at, _)| {
+                line[at + prefix.len()..]
+                    .split(|c: char| !c.is_alphanumeric() && c != '_')
+                    .next()
+                    .unwrap_or_default()
+            })
             .collect::<Vec<_>>()
     })
     .collect()
@@ -61,13 +93,24 @@ fn rooms_import_forward_only() {
         if ["main", "lib"].contains(&room.as_str()) {
             continue;
         }
-        let (_, allowed) = ROOMS.iter().find(|(name, _)| *name == room).unwrap_or_else(|| panic!("{room} is no room of the table"));
+        let (_, allowed) = ROOMS
+            .iter()
+            .find(|(name, _)| *name == room)
+            .unwrap_or_else(|| panic!("{room} is no room of the table"));
         let text = std::fs::read_to_string(&path).expect("a source");
         // `use crate::{a, b}` hides its rooms from a search by line.
         let flat = text.replace("crate::{", "crate::");
-        assert!(flat == text || room == "config" || room == "app", "{}: name each room in a line of its own", path.display());
+        assert!(
+            flat == text || room == "config" || room == "app",
+            "{}: name each room in a line of its own",
+            path.display()
+        );
         for other in mentions(&text, "crate::").into_iter().filter(|other| !other.is_empty()) {
-            assert!(other == room || allowed.contains(&other), "{}: {room} may not import {other}", path.display());
+            assert!(
+                other == room || allowed.contains(&other),
+                "{}: {room} may not import {other}",
+                path.display()
+            );
         }
         for (krate, home) in KEPT {
             let used = !mentions(&text, &format!("{krate}::")).is_empty();

@@ -28,13 +28,21 @@ impl Load {
         let begun = Instant::now();
         let times = std::thread::scope(|scope| {
             let clients: Vec<_> = (0..self.connections).map(|_| scope.spawn(|| self.client(begun))).collect();
-            clients.into_iter().map(|client| client.join().unwrap_or_else(|_| bail!("a client died"))).collect::<Result<Vec<_>>>()
+            clients
+                .into_iter()
+                .map(|client| client.join().unwrap_or_else(|_| bail!("a client died")))
+                .collect::<Result<Vec<_>>>()
         })?;
         let elapsed = begun.elapsed().as_secs_f64();
         let mut times: Vec<f64> = times.into_iter().flatten().collect();
         times.sort_by(f64::total_cmp);
         let at = |share: f64| times.get((times.len() as f64 * share) as usize).copied().unwrap_or(0.0);
-        Ok(Sample { answers: times.len(), per_second: times.len() as f64 / elapsed, p50_ms: at(0.5), p99_ms: at(0.99) })
+        Ok(Sample {
+            answers: times.len(),
+            per_second: times.len() as f64 / elapsed,
+            p50_ms: at(0.5),
+            p99_ms: at(0.99),
+        })
     }
 
     fn client(&self, begun: Instant) -> Result<Vec<f64>> {
@@ -65,9 +73,15 @@ fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<String> {
             bail!("the host hung up");
         }
         buffer.extend_from_slice(&piece[..read]);
-        let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+        let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else {
+            continue;
+        };
         let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
-        let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:").map(|n| n.trim().to_owned()));
+        let length = head.lines().find_map(|line| {
+            line.to_ascii_lowercase()
+                .strip_prefix("content-length:")
+                .map(|n| n.trim().to_owned())
+        });
         let length: usize = length.context("an answer without a length")?.parse()?;
         if buffer.len() >= end + 4 + length {
             return Ok(head);

@@ -13,7 +13,10 @@ const RUNS: usize = 3;
 const CONNECTIONS: [usize; 3] = [1, 32, 128];
 
 fn main() -> Result<()> {
-    let seconds: f64 = std::env::args().nth(1).map_or(Ok(3.0), |text| text.parse()).context("the argument is the seconds a run takes")?;
+    let seconds: f64 = std::env::args()
+        .nth(1)
+        .map_or(Ok(3.0), |text| text.parse())
+        .context("the argument is the seconds a run takes")?;
     let span = Duration::from_secs_f64(seconds);
     let built = build()?;
     println!("| case | connections | per second, median (range) | p50 ms | p99 ms |\n|---|---|---|---|---|");
@@ -24,7 +27,9 @@ fn main() -> Result<()> {
         report("submit to done, tasks", connections, || done(&built, connections, span))?;
     }
     for connections in CONNECTIONS {
-        report("submit to done, waiting for each", connections, || waited(&built, connections, span))?;
+        report("submit to done, waiting for each", connections, || {
+            waited(&built, connections, span)
+        })?;
     }
     Ok(())
 }
@@ -56,7 +61,10 @@ fn done(built: &Built, connections: usize, span: Duration) -> Result<Sample> {
     while host.settled()? < sample.answers {
         std::thread::sleep(Duration::from_millis(2));
     }
-    Ok(Sample { per_second: sample.answers as f64 / begun.elapsed().as_secs_f64(), ..sample })
+    Ok(Sample {
+        per_second: sample.answers as f64 / begun.elapsed().as_secs_f64(),
+        ..sample
+    })
 }
 
 fn waited(built: &Built, connections: usize, span: Duration) -> Result<Sample> {
@@ -73,13 +81,23 @@ struct Built {
 fn build() -> Result<Built> {
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the project")?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| project.join("target"), PathBuf::from);
-    for arguments in [&["build", "--release", "-p", "taskhost"][..], &["build", "--release", "-p", "probe", "--target", "wasm32-wasip2"][..]] {
-        let status = Command::new(env!("CARGO")).args(arguments).current_dir(project).status().context("cargo")?;
+    for arguments in [
+        &["build", "--release", "-p", "taskhost"][..],
+        &["build", "--release", "-p", "probe", "--target", "wasm32-wasip2"][..],
+    ] {
+        let status = Command::new(env!("CARGO"))
+            .args(arguments)
+            .current_dir(project)
+            .status()
+            .context("cargo")?;
         if !status.success() {
             bail!("cargo {} failed", arguments.join(" "));
         }
     }
-    Ok(Built { host: target.join("release/taskhost"), guest: target.join("wasm32-wasip2/release/probe.wasm") })
+    Ok(Built {
+        host: target.join("release/taskhost"),
+        guest: target.join("wasm32-wasip2/release/probe.wasm"),
+    })
 }
 
 struct Host {
@@ -101,10 +119,18 @@ impl Host {
             .spawn()
             .context("the host")?;
         let stdout = BufReader::new(process.stdout.take().context("stdout")?);
-        let line = stdout.lines().map_while(Result::ok).find(|line| line.contains("http://")).context("the host said no address")?;
+        let line = stdout
+            .lines()
+            .map_while(Result::ok)
+            .find(|line| line.contains("http://"))
+            .context("the host said no address")?;
         let at = line.find("http://").context("an address")?;
         let address = line[at + 7..].split_whitespace().next().unwrap_or_default().to_owned();
-        let host = Self { process, address, _folder: folder };
+        let host = Self {
+            process,
+            address,
+            _folder: folder,
+        };
         while !load::get(&host.address, "/readyz")?.starts_with("HTTP/1.1 200") {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -117,7 +143,12 @@ impl Host {
             "POST /api/v1/scheduler/task/submit HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\n\r\n{body}",
             body.len()
         );
-        Load { address: self.address.clone(), connections, span, request }
+        Load {
+            address: self.address.clone(),
+            connections,
+            span,
+            request,
+        }
     }
 
     fn settled(&self) -> Result<usize> {

@@ -111,13 +111,18 @@ impl Config {
 
 fn read_file(file: &Path) -> anyhow::Result<Table> {
     let text = std::fs::read_to_string(file).with_context(|| format!("the configuration file {} cannot be read", file.display()))?;
-    let mut table: Table = text.parse().with_context(|| format!("the configuration file {} is not valid TOML", file.display()))?;
+    let mut table: Table = text
+        .parse()
+        .with_context(|| format!("the configuration file {} is not valid TOML", file.display()))?;
     // What a file names lies beside it, wherever the process was started.
     let folder = file.parent().unwrap_or(Path::new(""));
     if let Some(data) = table.get_mut("store").and_then(|store| store.get_mut("data")) {
         beside(folder, data);
     }
-    let dirs = table.get_mut("plugins").and_then(|plugins| plugins.get_mut("dirs")).and_then(Value::as_array_mut);
+    let dirs = table
+        .get_mut("plugins")
+        .and_then(|plugins| plugins.get_mut("dirs"))
+        .and_then(Value::as_array_mut);
     for dir in dirs.into_iter().flatten() {
         beside(folder, dir);
     }
@@ -142,7 +147,9 @@ fn room_of(variable: &str) -> Option<(&'static str, String)> {
 /// A variable's text is TOML where it can be (`8`, `["a", "b"]`) and a string otherwise.
 fn variable_value(text: &str) -> Value {
     let parsed: Option<Table> = format!("value = {text}").parse().ok();
-    parsed.and_then(|mut table| table.remove("value")).unwrap_or_else(|| Value::String(text.to_owned()))
+    parsed
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
 fn set(table: &mut Table, room: &str, key: &str, value: Value) -> anyhow::Result<()> {
@@ -165,7 +172,12 @@ mod tests {
         let file = folder.path().join("taskhost.toml");
         std::fs::write(&file, toml)?;
         let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Ok(load(Sources { file: Some(file), variables, flags })?.config)
+        Ok(load(Sources {
+            file: Some(file),
+            variables,
+            flags,
+        })?
+        .config)
     }
 
     #[test]
@@ -198,7 +210,11 @@ mod tests {
     #[test]
     fn the_printed_configuration_explains_each_key_and_can_be_read_back() {
         let text = Config::default().to_commented_toml().unwrap();
-        for (number, line) in text.lines().enumerate().filter(|(_, line)| line.contains(" = ") && !line.starts_with('#')) {
+        for (number, line) in text
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| line.contains(" = ") && !line.starts_with('#'))
+        {
             assert!(text.lines().nth(number - 1).unwrap().starts_with("# "), "no comment above {line:?}");
         }
         let again: Config = toml::from_str(&text).unwrap();

@@ -77,7 +77,10 @@ pub(crate) fn write_log(level: log::Level, message: String, fields: Vec<(String,
 /// One attempt.
 pub fn run(handler: fn(&Context, &str) -> TaskResult<String>, input: &str) -> Result<String, Failure> {
     logger::install();
-    handler(&Context::new(Host), input).map_err(Failure::from)
+    let answer = handler(&Context::new(Host), input).map_err(Failure::from);
+    // Nothing flushes stdout when the instance is dropped: a last line without its end would be lost.
+    let _ = std::io::Write::flush(&mut std::io::stdout());
+    answer
 }
 
 impl From<TaskError> for Failure {

@@ -53,11 +53,17 @@ impl Options {
     pub const COMMENTS: &'static [(&'static str, &'static str)] = &[
         ("listen", "Where to listen."),
         ("max_connections", "Connections at once; more wait until one ends."),
-        ("header_timeout", "Seconds for the head of a request to arrive, and for an idle connection to be kept."),
+        (
+            "header_timeout",
+            "Seconds for the head of a request to arrive, and for an idle connection to be kept.",
+        ),
         ("body_timeout", "Seconds for a body to arrive."),
         ("max_headers", "Headers of a request."),
         ("max_header_bytes", "Bytes of a request's head."),
-        ("shutdown_timeout", "Seconds that requests under way may take when the host is stopped."),
+        (
+            "shutdown_timeout",
+            "Seconds that requests under way may take when the host is stopped.",
+        ),
     ];
 
     /// Says what cannot be served so, for whoever wrote the configuration.

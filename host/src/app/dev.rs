@@ -41,7 +41,10 @@ pub(super) fn build_on_change(dirs: Vec<PathBuf>) -> anyhow::Result<()> {
             seen = now;
         }
     };
-    std::thread::Builder::new().name("plugin-builder".into()).spawn(look).context("the builder's thread cannot start")?;
+    std::thread::Builder::new()
+        .name("plugin-builder".into())
+        .spawn(look)
+        .context("the builder's thread cannot start")?;
     Ok(())
 }
 
@@ -50,13 +53,26 @@ pub(super) fn what_to_try(snapshot: &Snapshot, address: SocketAddr, data: &Path)
     let mut text = format!("\n  data      {}\n", data.display());
     for plugin in snapshot.plugins.values() {
         let told = plugin.error.clone().unwrap_or_else(|| plugin.tasks.join(", "));
-        text.push_str(&format!("  plugin    {} {}: {told}\n", plugin.name, plugin.version.as_deref().unwrap_or("")));
+        text.push_str(&format!(
+            "  plugin    {} {}: {told}\n",
+            plugin.name,
+            plugin.version.as_deref().unwrap_or("")
+        ));
     }
     text.push_str("\nTry, in another terminal:\n\n");
-    let url = if address.port() == 8080 { String::new() } else { format!(" --url http://{address}") };
-    for (task, sample) in [("backtest", "samples/backtest-sp500.json"), ("settlement", "samples/settlement.json")] {
+    let url = if address.port() == 8080 {
+        String::new()
+    } else {
+        format!(" --url http://{address}")
+    };
+    for (task, sample) in [
+        ("backtest", "samples/backtest-sp500.json"),
+        ("settlement", "samples/settlement.json"),
+    ] {
         if snapshot.handlers.contains_key(task) && Path::new(sample).exists() {
-            text.push_str(&format!("  target/release/taskhost submit {task} --payload @{sample} --wait{url}\n"));
+            text.push_str(&format!(
+                "  target/release/taskhost submit {task} --payload @{sample} --wait{url}\n"
+            ));
         }
     }
     text.push_str(&format!("  target/release/taskhost task list{url}\n"));
@@ -112,7 +128,10 @@ fn cargo() -> OsString {
 
 /// A toolchain that was installed before a project named its target does not have it yet.
 fn add_target() -> anyhow::Result<()> {
-    let libdir = Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]).stderr(Stdio::null()).output();
+    let libdir = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .stderr(Stdio::null())
+        .output();
     if libdir.is_ok_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir()) {
         return Ok(());
     }
@@ -135,7 +154,14 @@ fn build_and_tell(folder: &Path) {
 fn build(folder: &Path) -> anyhow::Result<PathBuf> {
     eprintln!("building {}", folder.display());
     let output = Command::new(cargo())
-        .args(["build", "--release", "--target", TARGET, "--message-format=json-render-diagnostics", "--manifest-path"])
+        .args([
+            "build",
+            "--release",
+            "--target",
+            TARGET,
+            "--message-format=json-render-diagnostics",
+            "--manifest-path",
+        ])
         .arg(folder.join("Cargo.toml"))
         .stderr(Stdio::inherit())
         .output()
@@ -143,7 +169,8 @@ fn build(folder: &Path) -> anyhow::Result<PathBuf> {
     if !output.status.success() {
         bail!("cargo build failed; see above");
     }
-    let component = component(&output.stdout, folder).context("the crate makes no component; give it crate-type = [\"cdylib\", \"rlib\"]")?;
+    let component =
+        component(&output.stdout, folder).context("the crate makes no component; give it crate-type = [\"cdylib\", \"rlib\"]")?;
     let name = component.file_name().context("a component has a name")?.to_owned();
     let beside = folder.parent().unwrap_or(Path::new("."));
     let place = beside.join(&name);
@@ -156,7 +183,9 @@ fn build(folder: &Path) -> anyhow::Result<PathBuf> {
     hidden.push(&name);
     hidden.push(".new");
     let new = beside.join(hidden);
-    std::fs::write(&new, bytes).and_then(|()| std::fs::rename(&new, &place)).with_context(|| format!("{} cannot be written", place.display()))?;
+    std::fs::write(&new, bytes)
+        .and_then(|()| std::fs::rename(&new, &place))
+        .with_context(|| format!("{} cannot be written", place.display()))?;
     Ok(place)
 }
 
@@ -164,14 +193,22 @@ fn build(folder: &Path) -> anyhow::Result<PathBuf> {
 fn component(messages: &[u8], folder: &Path) -> Option<PathBuf> {
     let manifest = folder.join("Cargo.toml").canonicalize().ok()?;
     let ours = |message: &Value| {
-        let path = message["manifest_path"].as_str().map(PathBuf::from).and_then(|path| path.canonicalize().ok());
+        let path = message["manifest_path"]
+            .as_str()
+            .map(PathBuf::from)
+            .and_then(|path| path.canonicalize().ok());
         message["reason"] == "compiler-artifact" && path.as_deref() == Some(manifest.as_path())
     };
     let messages = String::from_utf8_lossy(messages);
-    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).filter(ours);
+    let messages = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(ours);
     let files: Vec<PathBuf> = messages
         .flat_map(|message| message["filenames"].as_array().cloned().unwrap_or_default())
         .filter_map(|file| file.as_str().map(PathBuf::from))
         .collect();
-    files.into_iter().find(|file| file.extension().is_some_and(|extension| extension == "wasm"))
+    files
+        .into_iter()
+        .find(|file| file.extension().is_some_and(|extension| extension == "wasm"))
 }

@@ -37,7 +37,9 @@ struct House {
 
 pub(super) async fn run(config: Config, file: Option<PathBuf>, is_dev: bool) -> anyhow::Result<()> {
     let listen = config.server.listen;
-    let listener = TcpListener::bind(listen).await.with_context(|| format!("{listen} cannot be listened on; choose another with --listen"))?;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("{listen} cannot be listened on; choose another with --listen"))?;
     let address = listener.local_addr()?;
     let grace = Duration::try_from_secs_f64(config.worker.shutdown_grace)?;
     let mut house = build(&config, file).await?;
@@ -62,7 +64,10 @@ pub(super) async fn run(config: Config, file: Option<PathBuf>, is_dev: bool) -> 
             ended.context("the scheduler died")?.context("the scheduler could not start")?;
         }
     }
-    tracing::info!("stopping: attempts may take {} s to finish; a second signal ends it at once", grace.as_secs_f64());
+    tracing::info!(
+        "stopping: attempts may take {} s to finish; a second signal ends it at once",
+        grace.as_secs_f64()
+    );
     tokio::spawn(async move {
         tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
         tracing::warn!("ended at once; what ran is found lost at the next start");
@@ -92,8 +97,17 @@ async fn build(config: &Config, file: Option<PathBuf>) -> anyhow::Result<House> 
     let node = NodeId::new(clock.now());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let guests = guest_runtime(cores)?;
-    let engine = Engine::new(&config.executor, config.worker.slots, config.store.data.join("cache"), clock.clone())?;
-    let context = registry::Context { config_file: file, data_dir: config.store.data.clone(), executor: config.executor.clone() };
+    let engine = Engine::new(
+        &config.executor,
+        config.worker.slots,
+        config.store.data.join("cache"),
+        clock.clone(),
+    )?;
+    let context = registry::Context {
+        config_file: file,
+        data_dir: config.store.data.clone(),
+        executor: config.executor.clone(),
+    };
     let (registry, registry_loop) = Registry::start(config.plugins.clone(), engine, store.clone(), clock.clone(), context)?;
     let monitor = Monitor::default();
     let (wake, replan) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -109,15 +123,38 @@ async fn build(config: &Config, file: Option<PathBuf>) -> anyhow::Result<House> 
         },
         guests.handle().clone(),
     );
-    let context =
-        scheduler::Context { store: store.clone(), registry: registry.clone(), worker: worker.clone(), clock: clock.clone(), node, wake, replan };
+    let context = scheduler::Context {
+        store: store.clone(),
+        registry: registry.clone(),
+        worker: worker.clone(),
+        clock: clock.clone(),
+        node,
+        wake,
+        replan,
+    };
     let (stop, stopped) = watch::channel(false);
     let handle = scheduler::Handle::new(context.clone());
-    let state = api::State::new(store.clone(), registry.clone(), monitor, handle, clock.clone(), config.server.clone());
+    let state = api::State::new(
+        store.clone(),
+        registry.clone(),
+        monitor,
+        handle,
+        clock.clone(),
+        config.server.clone(),
+    );
     tokio::spawn(worker.clone().keep_leases());
     tokio::spawn(retention::keep_pruned(config.monitor.clone(), store.clone(), clock));
     let scheduler = tokio::spawn(scheduler::run(context, stopped));
-    Ok(House { store, registry, registry_loop, worker, state, stop, scheduler, guests })
+    Ok(House {
+        store,
+        registry,
+        registry_loop,
+        worker,
+        state,
+        stop,
+        scheduler,
+        guests,
+    })
 }
 
 /// A line for whoever started this. A closed stdout is no reason to stop.

@@ -75,14 +75,21 @@ fn with_plugin<T, F>(file: &Path, then: impl FnOnce(Arc<Snapshot>, String) -> F)
 where
     F: Future<Output = anyhow::Result<T>>,
 {
-    let name = file.file_stem().and_then(|stem| stem.to_str()).context("a component is a file called NAME.wasm")?.to_owned();
+    let name = file
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .context("a component is a file called NAME.wasm")?
+        .to_owned();
     let folder = tempfile::tempdir()?;
     let plugins = folder.path().join("plugins");
     std::fs::create_dir(&plugins)?;
     let copy = plugins.join(format!("{name}.wasm"));
     std::fs::copy(file, &copy).with_context(|| format!("{} cannot be read", file.display()))?;
     // An old file is not taken for one that is still being written.
-    std::fs::File::options().write(true).open(&copy)?.set_modified(std::time::SystemTime::UNIX_EPOCH)?;
+    std::fs::File::options()
+        .write(true)
+        .open(&copy)?
+        .set_modified(std::time::SystemTime::UNIX_EPOCH)?;
     let manifest = file.with_extension("toml");
     if manifest.exists() {
         std::fs::copy(&manifest, plugins.join(format!("{name}.toml")))?;
@@ -92,8 +99,15 @@ where
         let (data, options) = (folder.path().join("data"), executor::Options::default());
         let store = Arc::new(Sqlite::open(&data)?);
         let engine = Engine::new(&options, 1, data.join("cache"), Clock::System)?;
-        let context = registry::Context { config_file: None, data_dir: data, executor: options };
-        let options = registry::Options { dirs: vec![plugins], ..registry::Options::default() };
+        let context = registry::Context {
+            config_file: None,
+            data_dir: data,
+            executor: options,
+        };
+        let options = registry::Options {
+            dirs: vec![plugins],
+            ..registry::Options::default()
+        };
         let (registry, _) = Registry::start(options, engine, store, Clock::System, context)?;
         registry.reload().await?;
         let snapshot = registry.snapshot();

@@ -18,7 +18,10 @@ pub fn serve(sources: Sources, dev: bool) -> anyhow::Result<()> {
         dev::build_all(&loaded.config.plugins.dirs)?;
         dev::build_on_change(loaded.config.plugins.dirs.clone())?;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("taskhost").enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("taskhost")
+        .enable_all()
+        .build()?;
     let Loaded { config, file } = loaded;
     let served = runtime.block_on(house::run(config, file, dev));
     runtime.shutdown_background();
@@ -37,8 +40,13 @@ pub fn openapi() -> anyhow::Result<String> {
 
 /// `RUST_LOG` says what is told; by default what an operator should know.
 fn tell_on_stderr() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,wasmtime=warn,cranelift=warn,refinery_core=warn"));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,wasmtime=warn,cranelift=warn,refinery_core=warn"));
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     // Somebody who embeds this in a test may have a subscriber already.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .try_init();
 }

@@ -1,8 +1,9 @@
 //! `alerts`: what went wrong, and putting it away.
 
 use super::client::Client;
+use super::list::{Page, show};
 use super::table::{As, Column};
-use super::task::{Page, show};
+
 use super::{Failure, print, print_raw};
 use clap::{Args, Subcommand};
 

@@ -1,11 +1,12 @@
 //! The HTTP client: one request, one answer, and a sentence for everything that can go wrong between.
 
-use super::{Failure, Options, print_raw, tell};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use super::answer::Answer;
+use super::{Failure, Options, print_raw};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use std::io::ErrorKind;
 use std::time::Duration;
-use ureq::http::{Request, Response, Uri};
+use ureq::http::{Request, Uri};
 
 /// Where a host listens unless told otherwise.
 pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:8080";
@@ -24,15 +25,6 @@ pub(super) struct Client {
     token: Option<String>,
     /// Whether to print answers as they come.
     pub(super) json: bool,
-}
-
-/// A success.
-#[derive(Debug)]
-pub(super) struct Answer {
-    /// The body, byte for byte.
-    pub(super) bytes: Vec<u8>,
-    /// The cursor of the next page.
-    next: Option<String>,
 }
 
 /// One segment of a path.
@@ -125,10 +117,7 @@ impl Client {
             .read_to_vec()
             .map_err(|error| self.unreachable(&error))?;
         if response.status().is_success() {
-            return Ok(Answer {
-                bytes,
-                next: next(&response),
-            });
+            return Ok(Answer::new(bytes, response.headers()));
         }
         // A script that asked for JSON gets the problem where it looks for the answer.
         if self.json {
@@ -176,54 +165,10 @@ pub(super) fn complaints(errors: &Value) -> Vec<String> {
     errors.as_array().into_iter().flatten().filter_map(text).collect()
 }
 
-/// The cursor in `<…?cursor=…>; rel="next"`.
-fn next(response: &Response<ureq::Body>) -> Option<String> {
-    cursor(response.headers().get("link")?.to_str().ok()?)
-}
-
-fn cursor(link: &str) -> Option<String> {
-    let (target, _) = link
-        .split(',')
-        .find(|link| link.contains("rel=\"next\""))?
-        .trim()
-        .strip_prefix('<')?
-        .split_once('>')?;
-    let (_, query) = target.split_once('?')?;
-    let value = query.split('&').find_map(|pair| pair.strip_prefix("cursor="))?;
-    Some(percent_decode_str(value).decode_utf8().ok()?.into_owned())
-}
-
-impl Answer {
-    /// The body as JSON.
-    pub(super) fn value(&self) -> Result<Value, Failure> {
-        serde_json::from_slice(&self.bytes).map_err(|_| Failure::Failed("the answer is not JSON; is --url that of a Taskhost?".to_owned()))
-    }
-
-    /// The body as a list.
-    pub(super) fn list(&self) -> Result<Vec<Value>, Failure> {
-        match self.value()? {
-            Value::Array(list) => Ok(list),
-            _ => Err(Failure::Failed("the answer is no list; is --url that of a Taskhost?".to_owned())),
-        }
-    }
-
-    /// Says how to get the next page, where there is one.
-    pub(super) fn tell_next(&self) {
-        if let Some(cursor) = &self.next {
-            let plain = cursor.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~=/+:".contains(&b));
-            let shown = if plain {
-                cursor.clone()
-            } else {
-                format!("'{}'", cursor.replace('\'', r"'\''"))
-            };
-            tell(&format!("There is more; for the next page add --cursor {shown}"));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
 
     fn client(url: &str) -> Result<Client, Failure> {
         Client::new(&Options {
@@ -261,13 +206,6 @@ mod tests {
     }
 
     #[test]
-    fn the_next_page_is_read_from_the_link() {
-        assert_eq!(cursor(r#"</tasks?limit=5&cursor=a%2F%26b>; rel="next""#).as_deref(), Some("a/&b"));
-        assert_eq!(cursor(r#"</tasks?limit=5>; rel="next""#), None);
-        assert_eq!(cursor(r#"</tasks?cursor=x>; rel="prev""#), None);
-    }
-
-    #[test]
     fn a_problem_is_told_with_its_places() {
         let client = client("http://h").unwrap();
         let body =
@@ -276,5 +214,68 @@ mod tests {
         let one = br#"{"detail":"/a: is missing","errors":[{"pointer":"/a","detail":"is missing"}]}"#;
         assert_eq!(client.problem(400, one), "/a: is missing");
         assert!(client.problem(502, b"<html>").contains("502"));
+    }
+
+    /// A host for one request: answers with `answer` and returns what it was asked.
+    fn one_request(answer: &'static str) -> (String, std::thread::JoinHandle<String>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"}") {
+                let mut part = [0; 4096];
+                let read = stream.read(&mut part).unwrap();
+                asked.extend_from_slice(&part[..read]);
+                if read == 0 || asked.starts_with(b"GET") {
+                    break;
+                }
+            }
+            stream.write_all(answer.as_bytes()).unwrap();
+            String::from_utf8(asked).unwrap()
+        });
+        (url, asked)
+    }
+
+    #[test]
+    fn a_request_carries_its_token_and_the_answer_stays_as_it_is() {
+        let (url, asked) = one_request("HTTP/1.1 200 OK\r\nlink: </x?cursor=c>; rel=\"next\"\r\ncontent-length: 8\r\n\r\n[ 1.00 ]");
+        let options = Options {
+            url,
+            token: Some(" secret\n".into()),
+            json: true,
+        };
+        let answer = Client::new(&options).unwrap().get("/tasks", &[("q", Some("a b"))]).unwrap();
+        assert_eq!(
+            (answer.bytes.as_slice(), answer.next.as_deref()),
+            (b"[ 1.00 ]".as_slice(), Some("c"))
+        );
+        let asked = asked.join().unwrap().to_lowercase();
+        assert!(asked.starts_with("get /api/v1/scheduler/tasks?q=a%20b http/1.1\r\n"), "{asked}");
+        assert!(asked.contains("authorization: bearer secret\r\n"), "{asked}");
+    }
+
+    #[test]
+    fn a_submission_that_waits_says_so() {
+        let (url, asked) = one_request("HTTP/1.1 404 Not Found\r\ncontent-length: 26\r\n\r\n{\"detail\":\"no such thing\"}");
+        match client(&url).unwrap().post_and_wait("/task/submit", r#"{"task_name":"x"}"#) {
+            Err(Failure::Failed(text)) => assert_eq!(text, "no such thing"),
+            other => panic!("{other:?}"),
+        }
+        let asked = asked.join().unwrap();
+        assert!(
+            asked.contains("prefer: wait=60\r\n") && asked.contains("content-type: application/json\r\n"),
+            "{asked}"
+        );
+        assert!(asked.ends_with(r#"{"task_name":"x"}"#), "{asked}");
+    }
+
+    #[test]
+    fn where_no_host_is_it_says_how_to_start_one() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        match client(&format!("http://{closed}")).unwrap().get("/tasks", &[]) {
+            Err(Failure::Unreachable(text)) => assert!(text.starts_with("no host answers at http://127.0.0.1:"), "{text}"),
+            other => panic!("{other:?}"),
+        }
     }
 }

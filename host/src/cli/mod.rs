@@ -5,8 +5,10 @@
 //! stderr, so that a script reads one and a person both.
 
 mod alerts;
+mod answer;
 mod client;
 mod json;
+mod list;
 mod plugin;
 mod rules;
 mod serve;

@@ -1,8 +1,9 @@
 //! `plugin`: checks and tries a component here, deploys it there.
 
 use super::client::{Client, complaints, segment};
+use super::list::{Page, done, show};
 use super::table::{self, As, Column};
-use super::task::{done, log_line, show};
+use super::task::log_line;
 use super::{Failure, Options, json, print, print_raw, tell};
 use crate::app::LocalRun;
 use clap::Subcommand;
@@ -43,7 +44,7 @@ pub(super) enum Plugin {
         payload: Option<String>,
     },
     /// List the host's plugins.
-    List,
+    List(Page),
     /// Upload a component; tasks that run finish on the version they began with.
     #[command(after_help = PUSH_EXAMPLES)]
     Push {
@@ -78,9 +79,10 @@ impl Plugin {
         match self {
             Self::Check { file } => check(&file, options.json),
             Self::Run { file, task, payload } => try_out(&file, &task, payload.as_ref(), options.json),
-            Self::List => {
-                let client = Client::new(options)?;
-                show(&client, &client.get("/plugins", &[])?, PLUGINS, "no plugin")
+            Self::List(page) => {
+                let (client, limit) = (Client::new(options)?, page.limit());
+                let query = [("limit", limit.as_deref()), ("cursor", page.cursor())];
+                show(&client, &client.get("/plugins", &query)?, PLUGINS, "no plugin")
             }
             Self::Push { file, name } => push(&Client::new(options)?, &file, name),
             Self::Remove { name } => {

@@ -1,9 +1,10 @@
 //! `schedule`, `trigger` and `event`: rules that create tasks, and what sets them off.
 
 use super::client::{Client, segment};
+use super::list::{Page, done, show};
 use super::submit::print_id;
 use super::table::{self, As, Column};
-use super::task::{Page, done, show};
+
 use super::{Failure, json, print, print_raw, tell};
 use clap::{Args, Subcommand};
 

@@ -1,6 +1,7 @@
 //! `submit`: hands in a task and, with `--wait`, stays until it has ended.
 
-use super::client::{Answer, Client, complaints, segment};
+use super::answer::Answer;
+use super::client::{Client, complaints, segment};
 use super::{Failure, json, print, print_raw, table, tell};
 use clap::Args;
 use serde::Deserialize;

@@ -29,6 +29,10 @@ pub(super) type Column = (&'static str, &'static [&'static str], As);
 
 /// Prints a list.
 pub(super) fn list(columns: &[Column], rows: &[Value]) -> Result<(), Failure> {
+    print(&render(columns, rows))
+}
+
+fn render(columns: &[Column], rows: &[Value]) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     if std::env::var_os("NO_COLOR").is_some() {
@@ -50,11 +54,11 @@ pub(super) fn list(columns: &[Column], rows: &[Value]) -> Result<(), Failure> {
             }
         }));
     }
-    let lines: Vec<String> = table
-        .lines()
-        .map(|line| line.trim_end().trim_start_matches(' ').to_owned())
-        .collect();
-    print(&lines.join("\n"))
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n")
 }
 
 /// Prints one record, a member a line: those in `order` first, what is null not at all, `without` not here.
@@ -216,5 +220,22 @@ mod tests {
         ] {
             assert_eq!(shown(kind, &value), expected, "{kind:?} {value}");
         }
+    }
+
+    #[test]
+    fn a_table_is_a_line_a_row() {
+        let columns: &[Column] = &[
+            ("ID", &["id"], As::Text(8)),
+            ("STATUS", &["status"], As::State),
+            ("NOTE", &["error", "held"], As::Text(9)),
+        ];
+        let rows = [
+            json!({"id": "a", "status": "failed", "error": "no luck today"}),
+            json!({"id": null, "status": "pending", "held": "no slot"}),
+        ];
+        assert_eq!(
+            render(columns, &rows),
+            "ID  STATUS   NOTE\na   failed   no luck …\n    pending  no slot"
+        );
     }
 }

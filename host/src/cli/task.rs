@@ -1,6 +1,8 @@
 //! `task`: looks at tasks, cancels and retries them.
 
-use super::client::{Answer, Client, segment};
+use super::answer::Answer;
+use super::client::{Client, segment};
+use super::list::{Page, done, show};
 use super::submit::print_id;
 use super::table::{self, As, Column};
 use super::{Failure, print, print_raw, tell};
@@ -28,6 +30,8 @@ pub(super) enum Task {
     Logs {
         /// Its id.
         id: String,
+        #[command(flatten)]
+        page: Page,
     },
     /// Cancel a task, or remove a schedule or trigger.
     Cancel {
@@ -45,27 +49,6 @@ pub(super) enum Task {
     /// List ended tasks, newest first.
     #[command(after_help = HISTORY_EXAMPLES)]
     History(History),
-}
-
-/// A part of a list.
-#[derive(Debug, Args)]
-pub(super) struct Page {
-    /// At most so many.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_000))]
-    limit: Option<u16>,
-    /// Go on where the page before ended.
-    #[arg(long, value_name = "CURSOR")]
-    cursor: Option<String>,
-}
-
-impl Page {
-    pub(super) fn limit(&self) -> Option<String> {
-        self.limit.map(|limit| limit.to_string())
-    }
-
-    pub(super) fn cursor(&self) -> Option<&str> {
-        self.cursor.as_deref()
-    }
 }
 
 /// Filters of `task list`.
@@ -172,7 +155,11 @@ impl Task {
     pub(super) fn run(self, client: &Client) -> Result<(), Failure> {
         match self {
             Self::Status { id } => status(client, &id),
-            Self::Logs { id } => logs(client, &client.get(&format!("/task/{}/logs", segment(&id)), &[])?),
+            Self::Logs { id, page } => {
+                let limit = page.limit();
+                let query = [("limit", limit.as_deref()), ("cursor", page.cursor())];
+                logs(client, &client.get(&format!("/task/{}/logs", segment(&id)), &query)?)
+            }
             Self::Cancel { id } => done(
                 client,
                 &client.delete(&format!("/task/cancel/{}", segment(&id)), &[])?,
@@ -209,31 +196,6 @@ impl Task {
     }
 }
 
-/// Prints a list, and on stderr that it is empty or goes on.
-pub(super) fn show(client: &Client, answer: &Answer, columns: &[Column], none: &str) -> Result<(), Failure> {
-    if client.json {
-        print_raw(&answer.bytes)?;
-    } else {
-        let rows = answer.list()?;
-        if rows.is_empty() {
-            tell(none);
-        } else {
-            table::list(columns, &rows)?;
-        }
-    }
-    answer.tell_next();
-    Ok(())
-}
-
-/// Says that something was done to what has this id or name.
-pub(super) fn done(client: &Client, answer: &Answer, what: &str, id: &str) -> Result<(), Failure> {
-    if client.json {
-        print_raw(&answer.bytes)
-    } else {
-        print(&format!("{what} {}", table::plain(id)))
-    }
-}
-
 fn status(client: &Client, id: &str) -> Result<(), Failure> {
     let answer = client.get(&format!("/task/status/{}", segment(id)), &[])?;
     if client.json {
@@ -253,7 +215,9 @@ fn status(client: &Client, id: &str) -> Result<(), Failure> {
 
 fn logs(client: &Client, answer: &Answer) -> Result<(), Failure> {
     if client.json {
-        return print_raw(&answer.bytes);
+        print_raw(&answer.bytes)?;
+        answer.tell_next();
+        return Ok(());
     }
     let lines = answer.list()?;
     if lines.is_empty() {

@@ -238,7 +238,7 @@ impl Compiler {
 /// The compiler's complaint as a sentence for whoever made the file.
 fn refused(complaint: &str) -> LoadError {
     let complaint = answer::cut(complaint, 700);
-    if complaint.contains("unexpected end") {
+    if complaint.contains("unexpected end") || complaint.contains("is out of bounds (bound") {
         return LoadError::new(format!("the file is truncated: copy the component again ({complaint})"));
     }
     LoadError::new(format!("the file is not a valid component: {complaint}"))

@@ -92,7 +92,9 @@ pub(super) fn finish(tx: &Tx<'_>, seq: i64, id: TaskId, status: Status, now: Tim
         .failed()?;
     if tagged {
         tx.db
-            .prepare_cached("INSERT OR IGNORE INTO history_tag SELECT tags.value, ?2, ?1 FROM task, json_each(task.tags) AS tags WHERE task.id = ?1")
+            .prepare_cached(
+                "INSERT OR IGNORE INTO history_tag SELECT tags.value, ?2, ?1 FROM task, json_each(task.tags) AS tags WHERE task.id = ?1",
+            )
             .and_then(|mut s| s.execute(params![id.as_bytes(), micros(now)]))
             .failed()?;
         tx.db
@@ -256,7 +258,9 @@ pub(super) fn retry(tx: &Tx<'_>, id: TaskId, new_id: TaskId, now: Time) -> Resul
         .and_then(|mut s| s.execute(params![seq, new_id.as_bytes(), micros(now)]))
         .failed()?;
     tx.db
-        .prepare_cached("INSERT OR IGNORE INTO task_tag SELECT tags.value, ?2 FROM history, json_each(history.tags) AS tags WHERE history.seq = ?1")
+        .prepare_cached(
+            "INSERT OR IGNORE INTO task_tag SELECT tags.value, ?2 FROM history, json_each(history.tags) AS tags WHERE history.seq = ?1",
+        )
         .and_then(|mut s| s.execute(params![seq, new_id.as_bytes()]))
         .failed()?;
     tx.db
