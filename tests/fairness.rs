@@ -1,6 +1,6 @@
 //! What starts first.
 
-use crate::harness::{Host, guests};
+use crate::harness::{Host, guests, in_ms};
 use serde_json::{Value, json};
 
 /// A host with one slot, which the returned task holds until it is cancelled.
@@ -56,8 +56,7 @@ fn a_task_of_the_future_waits_and_one_of_the_past_runs_now() {
         past["trigger_time"].as_str() >= past["submitted_at"].as_str(),
         "a past time counts as the submission's: {past}"
     );
-    let soon = (chrono::Utc::now() + chrono::TimeDelta::milliseconds(700)).to_rfc3339();
-    let id = host.submit(&json!({"task_name": "echo", "trigger_time": soon, "payload": {"value": 2}}));
+    let id = host.submit(&json!({"task_name": "echo", "trigger_time": in_ms(700), "payload": {"value": 2}}));
     let waiting = host.task(&id);
     assert_eq!((&waiting["status"], &waiting["phase"]), (&json!("pending"), &json!("scheduled")));
     assert_eq!(host.get("/tasks/scheduled").ok()[0]["task_id"], id.as_str());

@@ -1,6 +1,6 @@
 //! Plugins come, change, break and go while the host runs.
 
-use crate::harness::{Host, eventually, guests};
+use crate::harness::{Host, eventually, guests, in_ms};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -97,10 +97,6 @@ fn a_removed_plugin_leaves_its_tasks_waiting_until_it_returns() {
     assert_eq!(host.task(&id)["status"], "pending");
     host.drop_plugin("probe", &guests::probe());
     assert_eq!(host.end_of(&id)["result"], 7);
-}
-
-fn in_ms(millis: i64) -> String {
-    (chrono::Utc::now() + chrono::TimeDelta::milliseconds(millis)).to_rfc3339()
 }
 
 #[test]

@@ -36,12 +36,12 @@ impl Load {
         let elapsed = begun.elapsed().as_secs_f64();
         let mut times: Vec<f64> = times.into_iter().flatten().collect();
         times.sort_by(f64::total_cmp);
-        let at = |share: f64| times.get((times.len() as f64 * share) as usize).copied().unwrap_or(0.0);
+        let at = |percent: usize| times.get(times.len() * percent / 100).copied().unwrap_or(0.0);
         Ok(Sample {
             answers: times.len(),
             per_second: times.len() as f64 / elapsed,
-            p50_ms: at(0.5),
-            p99_ms: at(0.99),
+            p50_ms: at(50),
+            p99_ms: at(99),
         })
     }
 

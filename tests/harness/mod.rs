@@ -281,3 +281,8 @@ pub(crate) fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(2));
     }
 }
+
+/// A time that is so far ahead, as users write it.
+pub(crate) fn in_ms(millis: i64) -> String {
+    (taskhost::clock::Clock::System.now() + chrono::TimeDelta::milliseconds(millis)).to_rfc3339()
+}

@@ -105,8 +105,8 @@ pub(super) struct Described {
 
 /// Reads the document; the error is a sentence.
 pub(super) fn parse(text: &str, speaker: &Speaker<'_>) -> Result<Described, String> {
-    let document: Document =
-        serde_json::from_str(text).map_err(|error| format!("what the plugin says of itself is not as the contract has it: {error}"))?;
+    let document: Document = serde_json::from_str(text)
+        .map_err(|error| format!("what `describe` answers is not the JSON document that the contract asks for: {error}"))?;
     bounded("the version", document.version.as_deref(), MAX_VERSION)?;
     bounded("the description", document.description.as_deref(), MAX_DESCRIPTION)?;
     let count = document.tasks.len();
