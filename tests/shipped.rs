@@ -138,6 +138,57 @@ fn settlement_nets_to_zero() {
     assert!(text.contains("obligations") || text.contains("cash"), "{text}");
 }
 
+/// Lines of the README's shell blocks that begin so.
+fn readme_commands(program: &str) -> Vec<String> {
+    let readme = std::fs::read_to_string(project().join("README.md")).expect("README.md");
+    let five_minutes = readme
+        .split("## ")
+        .find(|section| section.starts_with("Five minutes"))
+        .expect("the section")
+        .to_owned();
+    let lines = five_minutes.lines().filter(|line| line.starts_with(program));
+    lines
+        .map(|line| line.split("  #").next().unwrap_or(line).trim().to_owned())
+        .collect()
+}
+
+#[test]
+fn the_commands_of_the_readme_work_as_written() {
+    let host = with_samples();
+    let commands = readme_commands("taskhost ");
+    assert!(commands.len() >= 6, "{commands:?}");
+    for command in commands {
+        let line = command.replacen("taskhost", env!("CARGO_BIN_EXE_taskhost"), 1);
+        let output = Command::new("sh")
+            .args(["-c", &line])
+            .current_dir(host.path(""))
+            .env("TASKHOST_URL", host.url())
+            .output()
+            .expect("sh");
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(!output.stdout.is_empty(), "{command} says nothing");
+    }
+    assert_eq!(host.get("/schedules").ok().as_array().map(Vec::len), Some(1));
+    assert_eq!(host.get("/triggers").ok().as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn the_plugin_of_the_readme_is_the_one_that_the_sdk_compiles() {
+    let read = |name: &str| std::fs::read_to_string(project().join(name)).expect("a text");
+    let (readme, sdk) = (read("README.md"), read("sdk/src/lib.rs"));
+    let example = readme
+        .split("```rust\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .expect("an example");
+    for line in example.lines().filter(|line| !line.is_empty()) {
+        assert!(
+            sdk.contains(&format!("//! {line}\n")),
+            "{line:?} is not in the SDK's documentation, which is compiled and run"
+        );
+    }
+}
+
 /// The README's first command, on a copy of the plugin crates and an empty data directory.
 #[test]
 fn dev_builds_the_plugins_and_says_what_to_try() {

@@ -59,12 +59,8 @@ impl Fixture {
     }
 
     async fn claim_with(&self, limit: usize, memory_left: u64, names: &[&str], started: u64) -> Claimed {
-        let handled = Handled {
-            memory: MEMORY,
-            max_retries: 3,
-            idempotent: true,
-        };
-        let handlers: HashMap<String, Handled> = names.iter().map(|name| ((*name).to_owned(), handled)).collect();
+        let handled = handled();
+        let handlers: HashMap<String, Handled> = names.iter().map(|name| ((*name).to_owned(), handled.clone())).collect();
         let claim = Claim {
             node: self.node,
             now: self.now,
@@ -87,7 +83,6 @@ impl Fixture {
                 fuel_used: Some(7),
                 peak_memory: Some(8),
             },
-            plugin: Some(("p".into(), "sha256:x".into())),
             progress: None,
             log: vec![],
             alert: None,
@@ -104,6 +99,16 @@ impl Fixture {
             attempt,
             node: self.node,
         }
+    }
+}
+
+fn handled() -> Handled {
+    Handled {
+        memory: MEMORY,
+        max_retries: 3,
+        idempotent: true,
+        plugin: "p".into(),
+        plugin_digest: "sha256:x".into(),
     }
 }
 
@@ -152,11 +157,7 @@ async fn what_has_no_handler_is_held_until_it_has_one() {
     let here = f.enqueue("a", 9, 0).await;
     assert_eq!(ids(&f.claim(10).await), [here]);
     assert_eq!(f.store.task(orphan).await.expect("it").held.as_deref(), Some("handler missing"));
-    let handled = Handled {
-        memory: MEMORY,
-        max_retries: 3,
-        idempotent: true,
-    };
+    let handled = handled();
     f.store
         .release(Arc::new(HashMap::from([("gone".to_owned(), handled)])))
         .await

@@ -18,6 +18,7 @@ CREATE TABLE task (
   attempt INTEGER NOT NULL DEFAULT 0,   -- the running or last one; with node, the fence
   attempt_started_at INTEGER,
   node BLOB,                            -- who runs it; only with queue 3
+  plugin_digest TEXT,                   -- what the running or last attempt runs
   retries INTEGER NOT NULL DEFAULT 0,
   snoozes INTEGER NOT NULL DEFAULT 0,
   losses INTEGER NOT NULL DEFAULT 0,
@@ -119,6 +120,7 @@ CREATE TABLE schedule (
 CREATE INDEX schedule_due ON schedule (next_fire) WHERE next_fire IS NOT NULL;
 -- A fire happens once, whoever makes it.
 CREATE TABLE fire (schedule BLOB NOT NULL, at INTEGER NOT NULL, task BLOB NOT NULL, PRIMARY KEY (schedule, at)) WITHOUT ROWID;
+CREATE INDEX fire_by_time ON fire (at);
 
 CREATE TABLE trigger_rule (
   id BLOB PRIMARY KEY,
@@ -134,6 +136,7 @@ CREATE TABLE trigger_rule (
 ) WITHOUT ROWID;
 CREATE INDEX trigger_by_event ON trigger_rule (event_type);
 CREATE TABLE event (id BLOB PRIMARY KEY, type TEXT NOT NULL, data TEXT NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX event_by_time ON event (at);
 
 CREATE TABLE metric (name TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE alert (

@@ -9,6 +9,8 @@ use std::time::Duration;
 /// Ended tasks that one commit forgets, at most.
 const AT_ONCE: usize = 500;
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// Between two such commits, so that they never crowd out submissions.
+const BREATH: Duration = Duration::from_millis(50);
 
 /// The `[monitor]` table.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -42,7 +44,10 @@ pub async fn keep_pruned(options: Options, store: Arc<dyn Store>, clock: Clock) 
     loop {
         let before = clock.now() - chrono::TimeDelta::days(options.retention_days.into());
         match store.prune(before, options.keep_newest, AT_ONCE).await {
-            Ok(pruned) if pruned == AT_ONCE as u64 => continue,
+            Ok(pruned) if pruned == AT_ONCE as u64 => {
+                tokio::time::sleep(BREATH).await;
+                continue;
+            }
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "old history could not be forgotten; trying again"),
         }

@@ -111,6 +111,8 @@ impl Snapshot {
             memory: handler.definition.memory,
             max_retries: handler.definition.retry.max_retries,
             idempotent: handler.definition.idempotent,
+            plugin: handler.definition.plugin.as_str().into(),
+            plugin_digest: handler.definition.plugin_digest.as_str().into(),
         };
         self.handlers
             .iter()

@@ -49,7 +49,6 @@ fn lost(context: &Context, orphan: Orphan) -> Settle {
         now,
         execution_time: None,
         usage: Usage::default(),
-        plugin: None,
         progress: None,
         log: Vec::new(),
         alert,

@@ -68,7 +68,7 @@ pub enum StoreError {
 pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// What claiming needs to know of a task name that this node can run.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Handled {
     /// Memory cap of an attempt, in bytes.
     pub memory: u64,
@@ -76,6 +76,10 @@ pub struct Handled {
     pub max_retries: u32,
     /// The definition's, for tasks that name none.
     pub idempotent: bool,
+    /// The plugin that will run it.
+    pub plugin: Arc<str>,
+    /// `sha256:…` of its component.
+    pub plugin_digest: Arc<str>,
 }
 
 /// The task names that a node can run.
@@ -136,8 +140,6 @@ pub struct Settle {
     pub execution_time: Option<Duration>,
     /// Fuel and memory.
     pub usage: Usage,
-    /// The plugin that ran and the digest of its component.
-    pub plugin: Option<(String, String)>,
     /// The last progress said.
     pub progress: Option<Progress>,
     /// Lines not yet kept by [`Store::append_log`].

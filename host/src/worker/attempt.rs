@@ -237,7 +237,6 @@ async fn settle(context: &Context, assignment: &Assignment, report: Report, said
         now,
         execution_time: Some(report.execution_time),
         usage: report.usage,
-        plugin: Some((definition.plugin.clone(), definition.plugin_digest.clone())),
         progress: said.progress,
         log: said.lines,
         alert,

@@ -15,7 +15,7 @@ use crate::monitor::Monitor;
 use crate::store::{Lease, Store};
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
@@ -127,8 +127,12 @@ struct Shared {
     tracker: TaskTracker,
 }
 
+/// Cancellations that came before their attempt was started, at most; the gap is the way from the commit to the pool.
+const EARLY: usize = 1_024;
+
 #[derive(Default)]
 struct Running {
+    early: VecDeque<Lease>,
     attempts: HashMap<Lease, (u64, Option<oneshot::Sender<Stop>>)>,
     memory: u64,
 }
@@ -166,6 +170,10 @@ impl Handle {
         let (stop, stopped) = oneshot::channel();
         {
             let mut running = self.running();
+            if let Some(place) = running.early.iter().position(|early| *early == lease) {
+                running.early.remove(place);
+                return;
+            }
             running.memory += assignment.definition.memory;
             running.attempts.insert(lease, (assignment.definition.memory, Some(stop)));
         }
@@ -176,19 +184,20 @@ impl Handle {
         );
     }
 
-    /// Stops the guest of an attempt that was cancelled and settled.
+    /// Stops the guest of an attempt that was cancelled and settled, also one that is only about to start.
     pub fn stop_cancelled(&self, lease: Lease) {
-        self.tell(
-            |running| {
-                running
-                    .attempts
-                    .get_mut(&lease)
-                    .and_then(|(_, stop)| stop.take())
-                    .into_iter()
-                    .collect()
-            },
-            Stop::Cancelled,
-        );
+        let mut running = self.running();
+        match running.attempts.get_mut(&lease) {
+            Some((_, stop)) => {
+                if let Some(stop) = stop.take() {
+                    let _ = stop.send(Stop::Cancelled);
+                }
+            }
+            None => {
+                running.early.truncate(EARLY - 1);
+                running.early.push_front(lease);
+            }
+        }
     }
 
     /// Keeps this node's leases alive until the process ends; gives the guests up when it cannot.
@@ -210,16 +219,10 @@ impl Handle {
     }
 
     fn interrupt_all(&self) {
-        self.tell(
-            |running| running.attempts.values_mut().filter_map(|(_, stop)| stop.take()).collect(),
-            Stop::Interrupted,
-        );
-    }
-
-    fn tell(&self, whom: impl FnOnce(&mut Running) -> Vec<oneshot::Sender<Stop>>, stop: Stop) {
-        let senders = whom(&mut self.running());
-        for sender in senders {
-            let _ = sender.send(stop);
+        for (_, stop) in self.running().attempts.values_mut() {
+            if let Some(stop) = stop.take() {
+                let _ = stop.send(Stop::Interrupted);
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use super::Failed;
 use super::monitor::raise;
 use super::rows::{self, failure_text, from_micros, micros, micros_of};
-use super::tasks::{self, AttemptRow, HANDLER_MISSING};
+use super::tasks::{self, AttemptEnd, HANDLER_MISSING};
 use super::writer::Tx;
 use crate::model::Time;
 use crate::model::ids::{NodeId, TaskId};
@@ -114,7 +114,8 @@ fn lease(tx: &Tx<'_>, claim: &Claim, seq: i64, handled: &Handled) -> Result<Task
     static LEASE: LazyLock<String> = LazyLock::new(|| {
         format!(
             "UPDATE task SET queue = 3, attempt = attempt + 1, attempt_started_at = ?2, started_at = COALESCE(started_at, ?2), node = ?3,
-               max_retries = COALESCE(max_retries, ?4), idempotent = COALESCE(idempotent, ?5), progress = NULL
+               max_retries = COALESCE(max_retries, ?4), idempotent = COALESCE(idempotent, ?5), plugin = ?6,
+               plugin_digest = ?7, progress = NULL
              WHERE seq = ?1 RETURNING {}, {}",
             rows::SHARED,
             rows::LIVE
@@ -124,8 +125,17 @@ fn lease(tx: &Tx<'_>, claim: &Claim, seq: i64, handled: &Handled) -> Result<Task
         .prepare_cached(&LEASE)
         .and_then(|mut s| {
             let now = micros(claim.now);
+            let (plugin, digest) = (handled.plugin.as_ref(), handled.plugin_digest.as_ref());
             s.query_row(
-                params![seq, now, claim.node.as_bytes(), handled.max_retries, handled.idempotent],
+                params![
+                    seq,
+                    now,
+                    claim.node.as_bytes(),
+                    handled.max_retries,
+                    handled.idempotent,
+                    plugin,
+                    digest
+                ],
                 rows::task,
             )
         })
@@ -142,26 +152,25 @@ fn hold(tx: &Tx<'_>, seq: i64) -> Result<()> {
 
 pub(super) fn settle(tx: &mut Tx<'_>, settle: &Settle) -> Result<()> {
     let seq = tasks::leased(tx.db, settle.lease)?;
-    let (name, started_at): (String, i64) = tx
-        .db
-        .prepare_cached("SELECT name, attempt_started_at FROM task WHERE seq = ?1")
-        .and_then(|mut s| s.query_row([seq], |row| Ok((row.get(0)?, row.get(1)?))))
-        .failed()?;
     let error = settle.outcome.message();
     let kind = settle.outcome.kind();
-    tasks::insert_attempt(
+    let execution_time = settle.execution_time.map(micros_of);
+    tasks::end_attempt(
         tx,
-        &AttemptRow {
-            lease: settle.lease,
+        seq,
+        &AttemptEnd {
             outcome: kind,
-            started_at,
             ended_at: settle.now,
-            execution_time: settle.execution_time.map(micros_of),
+            execution_time,
             usage: settle.usage,
             error: error.as_deref(),
-            plugin_digest: settle.plugin.as_ref().map(|(_, digest)| digest.as_str()),
         },
     )?;
+    let name: String = tx
+        .db
+        .prepare_cached("SELECT name FROM task WHERE seq = ?1")
+        .and_then(|mut s| s.query_row([seq], |row| row.get(0)))
+        .failed()?;
     tasks::append_log(tx, settle.lease.task, &settle.log)?;
     let failure = failure_of(settle, error);
     keep_attempt(tx, seq, settle, failure.as_ref())?;
@@ -207,15 +216,14 @@ fn keep_attempt(tx: &Tx<'_>, seq: i64, settle: &Settle, failure: Option<&Failure
     let succeeded = settle.next == Next::Success;
     tx.db
         .prepare_cached(
-            "UPDATE task SET execution_time = ?2, progress = ?3, plugin = COALESCE(?4, plugin), failure = CASE WHEN ?7 THEN NULL ELSE COALESCE(?5, failure) END,
-               last_failure = COALESCE(?6, last_failure) WHERE seq = ?1",
+            "UPDATE task SET execution_time = ?2, progress = ?3, failure = CASE WHEN ?6 THEN NULL ELSE COALESCE(?4, failure) END,
+               last_failure = COALESCE(?5, last_failure) WHERE seq = ?1",
         )
         .and_then(|mut s| {
             s.execute(params![
                 seq,
                 settle.execution_time.map(micros_of),
                 progress,
-                settle.plugin.as_ref().map(|(name, _)| name),
                 failure.map(failure_text),
                 failure.map(|_| micros(settle.now)),
                 succeeded

@@ -115,35 +115,31 @@ pub(super) fn finish(tx: &Tx<'_>, seq: i64, id: TaskId, status: Status, now: Tim
     Ok(())
 }
 
-/// What an attempt leaves.
-pub(super) struct AttemptRow<'a> {
-    pub(super) lease: Lease,
+/// What an attempt leaves; its fence, its start and its plugin are in the task's row.
+pub(super) struct AttemptEnd<'a> {
     pub(super) outcome: OutcomeKind,
-    pub(super) started_at: i64,
     pub(super) ended_at: Time,
     pub(super) execution_time: Option<i64>,
     pub(super) usage: Usage,
     pub(super) error: Option<&'a str>,
-    pub(super) plugin_digest: Option<&'a str>,
 }
 
-pub(super) fn insert_attempt(tx: &Tx<'_>, attempt: &AttemptRow<'_>) -> Result<()> {
+/// Keeps the running attempt of a task as ended.
+pub(super) fn end_attempt(tx: &Tx<'_>, seq: i64, end: &AttemptEnd<'_>) -> Result<()> {
     let signed = |n: Option<u64>| n.map(u64::cast_signed);
     tx.db
-        .prepare_cached("INSERT INTO attempt VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)")
+        .prepare_cached(
+            "INSERT INTO attempt SELECT id, attempt, ?2, attempt_started_at, ?3, ?4, ?5, ?6, ?7, plugin_digest, node FROM task WHERE seq = ?1",
+        )
         .and_then(|mut s| {
             s.execute(params![
-                attempt.lease.task.as_bytes(),
-                attempt.lease.attempt,
-                attempt.outcome.as_str(),
-                attempt.started_at,
-                micros(attempt.ended_at),
-                attempt.execution_time,
-                signed(attempt.usage.fuel_used),
-                signed(attempt.usage.peak_memory),
-                attempt.error,
-                attempt.plugin_digest,
-                attempt.lease.node.as_bytes()
+                seq,
+                end.outcome.as_str(),
+                micros(end.ended_at),
+                end.execution_time,
+                signed(end.usage.fuel_used),
+                signed(end.usage.peak_memory),
+                end.error
             ])
         })
         .failed()
@@ -174,19 +170,20 @@ pub(super) fn cancel(tx: &Tx<'_>, id: TaskId, now: Time) -> Result<Option<Lease>
         attempt,
         node: NodeId::from_bytes(node),
     });
-    if let (Some(lease), Some(started_at)) = (lease, started_at) {
+    if let (Some(_), Some(started_at)) = (lease, started_at) {
         let execution_time = micros(now) - started_at;
-        let row = AttemptRow {
-            lease,
-            outcome: OutcomeKind::Cancelled,
-            started_at,
-            ended_at: now,
-            execution_time: Some(execution_time),
-            usage: Usage::default(),
-            error: Some("the task was cancelled"),
-            plugin_digest: None,
-        };
-        insert_attempt(tx, &row)?;
+        let (outcome, error) = (OutcomeKind::Cancelled, Some("the task was cancelled"));
+        end_attempt(
+            tx,
+            seq,
+            &AttemptEnd {
+                outcome,
+                ended_at: now,
+                execution_time: Some(execution_time),
+                usage: Usage::default(),
+                error,
+            },
+        )?;
         tx.db
             .prepare_cached("UPDATE task SET execution_time = ?2 WHERE seq = ?1")
             .and_then(|mut s| s.execute([seq, execution_time]))
@@ -340,7 +337,7 @@ pub(super) fn load_checkpoint(db: &Connection, id: TaskId) -> Result<Option<Vec<
 pub(super) fn task(db: &Connection, id: TaskId) -> Result<Task> {
     static LIVE: LazyLock<String> = LazyLock::new(|| {
         format!(
-            "SELECT {}, {}, node, attempt_started_at FROM task WHERE id = ?1",
+            "SELECT {}, {}, node, attempt_started_at, plugin_digest FROM task WHERE id = ?1",
             rows::SHARED,
             rows::LIVE
         )
@@ -354,13 +351,14 @@ pub(super) fn task(db: &Connection, id: TaskId) -> Result<Task> {
                     rows::task(row)?,
                     row.get::<_, Option<[u8; 16]>>(27)?,
                     row.get::<_, Option<i64>>(28)?,
+                    row.get(29)?,
                 ))
             })
             .optional()
         })
         .failed()?;
     let (mut task, running) = match live {
-        Some((task, node, started_at)) => (task, node.zip(started_at)),
+        Some((task, node, started_at, digest)) => (task, node.zip(started_at).map(|running| (running, digest))),
         None => {
             let ended = db
                 .prepare_cached(&ENDED)
@@ -370,7 +368,7 @@ pub(super) fn task(db: &Connection, id: TaskId) -> Result<Task> {
         }
     };
     task.attempts = attempts(db, id)?;
-    if let Some((node, started_at)) = running {
+    if let Some(((node, started_at), plugin_digest)) = running {
         task.attempts.push(Attempt {
             number: task.attempt,
             outcome: None,
@@ -379,7 +377,7 @@ pub(super) fn task(db: &Connection, id: TaskId) -> Result<Task> {
             execution_time: None,
             usage: Usage::default(),
             error: None,
-            plugin_digest: None,
+            plugin_digest,
             node: NodeId::from_bytes(node),
         });
     }
@@ -394,6 +392,7 @@ fn attempts(db: &Connection, id: TaskId) -> Result<Vec<Attempt>> {
 
 /// Forgets old history, bounded so that no commit takes long.
 pub(super) fn prune(tx: &Tx<'_>, before: Time, keep: u64, limit: usize) -> Result<u64> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let total: i64 = tx
         .db
         .prepare_cached("SELECT COALESCE(MAX(seq), 0) FROM history")
@@ -405,12 +404,20 @@ pub(super) fn prune(tx: &Tx<'_>, before: Time, keep: u64, limit: usize) -> Resul
         .prepare_cached("SELECT seq, id FROM history WHERE completed_at < ?1 AND seq <= ?2 ORDER BY completed_at, id LIMIT ?3")
         .failed()?;
     let rows = old
-        .query_map(
-            params![micros(before), newest_to_go, i64::try_from(limit).unwrap_or(i64::MAX)],
-            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 16]>(1)?)),
-        )
+        .query_map(params![micros(before), newest_to_go, limit], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 16]>(1)?))
+        })
         .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
         .failed()?;
+    for sql in [
+        "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE at < ?1 LIMIT ?2)",
+        "DELETE FROM fire WHERE (schedule, at) IN (SELECT schedule, at FROM fire WHERE at < ?1 LIMIT ?2)",
+    ] {
+        tx.db
+            .prepare_cached(sql)
+            .and_then(|mut s| s.execute(params![micros(before), limit]))
+            .failed()?;
+    }
     for (seq, id) in &rows {
         for sql in [
             "DELETE FROM history_tag WHERE id = ?1 AND (tag, completed_at) IN

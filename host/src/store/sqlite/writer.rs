@@ -51,7 +51,7 @@ impl Writer {
     {
         let (job, told) = pack(intention);
         self.queue()?.send(job).await.map_err(|_| closed())?;
-        told.await.map_err(|_| closed())?
+        told.await.map_err(|_| given_up())?
     }
 
     /// As [`Writer::write`], but refuses at once where the queue is full: for work that has not been accepted yet.
@@ -65,7 +65,7 @@ impl Writer {
             mpsc::error::TrySendError::Full(_) => StoreError::Busy,
             mpsc::error::TrySendError::Closed(_) => closed(),
         })?;
-        told.await.map_err(|_| closed())?
+        told.await.map_err(|_| given_up())?
     }
 
     fn queue(&self) -> Result<mpsc::Sender<Intention>> {
@@ -84,6 +84,10 @@ impl Writer {
 
 fn closed() -> StoreError {
     StoreError::Unavailable("the store is closed".into())
+}
+
+fn given_up() -> StoreError {
+    StoreError::Unavailable("the database gave up the transaction".into())
 }
 
 fn pack<T, F>(intention: F) -> (Intention, oneshot::Receiver<Result<T>>)
@@ -140,12 +144,16 @@ fn run(db: &Connection, mut intentions: mpsc::Receiver<Intention>) {
 fn commit(db: &Connection, metrics: &mut MetricsBook, batch: &mut Vec<Intention>, answers: &mut Vec<Answer>) -> Result<()> {
     let begun = db.prepare_cached("BEGIN IMMEDIATE").and_then(|mut s| s.execute([])).failed();
     for intention in batch.drain(..) {
+        // Outside a transaction a savepoint would be one of its own. What is dropped here is told so by its closed channel.
+        if db.is_autocommit() {
+            continue;
+        }
         let mut tx = Tx { db, metrics };
         answers.push(intention(&mut tx));
     }
     let finished = begun.and_then(|_| {
         if db.is_autocommit() {
-            return Err(StoreError::Unavailable("the database gave up the transaction".into()));
+            return Err(given_up());
         }
         metrics.flush(db)?;
         db.prepare_cached("COMMIT").and_then(|mut s| s.execute([])).failed()
