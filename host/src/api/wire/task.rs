@@ -140,14 +140,14 @@ pub struct TaskRecord {
     /// Seconds that the last attempt took.
     pub execution_time: Option<f64>,
     /// What the handler returned.
-    #[schema(value_type = Object)]
+    #[schema(value_type = serde_json::Value)]
     pub result: Option<Box<RawValue>>,
     /// Why it failed, in one sentence.
     pub error: Option<String>,
     /// An outcome, or `invalid_input fatal unknown_outcome expired result_too_large`.
     pub error_code: Option<String>,
     /// More about the error.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub error_details: Option<Value>,
     /// Retries used.
     pub retry_count: u32,
