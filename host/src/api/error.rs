@@ -145,24 +145,20 @@ impl Problem {
         Self::at(Code::InvalidValue, pointer, detail)
     }
 
-    /// A member or value that is promised, but not by this version.
+    /// Something that is promised, but not by this version.
     pub(crate) fn later(what: &str) -> Self {
-        let detail = format!("`{what}` is not supported yet by this version; remove it");
-        Self {
-            code: Code::NotSupportedYet,
-            errors: vec![Complaint {
-                pointer: format!("/{what}"),
-                detail: detail.clone(),
-            }],
-            detail,
-        }
+        Self::new(
+            Code::NotSupportedYet,
+            format!("`{what}` is not supported yet by this version; remove it"),
+        )
     }
 
-    /// The same, where the place is not what the sentence names.
-    pub(crate) fn pointing_at(mut self, name: &str) -> Self {
-        for error in &mut self.errors {
-            error.pointer = format!("/{name}");
-        }
+    /// The same, where it is a member or parameter.
+    pub(crate) fn member(mut self, name: &str) -> Self {
+        self.errors.push(Complaint {
+            pointer: format!("/{name}"),
+            detail: self.detail.clone(),
+        });
         self
     }
 

@@ -91,6 +91,11 @@ pub(crate) async fn read_body(request: Request, limit: usize, timeout: Duration)
 
 /// Reads JSON; what is wrong is told with its pointer, or its line and column.
 pub(crate) fn parse<T: Input>(text: &[u8]) -> Result<T, Problem> {
+    // Serde would take an array for an object, member by member in their order, and name our types to the client.
+    let first = text.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first.is_some_and(|byte| b"[\"-0123456789tfn".contains(byte)) {
+        return Err(Problem::invalid("", "must be a JSON object"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(text);
     let value: T = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().clone();
@@ -126,7 +131,7 @@ fn refusal<T: Input>(path: &MemberPath, sentence: &str) -> Problem {
     if let (Some(Segment::Map { key }), None) = (segments.next(), segments.next())
         && T::LATER.contains(&key.as_str())
     {
-        return Problem::later(key);
+        return Problem::later(key).member(key);
     }
     let code = if sentence.starts_with("unknown field") {
         Code::UnknownMember
@@ -233,6 +238,9 @@ mod tests {
             (r#"{"name":"#, Code::BadJson, "", "line 1 column 8"),
             (r#"{"name":"a"} x"#, Code::BadJson, "", "trailing"),
             ("", Code::BadJson, "", "empty"),
+            ("x", Code::BadJson, "", "line 1 column 1"),
+            (r#"["a",[],null]"#, Code::InvalidValue, "", "must be a JSON object"),
+            (" null", Code::InvalidValue, "", "must be a JSON object"),
         ] {
             let (found, at, detail) = complaint(text);
             assert_eq!((found, at.as_str()), (code, pointer), "{text}: {detail}");

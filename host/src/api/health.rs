@@ -8,11 +8,11 @@ use axum::Json;
 /// Says what this is
 #[utoipa::path(get, path = "/", tag = "host", responses((status = 200, description = "A few lines of text", body = String)))]
 pub(crate) async fn index() -> String {
+    let (version, base) = (env!("CARGO_PKG_VERSION"), super::BASE);
     format!(
-        "Taskhost {}: task handlers as WebAssembly components, scheduled, run, retried and watched.\n\n\
-         API       {}\nDocument  /api/v1/openapi.json\nPlugins   {0}/plugins\nTasks     {0}/tasks\nAlive     /healthz\nReady     /readyz\n",
-        env!("CARGO_PKG_VERSION"),
-        super::BASE
+        "Taskhost {version}: task handlers as WebAssembly components, scheduled, run, retried and watched.\n\n\
+         API       {base}\nDocument  /api/v1/openapi.json\nPlugins   {base}/plugins\nTasks     {base}/tasks\n\
+         Alive     /healthz\nReady     /readyz\n"
     )
 }
 

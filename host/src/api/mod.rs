@@ -6,6 +6,7 @@
 mod alerts;
 mod error;
 mod events;
+mod export;
 mod extract;
 mod guard;
 mod health;

@@ -40,13 +40,35 @@ pub(crate) fn frame() -> Document {
 /// The document of all routes, with the body of every error.
 pub fn document() -> Document {
     let mut document = super::routes().into_openapi();
-    for item in document.paths.paths.values_mut() {
-        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
-        for operation in operations.into_iter().flatten() {
-            describe_errors(operation);
+    for (path, item) in &mut document.paths.paths {
+        let operations = [
+            ("get", &mut item.get),
+            ("put", &mut item.put),
+            ("post", &mut item.post),
+            ("delete", &mut item.delete),
+        ];
+        for (method, operation) in operations {
+            if let Some(operation) = operation {
+                operation.operation_id = Some(operation_id(method, path));
+                describe_errors(operation);
+            }
         }
     }
     document
+}
+
+/// What a generated client calls the operation: `get_task_logs`. The handlers' own names are only unique within their file.
+fn operation_id(method: &str, path: &str) -> String {
+    let path = path.strip_prefix(super::BASE).unwrap_or(path);
+    let words = path
+        .split(['/', '-', '.'])
+        .filter(|word| !word.is_empty() && !word.starts_with('{'));
+    let mut id = method.to_owned();
+    for word in words {
+        id.push('_');
+        id.push_str(word);
+    }
+    id
 }
 
 /// A handler names the errors of its own; what they look like, and those of every route, are the same everywhere.
@@ -71,4 +93,43 @@ fn describe_errors(operation: &mut Operation) {
 pub(crate) async fn openapi() -> Response {
     static TEXT: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| document().to_json().unwrap_or_default());
     ([(header::CONTENT_TYPE, "application/json")], TEXT.as_str()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_operation_is_named_once_and_described_with_its_errors() {
+        let document: Value = serde_json::to_value(document()).unwrap();
+        assert_eq!(document["openapi"], "3.1.0");
+        let paths = document["paths"].as_object().unwrap();
+        let operations: Vec<&Value> = paths.values().flat_map(|path| path.as_object().unwrap().values()).collect();
+        let ids: BTreeSet<&str> = operations
+            .iter()
+            .map(|operation| operation["operationId"].as_str().unwrap())
+            .collect();
+        assert_eq!(ids.len(), operations.len());
+        for operation in operations {
+            assert!(!operation["summary"].as_str().unwrap().is_empty(), "{operation}");
+            for (status, answer) in operation["responses"].as_object().unwrap() {
+                assert!(!answer["description"].as_str().unwrap().is_empty(), "{operation}");
+                let is_problem = !answer["content"]["application/problem+json"].is_null();
+                assert_eq!(is_problem, !status.starts_with('2'), "{status} of {operation}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = serde_json::to_value(document()).unwrap();
+        let schemas = &document["components"]["schemas"];
+        let text = document.to_string();
+        for reference in text.split("#/components/schemas/").skip(1) {
+            let name = reference.split('"').next().unwrap();
+            assert!(!schemas[name].is_null(), "{name}");
+        }
+    }
 }

@@ -94,7 +94,7 @@ pub(crate) fn word<T>(name: &str, text: &str, parse: impl Fn(&str) -> Option<T>,
 pub(crate) fn only_false(name: &str, text: &str) -> Result<(), Problem> {
     match text {
         "" | "false" => Ok(()),
-        "true" => Err(Problem::later(&format!("{name}=true")).pointing_at(name)),
+        "true" => Err(Problem::later(&format!("{name}=true")).member(name)),
         _ => Err(Problem::at(Code::InvalidValue, format!("/{name}"), "must be true or false")),
     }
 }

@@ -85,7 +85,6 @@ impl Options {
                 return Err(format!("server.{name} is {value}; it must be 0.1 to 3600 seconds"));
             }
         }
-        // The parser's buffer can hold no less than 8 KiB.
         let sizes = [
             ("max_connections", self.max_connections as u64, 1, 65_536),
             ("max_headers", self.max_headers as u64, 16, 1_024),
@@ -147,15 +146,14 @@ pub async fn serve(listener: TcpListener, state: State, shutdown: impl Future<Ou
 
 /// HTTP/1.1 within the options' bounds.
 fn protocol(options: &Options) -> http1::Builder {
+    let head = usize::try_from(options.max_header_bytes.as_u64()).unwrap_or(usize::MAX);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(Duration::from_secs_f64(options.header_timeout))
         .max_headers(options.max_headers)
-        .max_buf_size(
-            usize::try_from(options.max_header_bytes.as_u64())
-                .unwrap_or(usize::MAX)
-                .max(8 << 10),
-        );
+        .max_header_size(head)
+        // The buffer alone is no bound on the head: it only grows no further.
+        .max_buf_size(head.max(64 << 10));
     http
 }
 

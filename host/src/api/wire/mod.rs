@@ -3,6 +3,7 @@
 //! Members may be added here, never renamed: scripts and clients are written against them.
 
 mod input;
+mod list;
 mod observe;
 mod plugin;
 mod rule;
@@ -10,6 +11,7 @@ mod task;
 mod value;
 
 pub use input::*;
+pub use list::*;
 pub use observe::*;
 pub use plugin::*;
 pub use rule::*;

@@ -29,10 +29,10 @@ pub struct DefinitionRecord {
     /// United with those of a submission.
     pub tags: Vec<String>,
     /// JSON Schema of the payload.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub input_schema: Option<Value>,
     /// JSON Schema of the result.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub output_schema: Option<Value>,
     /// Whether an attempt that gave no answer may be repeated without asking a person.
     pub idempotent: bool,

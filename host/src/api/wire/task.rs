@@ -1,10 +1,9 @@
 //! Tasks, as clients see them.
 
-use crate::model::attempt::{Attempt, LogLine, Progress};
+use crate::model::attempt::{Attempt, Progress};
 use crate::model::task::{Origin, Phase, Status, Task};
 use chrono::{DateTime, Utc};
-use serde::ser::Serializer;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::time::Duration;
@@ -140,14 +139,14 @@ pub struct TaskRecord {
     /// Seconds that the last attempt took.
     pub execution_time: Option<f64>,
     /// What the handler returned.
-    #[schema(value_type = Object)]
+    #[schema(value_type = serde_json::Value)]
     pub result: Option<Box<RawValue>>,
     /// Why it failed, in one sentence.
     pub error: Option<String>,
     /// An outcome, or `invalid_input fatal unknown_outcome expired result_too_large`.
     pub error_code: Option<String>,
     /// More about the error.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub error_details: Option<Value>,
     /// Retries used.
     pub retry_count: u32,
@@ -368,49 +367,6 @@ impl FailedTask {
             priority: task.priority.get(),
             tags: task.tags,
             submitted_at: task.submitted_at,
-        }
-    }
-}
-
-/// An object by id that keeps the list's order.
-#[derive(Debug)]
-pub(crate) struct ById<T>(pub(crate) Vec<(String, T)>);
-
-impl<T: Serialize> Serialize for ById<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(id, value)| (id, value)))
-    }
-}
-
-/// One line of a task's log.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct LogRecord {
-    /// When the host received it.
-    pub time: DateTime<Utc>,
-    /// `trace debug info warn error`.
-    #[schema(value_type = String, example = "info")]
-    pub level: crate::model::attempt::Level,
-    /// From 1.
-    pub attempt: u32,
-    /// `log`, `stdout`, `stderr`, or `host` for the host's own notes.
-    #[schema(value_type = String, example = "log")]
-    pub source: crate::model::attempt::Source,
-    /// The text.
-    pub message: String,
-    /// The author's key-value pairs.
-    #[schema(value_type = Object)]
-    pub fields: serde_json::Map<String, Value>,
-}
-
-impl From<LogLine> for LogRecord {
-    fn from(line: LogLine) -> Self {
-        Self {
-            time: line.time,
-            level: line.level,
-            attempt: line.attempt,
-            source: line.source,
-            message: line.message,
-            fields: line.fields,
         }
     }
 }
