@@ -369,3 +369,36 @@ async fn a_store_of_a_later_version_is_refused() {
     assert!(error.contains("another version of Taskhost"), "{error}");
     assert!(json!(error).is_string());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_large_tasks_ends_early_and_goes_on_where_it_ended() {
+    let f = Fixture::new();
+    let mut all = Vec::new();
+    for _ in 0..9 {
+        let mut task = f.new_task("a", 5, 0);
+        task.payload = format!("{{\"x\":\"{}\"}}", "y".repeat(5 << 20));
+        all.push(task.id);
+        f.store.enqueue(task).await.expect("enqueued");
+    }
+    let (mut seen, mut cursor, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let page = f
+            .store
+            .tasks(Listing::Waiting, PageRequest { limit: 1_000, cursor })
+            .await
+            .expect("a page");
+        seen.extend(page.items.iter().map(|task| task.id));
+        pages += 1;
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!((seen, pages), (all.clone(), 3));
+    let newest = f
+        .store
+        .tasks(Listing::All(Filter::default()), PageRequest { limit: 2, cursor: None })
+        .await
+        .expect("a page");
+    assert_eq!(newest.items.iter().map(|task| task.id).collect::<Vec<_>>(), [all[8], all[7]]);
+}

@@ -9,6 +9,25 @@ use crate::store::{Filter, Listing, Page, PageRequest, Result, StoreError};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
+/// Bytes of payloads and results after which a page ends early, with a cursor: a thousand tasks of some megabytes each would be
+/// more than a host has.
+const PAGE_BYTES: usize = 16 << 20;
+
+fn bytes(task: &Task) -> usize {
+    task.payload.len() + task.result.as_ref().map_or(0, String::len)
+}
+
+/// How many of the tasks a page shows: at most `limit`, and none after [`PAGE_BYTES`] are reached.
+fn shown(tasks: &[Task], limit: usize) -> usize {
+    let mut before = 0;
+    let fits = |task: &&Task| {
+        let fits = before < PAGE_BYTES;
+        before += bytes(task);
+        fits
+    };
+    tasks.iter().take(limit).take_while(fits).count()
+}
+
 /// One table in one order.
 struct Query {
     ended: bool,
@@ -113,10 +132,16 @@ impl Query {
             shared = rows::SHARED
         );
         let mut query = db.prepare_cached(&sql).failed()?;
-        query
-            .query_map(params_from_iter(self.values), rows::task)
-            .and_then(Iterator::collect)
-            .failed()
+        let mut found = query.query(params_from_iter(self.values)).failed()?;
+        let (mut tasks, mut before) = (Vec::new(), 0);
+        // One task more than a page shows tells that there is a next page.
+        while before < PAGE_BYTES
+            && let Some(row) = found.next().failed()?
+        {
+            before += tasks.last().map_or(0, bytes);
+            tasks.push(rows::task(row).failed()?);
+        }
+        Ok(tasks)
     }
 }
 
@@ -127,7 +152,8 @@ pub(super) fn tasks(db: &Connection, listing: &Listing, request: &PageRequest) -
     let ended = |task: &Task| (task.completed_at.map_or(0, rows::micros), *task.id.as_bytes());
     let one = |query: Query, key: &dyn Fn(&Task) -> Key| {
         let tasks = query.run(db, page::decode(request.cursor.as_deref())?, request.limit + 1)?;
-        Ok(page::cut(tasks, request, key))
+        let shown = shown(&tasks, request.limit);
+        Ok(page::cut(tasks, shown, key))
     };
     match listing {
         Listing::Running => one(Query::new(false, "started_at", false).and("queue = 3", []), &started),
@@ -140,7 +166,8 @@ pub(super) fn tasks(db: &Connection, listing: &Listing, request: &PageRequest) -
             let mut tasks = waiting.run(db, cursor, request.limit + 1)?;
             tasks.extend(dead.run(db, cursor, request.limit + 1)?);
             tasks.sort_by_key(|task| std::cmp::Reverse(failed(task)));
-            Ok(page::cut(tasks, request, failed))
+            let shown = shown(&tasks, request.limit);
+            Ok(page::cut(tasks, shown, failed))
         }
         Listing::All(filter) => all(db, filter, request),
     }
@@ -162,17 +189,17 @@ fn all(db: &Connection, filter: &Filter, request: &PageRequest) -> Result<Page<T
             .filtered(filter)
             .run(db, page::decode(live_cursor)?, request.limit + 1)?;
     }
-    let live = items.len();
-    if wants_ended && live <= request.limit {
-        let limit = request.limit + 1 - live;
+    if wants_ended && shown(&items, request.limit) == items.len() {
+        let limit = request.limit + 1 - items.len();
         items.extend(
             Query::new(true, "completed_at", true)
                 .filtered(filter)
                 .run(db, page::decode(ended_cursor)?, limit)?,
         );
     }
-    let more = items.len() > request.limit;
-    items.truncate(request.limit);
+    let shown = shown(&items, request.limit);
+    let more = items.len() > shown;
+    items.truncate(shown);
     let next = match items.last() {
         Some(last) if more => Some(match last.completed_at {
             Some(completed_at) => format!("e{}", page::encode((rows::micros(completed_at), *last.id.as_bytes()))),

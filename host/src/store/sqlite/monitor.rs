@@ -122,7 +122,9 @@ pub(super) fn alerts(db: &Connection, filter: &AlertFilter, request: &PageReques
         )
         .failed()?;
     let alerts = rows.collect::<rusqlite::Result<Vec<_>>>().failed()?;
-    Ok(page::cut(alerts, request, |alert| (micros(alert.latest.at), *alert.id.as_bytes())))
+    Ok(page::cut(alerts, request.limit, |alert| {
+        (micros(alert.latest.at), *alert.id.as_bytes())
+    }))
 }
 
 fn alert_from_row(row: &Row<'_>) -> rusqlite::Result<Alert> {

@@ -10,10 +10,10 @@ pub(super) fn sql_limit(request: &PageRequest) -> i64 {
     i64::try_from(request.limit.saturating_add(1)).unwrap_or(i64::MAX)
 }
 
-/// Drops the surplus row and turns the last one shown into the cursor.
-pub(super) fn cut<T>(mut items: Vec<T>, request: &PageRequest, key: impl Fn(&T) -> Key) -> Page<T> {
-    let more = items.len() > request.limit;
-    items.truncate(request.limit);
+/// Drops what is beyond those shown and, where there was any, turns the last one shown into the cursor.
+pub(super) fn cut<T>(mut items: Vec<T>, shown: usize, key: impl Fn(&T) -> Key) -> Page<T> {
+    let more = items.len() > shown;
+    items.truncate(shown);
     let next = if more { items.last().map(|last| encode(key(last))) } else { None };
     Page { items, next }
 }

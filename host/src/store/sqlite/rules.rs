@@ -85,7 +85,7 @@ fn list<T>(
                 .and_then(Iterator::collect)
         })
         .failed()?;
-    Ok(page::cut(items, request, key))
+    Ok(page::cut(items, request.limit, key))
 }
 
 pub(super) fn schedules(db: &Connection, request: &PageRequest) -> Result<Page<Schedule>> {
