@@ -174,3 +174,17 @@ fn a_checkpoint_survives_retries_and_a_kill() {
         "{task}"
     );
 }
+
+#[test]
+fn an_interruption_as_the_first_attempt_of_its_name_does_no_harm() {
+    let mut host = Host::prepare();
+    host.drop_plugin("probe", &guests::probe());
+    std::fs::write(host.path("taskhost.toml"), "[worker]\nshutdown_grace = 0.1\n").expect("taskhost.toml");
+    host.start(&[]);
+    let id = host.submit(&json!({"task_name": "nap", "payload": {"seconds": 1.5}}));
+    host.wait_for(&id, "running");
+    assert_eq!(host.stop(), Some(0));
+    host.start(&[]);
+    assert_eq!(host.end_of(&id)["status"], "success");
+    assert_eq!(host.get("/metrics/performance?task_name=nap").ok()["count"], 1);
+}

@@ -12,7 +12,8 @@ CREATE TABLE task (
   -- urgent priority would otherwise be walked over by every claim.
   queue INTEGER NOT NULL CHECK (queue BETWEEN 0 AND 3),
   held TEXT,                            -- why it is held; only with queue 2
-  trigger_at INTEGER NOT NULL,
+  trigger_at INTEGER NOT NULL,          -- as asked for
+  due_at INTEGER NOT NULL,              -- when it is due next: the trigger time, or that of a retry
   submitted_at INTEGER NOT NULL,
   started_at INTEGER,                   -- of the first attempt
   attempt INTEGER NOT NULL DEFAULT 0,   -- the running or last one; with node, the fence
@@ -34,12 +35,12 @@ CREATE TABLE task (
   origin BLOB,
   idempotency_key BLOB                  -- null: the task's own id
 );
-CREATE INDEX task_due ON task (priority, trigger_at, id) WHERE queue = 1;
-CREATE INDEX task_longest_due ON task (trigger_at, id) WHERE queue = 1;
-CREATE INDEX task_future ON task (trigger_at, priority, id) WHERE queue = 0;
+CREATE INDEX task_due ON task (priority, due_at, id) WHERE queue = 1;
+CREATE INDEX task_longest_due ON task (due_at, id) WHERE queue = 1;
+CREATE INDEX task_future ON task (due_at, priority, id) WHERE queue = 0;
 CREATE INDEX task_held ON task (name) WHERE queue = 2;
 CREATE INDEX task_running ON task (attempt_started_at, id) WHERE queue = 3;
-CREATE INDEX task_waiting ON task (trigger_at, id) WHERE queue < 3;
+CREATE INDEX task_waiting ON task (due_at, id) WHERE queue < 3;
 CREATE INDEX task_retrying ON task (last_failure, id) WHERE retries > 0 AND queue < 3;
 CREATE INDEX task_by_name ON task (name, id);
 CREATE TABLE task_tag (tag TEXT NOT NULL, id BLOB NOT NULL, PRIMARY KEY (tag, id)) WITHOUT ROWID;

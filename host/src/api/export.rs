@@ -124,6 +124,7 @@ mod tests {
             tags: new.tags,
             status: Status::Failed,
             trigger_time: now,
+            due_at: None,
             submitted_at: now,
             started_at: None,
             completed_at: Some(now),

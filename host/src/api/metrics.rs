@@ -3,9 +3,8 @@
 use super::State;
 use super::error::Problem;
 use super::extract::{Input, Query};
-use super::wire::MetricsRecord;
+use super::wire::{Measured, MetricsRecord};
 use axum::Json;
-use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use utoipa::IntoParams;
@@ -26,19 +25,17 @@ impl Input for MetricsQuery {}
 ///
 /// An object by task name; with `task_name`, that one's alone. `{}` where nothing was measured.
 #[utoipa::path(get, path = "/metrics/performance", tag = "monitor", params(MetricsQuery),
-    responses((status = 200, description = "By name; with `task_name` its record", body = BTreeMap<String, MetricsRecord>), (status = 400),
+    responses((status = 200, description = "By name; with `task_name` its record", body = Measured), (status = 400),
         (status = 503)))]
-pub(crate) async fn performance(state: State, Query(query): Query<MetricsQuery>) -> Result<Response, Problem> {
+pub(crate) async fn performance(state: State, Query(query): Query<MetricsQuery>) -> Result<Json<Measured>, Problem> {
     let name = Some(query.task_name.as_str()).filter(|name| !name.is_empty());
     let metrics = state.store.metrics(name).await?;
     let measured = metrics
-        .iter()
-        .filter_map(|(name, metrics)| Some((name, MetricsRecord::new(metrics)?)));
-    let mut records: BTreeMap<_, _> = measured.collect();
-    let one = name.and_then(|name| records.remove(&name.to_owned()));
-    Ok(match one {
-        Some(record) => Json(record).into_response(),
-        None if name.is_some() => Json(serde_json::json!({})).into_response(),
-        None => Json(records).into_response(),
-    })
+        .into_iter()
+        .filter_map(|(name, metrics)| Some((name, MetricsRecord::new(&metrics)?)));
+    let mut records: BTreeMap<String, MetricsRecord> = measured.collect();
+    Ok(Json(match name.and_then(|name| records.remove(name)) {
+        Some(record) => Measured::One(record),
+        None => Measured::ByName(records),
+    }))
 }

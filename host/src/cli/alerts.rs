@@ -44,7 +44,7 @@ const ALERTS: &[Column] = &[
     ("TASK", &["task_name"], As::Text(32)),
     ("COUNT", &["count"], As::Text(12)),
     ("LAST", &["timestamp"], As::Time),
-    ("LAST ID", &["task_id"], As::Text(64)),
+    ("TASK ID", &["task_id"], As::Text(64)),
     ("RAN", &["execution_time"], As::Seconds),
     ("ERROR", &["error"], As::Text(60)),
 ];

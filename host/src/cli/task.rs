@@ -38,7 +38,7 @@ pub(super) enum Task {
         /// Its id.
         id: String,
     },
-    /// Run an ended task again as a new one; prints its id.
+    /// Run a failed task again as a new one; prints its id.
     Retry {
         /// Its id.
         id: String,

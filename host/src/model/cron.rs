@@ -44,8 +44,8 @@ impl Cron {
                 )));
             }
         }
-        for (name, field) in FIELDS.iter().zip(&fields) {
-            check_characters(name, field)?;
+        for (index, field) in fields.iter().enumerate() {
+            check_characters(index, field)?;
         }
         let either = !fields[3].starts_with('*') && !fields[5].starts_with('*');
         fields[5] = weekdays(&fields[5])?;
@@ -89,16 +89,46 @@ fn alias(text: &str) -> Result<&'static str, CronError> {
     })
 }
 
-/// Refuses what other dialects allow and this one does not, by name, before the crate says something vaguer.
-fn check_characters(name: &str, field: &str) -> Result<(), CronError> {
-    match field
+/// The numbers that each field takes.
+const RANGES: [(u32, u32); 6] = [(0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0, 7)];
+
+/// Refuses what other dialects allow and this one does not, and numbers out of range, in words that name the field.
+fn check_characters(index: usize, field: &str) -> Result<(), CronError> {
+    let (name, (low, high)) = (FIELDS[index], RANGES[index]);
+    let bad = |why: String| Err(CronError(format!("the {name} field {field:?} is not valid: {why}")));
+    if let Some(c) = field
         .chars()
         .find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '*' | ',' | '-' | '/'))
     {
-        Some('#') => Err(CronError(format!("the {name} field {field:?} uses #, which is not supported"))),
-        Some(c) => Err(CronError(format!(
-            "the {name} field {field:?} has a {c:?}, which means nothing there"
-        ))),
+        return bad(if c == '#' {
+            "# is not supported".into()
+        } else {
+            format!("{c:?} means nothing there")
+        });
+    }
+    for word in field.split([',', '-', '/']) {
+        let upper = word.to_ascii_uppercase();
+        if index > 2
+            && (upper == "L"
+                || upper == "LW"
+                || upper
+                    .trim_end_matches(['L', 'W'])
+                    .parse::<u32>()
+                    .is_ok_and(|_| upper.ends_with(['L', 'W'])))
+        {
+            return bad("L and W are not supported".into());
+        }
+    }
+    let bounds = field
+        .split(',')
+        .map(|part| part.split('/').next().unwrap_or(part))
+        .flat_map(|range| range.split('-'));
+    match bounds
+        .filter(|word| word.bytes().all(|b| b.is_ascii_digit()))
+        .find(|word| !word.parse().is_ok_and(|n| (low..=high).contains(&n)))
+    {
+        Some("") => bad("a number is missing".into()),
+        Some(number) => bad(format!("{number} is not in {low} to {high}")),
         None => Ok(()),
     }
 }
@@ -110,12 +140,10 @@ fn check_alone(index: usize, field: &str) -> Result<(), CronError> {
     match Schedule::from_str(&line.join(" ")) {
         Ok(_) => Ok(()),
         Err(error) => {
-            let reason = error.to_string();
-            Err(CronError(format!(
-                "the {} field {field:?} is not valid: {}",
-                FIELDS[index],
-                reason.trim()
-            )))
+            // The crate shows the expression it was given, which is not the user's; its last line is the reason.
+            let told = error.to_string();
+            let reason = told.lines().last().unwrap_or_default().trim();
+            Err(CronError(format!("the {} field {field:?} is not valid: {reason}", FIELDS[index])))
         }
     }
 }
@@ -253,7 +281,7 @@ mod tests {
             ("* * * *", "5 fields"),
             ("******", "5 fields"),
             ("* * * * * * *", "5 fields"),
-            ("60 * * * *", "minute"),
+            ("60 * * * *", "60 is not in 0 to 59"),
             ("* 24 * * *", "hour"),
             ("* * 0 * *", "day of month"),
             ("* * 32 * *", "day of month"),
@@ -261,7 +289,10 @@ mod tests {
             ("* * * * 8", "day of week"),
             ("* * * * FRI-MON", "day of week"),
             ("* * * * 5#2", "day of week"),
-            ("* * 15W * *", "day of month"),
+            ("* * 15W * *", "L and W are not supported"),
+            ("* * L * *", "L and W are not supported"),
+            ("* * * * 5L", "L and W are not supported"),
+            ("*,,1 * * * *", "a number is missing"),
             ("* * * * x", "day of week"),
             ("0 0 30 2 *", "never fires"),
             ("0 0 31 4,6 *", "never fires"),

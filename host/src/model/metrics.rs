@@ -31,7 +31,7 @@ impl Default for Metrics {
             count: 0,
             failures: 0,
             total: 0.0,
-            min: f64::INFINITY,
+            min: 0.0,
             max: 0.0,
             sketch,
         }
@@ -39,16 +39,21 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Adds one attempt. Those that never ran to an end of their own (lost, interrupted) say nothing about speed.
+    /// Whether an attempt with this outcome is added at all: one that never ran to an end of its own says nothing about speed.
+    pub fn counts(outcome: OutcomeKind) -> bool {
+        !matches!(outcome, OutcomeKind::Lost | OutcomeKind::Interrupted)
+    }
+
+    /// Adds one attempt, if it [counts](Self::counts).
     pub fn add(&mut self, outcome: OutcomeKind, execution_time: Duration) {
-        if matches!(outcome, OutcomeKind::Lost | OutcomeKind::Interrupted) {
+        if !Self::counts(outcome) {
             return;
         }
         let seconds = execution_time.as_secs_f64();
+        self.min = if self.count == 0 { seconds } else { self.min.min(seconds) };
         self.count += 1;
         self.failures += u64::from(outcome.is_failure());
         self.total += seconds;
-        self.min = self.min.min(seconds);
         self.max = self.max.max(seconds);
         self.sketch.add(seconds);
     }

@@ -182,8 +182,10 @@ pub struct Task {
     pub tags: Vec<String>,
     /// Where it stands.
     pub status: Status,
-    /// Not before this; while pending after an attempt, when the next one is due.
+    /// When it was asked to run: the same over all attempts.
     pub trigger_time: Time,
+    /// Until it has ended: when its next attempt is due, or was.
+    pub due_at: Option<Time>,
     /// When it was accepted.
     pub submitted_at: Time,
     /// When its first attempt began.
@@ -244,7 +246,7 @@ impl Task {
         match self.status {
             Status::Running => Phase::Running,
             Status::Pending if self.counters.retries > 0 => Phase::Retrying,
-            Status::Pending if self.trigger_time > now => Phase::Scheduled,
+            Status::Pending if self.due_at.is_some_and(|due| due > now) => Phase::Scheduled,
             Status::Pending => Phase::Queued,
             Status::Success | Status::Failed | Status::Cancelled => Phase::Ended,
         }

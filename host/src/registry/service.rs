@@ -167,14 +167,18 @@ impl Service {
         let now = self.clock.now();
         let mut told = false;
         for (name, found) in scan.plugins {
-            let entry = self.plugins.entry(name).or_insert_with(|| Entry::new(found.files.clone()));
+            let entry = self.plugins.entry(name.clone()).or_insert_with(|| Entry::new(found.files.clone()));
             told |= entry.others != found.others;
             entry.files = found.files;
             entry.others = found.others;
             if entry.trouble.as_ref().is_some_and(|trouble| trouble.again == Again::Soon) {
                 entry.tried = None;
             }
-            told |= entry.tell_if_old(now);
+            if entry.tell_if_old(now) {
+                told = true;
+                let error = entry.trouble.as_ref().map(|trouble| trouble.sentence.as_str()).unwrap_or_default();
+                tracing::warn!(plugin = name, error, "a plugin was refused");
+            }
         }
         self.unreadable = scan.unreadable;
         self.scanned = true;

@@ -84,10 +84,12 @@ fn fire_of(snapshot: &Snapshot, schedule: &Schedule, now: Time) -> Option<FireSc
             payload: schedule.payload.clone(),
             priority: schedule.priority,
             tags: schedule.tags.clone(),
-            trigger_time: Some(at),
             ..Submission::default()
         };
-        (at, new_task(snapshot, submission, Origin::Schedule(schedule.id), now))
+        let mut task = new_task(snapshot, submission, Origin::Schedule(schedule.id), now);
+        // Which fire it is, and not when somebody got round to it.
+        task.trigger_time = at;
+        (at, task)
     });
     Some(FireSchedule {
         id: schedule.id,

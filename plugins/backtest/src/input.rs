@@ -58,6 +58,19 @@ pub enum StrategyName {
     DonchianBreakout,
 }
 
+impl StrategyName {
+    /// The word that the input uses.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::BuyAndHold => "buy_and_hold",
+            Self::SmaCross => "sma_cross",
+            Self::Momentum => "momentum",
+            Self::RsiReversion => "rsi_reversion",
+            Self::DonchianBreakout => "donchian_breakout",
+        }
+    }
+}
+
 /// Parameters of the strategies. One that the chosen strategy does not have is refused. Periods are bars, 1 to 10,000;
 /// one that is longer than the bars given keeps the account flat.
 #[derive(Deserialize, JsonSchema, Clone, Default, Debug)]

@@ -145,7 +145,7 @@ impl Reader<'_> {
         ];
         for (parameter, _) in foreign.into_iter().filter(|(_, given)| *given) {
             self.errors
-                .add(format!("/params/{parameter}"), format!("is no parameter of {:?}", self.name));
+                .add(format!("/params/{parameter}"), format!("is no parameter of {}", self.name.word()));
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::model::alert::Alert;
 use crate::model::metrics::Metrics;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// How long attempts of one task name took, in seconds.
@@ -41,6 +42,16 @@ impl MetricsRecord {
             failure_rate: metrics.failure_rate(),
         })
     }
+}
+
+/// The metrics of one task name, or of all by name; `{}` where nothing was measured.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Measured {
+    /// Of the name that was asked for.
+    One(MetricsRecord),
+    /// Of all.
+    ByName(BTreeMap<String, MetricsRecord>),
 }
 
 /// What an operator should look at.

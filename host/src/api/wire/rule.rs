@@ -93,7 +93,7 @@ impl ScheduledTask {
             task_id: task.id.to_string(),
             phase: Some(task.phase(now)),
             task_name: task.name,
-            trigger_time: task.trigger_time,
+            trigger_time: task.due_at.unwrap_or(task.trigger_time),
             priority: Some(task.priority.get()),
             kind: "task",
             status: task.status.as_str(),

@@ -69,7 +69,7 @@ pub(super) fn claim(tx: &Tx<'_>, claim: &Claim) -> Result<Claimed> {
     claimed.more |= claimed.tasks.len() == claim.limit && next_due(tx, Pick::LongestDue, after)?.is_some();
     claimed.next_due = tx
         .db
-        .prepare_cached("SELECT MIN(trigger_at) FROM task WHERE queue = 0")
+        .prepare_cached("SELECT MIN(due_at) FROM task WHERE queue = 0")
         .and_then(|mut s| s.query_row([], |row| row.get::<_, Option<i64>>(0)))
         .failed()?
         .map(from_micros);
@@ -82,7 +82,7 @@ fn promote(tx: &Tx<'_>, now: Time) -> Result<bool> {
         .db
         .prepare_cached(
             "UPDATE task SET queue = 1 WHERE seq IN
-               (SELECT seq FROM task WHERE queue = 0 AND trigger_at <= ?1 ORDER BY trigger_at, priority, id LIMIT ?2)",
+               (SELECT seq FROM task WHERE queue = 0 AND due_at <= ?1 ORDER BY due_at, priority, id LIMIT ?2)",
         )
         .and_then(|mut s| s.execute(params![micros(now), PROMOTED]))
         .failed()?;
@@ -94,16 +94,16 @@ fn next_due(tx: &Tx<'_>, turn: Pick, after: (i64, i64, [u8; 16])) -> Result<Opti
         Pick::MostUrgent => tx
             .db
             .prepare_cached(
-                "SELECT seq, name, priority, trigger_at, id FROM task INDEXED BY task_due
-                 WHERE queue = 1 AND (priority, trigger_at, id) > (?1, ?2, ?3) ORDER BY priority, trigger_at, id LIMIT 1",
+                "SELECT seq, name, priority, due_at, id FROM task INDEXED BY task_due
+                 WHERE queue = 1 AND (priority, due_at, id) > (?1, ?2, ?3) ORDER BY priority, due_at, id LIMIT 1",
             )
             .and_then(|mut s| s.query_row(params![after.0, after.1, after.2], due).optional())
             .failed(),
         Pick::LongestDue => tx
             .db
             .prepare_cached(
-                "SELECT seq, name, priority, trigger_at, id FROM task INDEXED BY task_longest_due
-                 WHERE queue = 1 ORDER BY trigger_at, id LIMIT 1",
+                "SELECT seq, name, priority, due_at, id FROM task INDEXED BY task_longest_due
+                 WHERE queue = 1 ORDER BY due_at, id LIMIT 1",
             )
             .and_then(|mut s| s.query_row([], due).optional())
             .failed(),
@@ -236,7 +236,7 @@ fn keep_attempt(tx: &Tx<'_>, seq: i64, settle: &Settle, failure: Option<&Failure
 fn wait_again(tx: &Tx<'_>, seq: i64, trigger_time: Time, counters: Counters, now: Time) -> Result<()> {
     tx.db
         .prepare_cached(
-            "UPDATE task SET queue = ?2, trigger_at = ?3, retries = ?4, snoozes = ?5, losses = ?6, node = NULL, attempt_started_at = NULL
+            "UPDATE task SET queue = ?2, due_at = ?3, retries = ?4, snoozes = ?5, losses = ?6, node = NULL, attempt_started_at = NULL
              WHERE seq = ?1",
         )
         .and_then(|mut s| {

@@ -147,7 +147,7 @@ impl Query {
 
 pub(super) fn tasks(db: &Connection, listing: &Listing, request: &PageRequest) -> Result<Page<Task>> {
     let started = |task: &Task| (task.started_at.map_or(0, rows::micros), *task.id.as_bytes());
-    let due = |task: &Task| (rows::micros(task.trigger_time), *task.id.as_bytes());
+    let due = |task: &Task| (task.due_at.map_or(0, rows::micros), *task.id.as_bytes());
     let failed = |task: &Task| (task.last_failure.map_or(0, rows::micros), *task.id.as_bytes());
     let ended = |task: &Task| (task.completed_at.map_or(0, rows::micros), *task.id.as_bytes());
     let one = |query: Query, key: &dyn Fn(&Task) -> Key| {
@@ -157,7 +157,7 @@ pub(super) fn tasks(db: &Connection, listing: &Listing, request: &PageRequest) -
     };
     match listing {
         Listing::Running => one(Query::new(false, "started_at", false).and("queue = 3", []), &started),
-        Listing::Waiting => one(Query::new(false, "trigger_at", false).and("queue < 3", []), &due),
+        Listing::Waiting => one(Query::new(false, "due_at", false).and("queue < 3", []), &due),
         Listing::History(filter) => one(Query::new(true, "completed_at", true).filtered(filter), &ended),
         Listing::Failed => {
             let waiting = Query::new(false, "last_failure", true).and("retries > 0 AND queue < 3", []);

@@ -21,6 +21,9 @@ pub(super) struct MetricsBook {
 
 impl MetricsBook {
     pub(super) fn add(&mut self, db: &Connection, name: &str, outcome: OutcomeKind, execution_time: Duration) -> Result<()> {
+        if !Metrics::counts(outcome) {
+            return Ok(());
+        }
         if !self.by_name.contains_key(name) {
             self.by_name.insert(name.to_owned(), read_metrics(db, name)?.unwrap_or_default());
         }
@@ -47,8 +50,11 @@ impl MetricsBook {
     }
 }
 
-fn parse_metrics(data: &str) -> Result<Metrics> {
-    serde_json::from_str(data).map_err(|error| StoreError::Unavailable(format!("stored metrics cannot be read: {error}")))
+/// Sums that cannot be read begin anew: they are worth less than the settlement that adds to them.
+fn parse_metrics(name: &str, data: &str) -> Option<Metrics> {
+    serde_json::from_str(data)
+        .inspect_err(|error| tracing::error!(task_name = name, %error, "stored metrics cannot be read; they begin anew"))
+        .ok()
 }
 
 fn read_metrics(db: &Connection, name: &str) -> Result<Option<Metrics>> {
@@ -56,7 +62,7 @@ fn read_metrics(db: &Connection, name: &str) -> Result<Option<Metrics>> {
         .prepare_cached("SELECT data FROM metric WHERE name = ?1")
         .and_then(|mut s| s.query_row([name], |row| row.get(0)).optional())
         .failed()?;
-    data.map(|data| parse_metrics(&data)).transpose()
+    Ok(data.and_then(|data| parse_metrics(name, &data)))
 }
 
 pub(super) fn metrics(db: &Connection, name: Option<&str>) -> Result<BTreeMap<String, Metrics>> {
@@ -70,11 +76,14 @@ pub(super) fn metrics(db: &Connection, name: Option<&str>) -> Result<BTreeMap<St
     let rows = all
         .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))
         .failed()?;
-    rows.map(|row| {
+    let mut metrics = BTreeMap::new();
+    for row in rows {
         let (name, data) = row.failed()?;
-        Ok((name, parse_metrics(&data)?))
-    })
-    .collect()
+        if let Some(sums) = parse_metrics(&name, &data) {
+            metrics.insert(name, sums);
+        }
+    }
+    Ok(metrics)
 }
 
 pub(super) fn raise(tx: &Tx<'_>, alert: &NewAlert) -> Result<()> {

@@ -17,9 +17,9 @@ pub(super) const SHARED: &str = "id, name, payload, priority, tags, trigger_at, 
      timeout, max_retries, idempotent, execution_time, last_failure, failure, progress, plugin, origin_kind, origin, idempotency_key";
 
 /// The rest of the columns of a waiting or running task, in the order in which [`task`] reads them.
-pub(super) const LIVE: &str = "CASE queue WHEN 3 THEN 1 ELSE 0 END, NULL, NULL, held";
+pub(super) const LIVE: &str = "CASE queue WHEN 3 THEN 1 ELSE 0 END, NULL, NULL, held, due_at";
 /// The same of an ended one.
-pub(super) const ENDED: &str = "status, completed_at, result, NULL";
+pub(super) const ENDED: &str = "status, completed_at, result, NULL, NULL";
 
 const STATUSES: [Status; 5] = Status::ALL;
 
@@ -117,6 +117,7 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
         priority: priority(row.get(3)?),
         tags: optional_json(row, 4)?.unwrap_or_default(),
         trigger_time: from_micros(row.get(5)?),
+        due_at: time(27)?,
         submitted_at: from_micros(row.get(6)?),
         started_at: time(7)?,
         attempt: number(8)?,

@@ -22,8 +22,8 @@ pub(super) fn enqueue(tx: &Tx<'_>, task: &NewTask) -> Result<()> {
     let queue = i64::from(task.trigger_time <= task.submitted_at);
     tx.db
         .prepare_cached(
-            "INSERT INTO task (id, name, payload, priority, tags, queue, trigger_at, submitted_at, timeout, max_retries, idempotent,
-               origin_kind, origin, idempotency_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+            "INSERT INTO task (id, name, payload, priority, tags, queue, trigger_at, due_at, submitted_at, timeout, max_retries, idempotent,
+               origin_kind, origin, idempotency_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )
         .and_then(|mut s| {
             s.execute(params![
@@ -247,9 +247,9 @@ pub(super) fn retry(tx: &Tx<'_>, id: TaskId, new_id: TaskId, now: Time) -> Resul
     }
     tx.db
         .prepare_cached(
-            "INSERT INTO task (id, name, payload, priority, tags, queue, trigger_at, submitted_at, timeout, max_retries, idempotent,
+            "INSERT INTO task (id, name, payload, priority, tags, queue, trigger_at, due_at, submitted_at, timeout, max_retries, idempotent,
                origin_kind, origin, idempotency_key)
-             SELECT ?2, name, payload, priority, tags, 1, ?3, ?3, timeout, max_retries, idempotent, 3, id, COALESCE(idempotency_key, id)
+             SELECT ?2, name, payload, priority, tags, 1, ?3, ?3, ?3, timeout, max_retries, idempotent, 3, id, COALESCE(idempotency_key, id)
              FROM history WHERE seq = ?1",
         )
         .and_then(|mut s| s.execute(params![seq, new_id.as_bytes(), micros(now)]))
@@ -349,9 +349,9 @@ pub(super) fn task(db: &Connection, id: TaskId) -> Result<Task> {
             s.query_row([id.as_bytes()], |row| {
                 Ok((
                     rows::task(row)?,
-                    row.get::<_, Option<[u8; 16]>>(27)?,
-                    row.get::<_, Option<i64>>(28)?,
-                    row.get(29)?,
+                    row.get::<_, Option<[u8; 16]>>(28)?,
+                    row.get::<_, Option<i64>>(29)?,
+                    row.get(30)?,
                 ))
             })
             .optional()
