@@ -20,13 +20,13 @@ use sha2::{Digest, Sha256};
 #[utoipa::path(post, path = "/task/cron", tag = "schedules", request_body = CronTaskRequest,
     responses((status = 200, description = "On disk", body = Accepted), (status = 400), (status = 404), (status = 413), (status = 415),
         (status = 422), (status = 503)))]
-pub(crate) async fn create(state: State, JsonBody(request): JsonBody<CronTaskRequest>) -> Result<Json<Accepted>, Problem> {
+pub(crate) async fn create(state: State, JsonBody(mut request): JsonBody<CronTaskRequest>) -> Result<Json<Accepted>, Problem> {
     let cron = Cron::parse(&request.cron_expression).map_err(|error| Problem::invalid("/cron_expression", error.to_string()))?;
     if request.start.zip(request.end).is_some_and(|(start, end)| start > end) {
         return Err(Problem::invalid("/end", "must not be before start"));
     }
     let handler = state.handler(&request.task_name)?;
-    check_payload(&handler, &request.payload)?;
+    check_payload(&handler, &mut request.payload).await?;
     let now = state.clock.now();
     let content = [request.cron_expression.as_str(), &request.payload.value.to_string()];
     let mut schedule = Schedule {

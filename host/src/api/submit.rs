@@ -30,7 +30,7 @@ const MAX_WAIT: u64 = 300;
             headers(("Preference-Applied" = String, description = "`wait=N`, where the client asked to wait"))),
         (status = 400), (status = 404), (status = 413), (status = 415), (status = 422), (status = 503),
     ))]
-pub(crate) async fn submit(state: State, headers: HeaderMap, JsonBody(request): JsonBody<TaskRequest>) -> Result<Response, Problem> {
+pub(crate) async fn submit(state: State, headers: HeaderMap, JsonBody(mut request): JsonBody<TaskRequest>) -> Result<Response, Problem> {
     if headers.contains_key("idempotency-key") {
         return Err(Problem::later("Idempotency-Key"));
     }
@@ -38,7 +38,7 @@ pub(crate) async fn submit(state: State, headers: HeaderMap, JsonBody(request): 
     let handler = state.handler(&request.task_name)?;
     let now = state.clock.now();
     check(&request, &handler.definition, now)?;
-    check_payload(&handler, &request.payload)?;
+    check_payload(&handler, &mut request.payload).await?;
     let task = NewTask::from_submission(submission(request), Some(&handler.definition), Origin::Submitted, now);
     let id = task.id;
     // Listens before the task exists, so that its end cannot be missed.

@@ -10,7 +10,7 @@ use crate::model::attempt::{Level, LogLine, Source};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::io::AsyncWrite;
 use tokio::sync::mpsc::UnboundedSender;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
@@ -22,6 +22,9 @@ const LINE_COST: usize = 64;
 const MAX_LINE: usize = 16 << 10;
 /// Bytes of stderr that are kept for the report of a trap.
 const TAIL: usize = 4 << 10;
+/// How long a guest may keep its thread before a host call gives it up: fuel counts no work of the host, and a guest that hands it
+/// 30 MiB at each call would otherwise pass its timeout, and hold up all others, for minutes.
+const TURN: Duration = Duration::from_millis(1);
 /// Bytes that a guest may write to a stream in one go.
 const PERMIT: usize = 64 << 10;
 
@@ -169,6 +172,8 @@ fn boundary(bytes: &[u8], at: usize) -> usize {
 pub(crate) struct Outlet {
     journal: Mutex<Journal>,
     throttle: Mutex<Throttle>,
+    /// When a host call last let others have the thread.
+    turn: Mutex<Instant>,
 }
 
 impl Outlet {
@@ -176,6 +181,7 @@ impl Outlet {
         Arc::new(Self {
             journal: Mutex::new(journal),
             throttle: Mutex::new(throttle),
+            turn: Mutex::new(Instant::now()),
         })
     }
 
@@ -190,9 +196,26 @@ impl Outlet {
     /// Counts one host call, and waits where there were too many.
     pub(crate) async fn call(&self) {
         let wait = self.throttle().take(Instant::now());
-        if let Some(wait) = wait {
+        self.pause(wait).await;
+    }
+
+    /// Waits as long as is owed, and takes turns with others even where nothing is.
+    pub(crate) async fn pause(&self, owed: Option<Duration>) {
+        if let Some(wait) = owed {
             tokio::time::sleep(wait).await;
+        } else if self.is_turn_over() {
+            tokio::task::yield_now().await;
         }
+    }
+
+    fn is_turn_over(&self) -> bool {
+        let now = Instant::now();
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_over = now.saturating_duration_since(*turn) >= TURN;
+        if is_over {
+            *turn = now;
+        }
+        is_over
     }
 }
 
@@ -229,9 +252,7 @@ impl StdoutStream for Stdio {
 impl Pollable for Stdio {
     async fn ready(&mut self) {
         let wait = self.outlet.throttle().owed(Instant::now());
-        if let Some(wait) = wait {
-            tokio::time::sleep(wait).await;
-        }
+        self.outlet.pause(wait).await;
     }
 }
 

@@ -1,7 +1,8 @@
 //! From files to a version of a plugin that can be swapped in: read, compiled, described and checked, with nothing changed yet.
 
-use super::describe::{self, Described, Speaker, compile_schema};
+use super::describe::{self, Described, Speaker};
 use super::manifest::{self, Manifest};
+use super::schema::Schema;
 use super::snapshot::{Handler, Import};
 use super::{Context, Options};
 use crate::executor::{Engine, LoadError, MAX_COMPONENT};
@@ -172,7 +173,7 @@ impl Loader {
                 let schema = definition
                     .input_schema
                     .as_ref()
-                    .map(compile_schema)
+                    .map(Schema::compile)
                     .transpose()
                     .map_err(LoadError::new)?;
                 Ok(Arc::new(Handler {

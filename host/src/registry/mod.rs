@@ -12,6 +12,7 @@ mod load;
 mod manifest;
 mod revive;
 mod scan;
+mod schema;
 mod service;
 pub mod snapshot;
 mod store_file;

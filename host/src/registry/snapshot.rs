@@ -1,5 +1,6 @@
 //! What is loaded at one moment. Immutable: a change makes the next snapshot.
 
+use super::schema::Schema;
 use crate::executor::Execute;
 use crate::model::Time;
 use crate::model::attempt::InputError;
@@ -16,32 +17,21 @@ pub struct Handler {
     /// Runs an attempt.
     pub code: Arc<dyn Execute>,
     /// The compiled `input_schema`.
-    pub schema: Option<jsonschema::Validator>,
+    pub schema: Option<Schema>,
 }
-
-/// Most complaints about one payload that are told at once.
-const MAX_ERRORS: usize = 100;
-/// Bytes of one complaint.
-const MAX_DETAIL: usize = 1 << 10;
 
 impl Handler {
-    /// What is wrong with a payload by the task's schema; empty where nothing is.
+    /// What is wrong with a payload by the task's schema; empty where nothing is. May take seconds.
     pub fn check(&self, payload: &serde_json::Value) -> Vec<InputError> {
-        let Some(schema) = &self.schema else { return Vec::new() };
-        let complaints = schema.iter_errors(payload).take(MAX_ERRORS);
-        complaints
-            .map(|error| InputError {
-                pointer: error.instance_path().to_string(),
-                detail: cut(error.to_string()),
-            })
-            .collect()
+        self.schema.as_ref().map_or_else(Vec::new, |schema| schema.errors(payload))
     }
-}
 
-/// A complaint quotes what it complains of, which may be large.
-fn cut(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(MAX_DETAIL));
-    text
+    /// The same in a moment; `None` where it takes longer.
+    pub fn check_quickly(&self, payload: &serde_json::Value) -> Option<Vec<InputError>> {
+        self.schema
+            .as_ref()
+            .map_or_else(|| Some(Vec::new()), |schema| schema.quick_errors(payload))
+    }
 }
 
 /// Where a plugin stands.
