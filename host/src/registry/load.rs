@@ -70,6 +70,10 @@ impl Source {
 
 fn read(path: &Path, max: u64) -> Result<Option<Vec<u8>>, LoadError> {
     let failed = |error: std::io::Error| LoadError::new(format!("{} cannot be read: {error}", path.display()));
+    // Opening a pipe would wait for whoever writes to it, for ever.
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(LoadError::new(format!("{} is no plain file", path.display())));
+    }
     let file = match std::fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -193,4 +197,19 @@ impl Loader {
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, LoadError> + Send + 'static) -> Result<T, LoadError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| Err(LoadError::new(format!("loading failed: {error}"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_that_is_a_pipe_is_refused_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let wasm = folder.path().join("p.wasm");
+        std::fs::write(&wasm, "x").unwrap();
+        let made = std::process::Command::new("mkfifo").arg(folder.path().join("p.toml")).status();
+        assert!(made.unwrap().success());
+        assert!(Source::read(&wasm).unwrap_err().to_string().contains("no plain file"));
+    }
 }
