@@ -1,7 +1,7 @@
 //! What a guest gave back, turned into an outcome. Every word of it is the guest's, so every length is bounded here.
 
 use crate::model::attempt::{Class, InputError, Outcome};
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -9,6 +9,8 @@ use std::time::Duration;
 const MAX_MESSAGE: usize = 4 << 10;
 /// Bytes of `details` that are read.
 const MAX_DETAILS: usize = 256 << 10;
+/// Levels of a result: most readers of JSON stop at 128, and a list that holds it adds some.
+const MAX_DEPTH: usize = 100;
 /// Complaints about one input.
 const MAX_ERRORS: usize = 100;
 /// Bytes of a pointer or detail.
@@ -31,12 +33,80 @@ pub(crate) fn result(text: String, limit: usize) -> Outcome {
     if text.len() > limit {
         return too_large(Some(text.len()), limit);
     }
-    match serde_json::from_str::<IgnoredAny>(&text) {
-        Ok(_) => Outcome::Ok { result: text },
+    let mut reader = serde_json::Deserializer::from_str(&text);
+    match (Plain { room: MAX_DEPTH }).deserialize(&mut reader).and_then(|()| reader.end()) {
+        Ok(()) => Outcome::Ok { result: text },
         Err(error) => Outcome::Error {
             class: Class::Fatal,
             message: format!("the handler returned a result that is not JSON: {error}"),
         },
+    }
+}
+
+/// JSON that every client can read: bounded in depth, and its numbers in range. One result that cannot be read would take the
+/// lists that it stands in with it.
+struct Plain {
+    room: usize,
+}
+
+impl Plain {
+    fn inside<E: Error>(&self) -> Result<usize, E> {
+        let deeper = || E::custom(format_args!("it is nested deeper than {MAX_DEPTH} levels"));
+        self.room.checked_sub(1).ok_or_else(deeper)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Plain {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Plain {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let room = self.inside()?;
+        while items.next_element_seed(Plain { room })?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        let room = self.inside()?;
+        while members.next_key_seed(Plain { room })?.is_some() {
+            members.next_value_seed(Plain { room })?;
+        }
+        Ok(())
     }
 }
 
@@ -139,6 +209,11 @@ mod tests {
         assert_eq!(result("[1]".into(), 2).code(), "result_too_large");
         assert_eq!(result("{".into(), 2).code(), "fatal");
         assert_eq!(result(String::new(), 2).code(), "fatal");
+        let nested = |levels: usize| result(format!("{}{}", "[".repeat(levels), "]".repeat(levels)), 1 << 20);
+        assert_eq!(nested(100).code(), "ok");
+        assert_eq!((nested(101).code(), nested(100_000).code()), ("fatal", "fatal"));
+        assert_eq!(result("1e999".into(), 9).code(), "fatal");
+        assert_eq!(result(r#"{"a":[null,true,-1,1.5,"x"]} "#.into(), 99).code(), "ok");
     }
 
     #[test]
