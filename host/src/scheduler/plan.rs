@@ -2,14 +2,16 @@
 
 use super::{Context, POLL};
 use crate::model::Time;
+use crate::model::attempt::InputError;
 use crate::model::cron::Cron;
 use crate::model::ids::{EventId, TaskId};
 use crate::model::schedule::{Schedule, due_fire};
 use crate::model::task::{Failure, NewTask, Origin, Submission};
 use crate::model::trigger::{Trigger, merge};
-use crate::registry::snapshot::Snapshot;
+use crate::registry::snapshot::{Handler, Snapshot};
 use crate::store::{FireEvent, FireSchedule, StoreError};
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -43,9 +45,11 @@ async fn fire_due(context: &Context) -> Duration {
     let mut fires = JoinSet::new();
     let snapshot = context.registry.snapshot();
     for schedule in due {
-        let Some(fire) = fire_of(&snapshot, &schedule, now) else { continue };
-        let store = context.store.clone();
+        let (store, snapshot) = (context.store.clone(), snapshot.clone());
         fires.spawn(async move {
+            let Some(fire) = fire_of(&snapshot, &schedule, now).await else {
+                return;
+            };
             match store.fire_schedule(fire).await {
                 Ok(()) | Err(StoreError::Conflict(_)) => {}
                 Err(error) => tracing::error!(schedule = schedule.name, %error, "a schedule could not be fired; trying again"),
@@ -63,7 +67,7 @@ async fn fire_due(context: &Context) -> Duration {
     }
 }
 
-fn fire_of(snapshot: &Snapshot, schedule: &Schedule, now: Time) -> Option<FireSchedule> {
+async fn fire_of(snapshot: &Snapshot, schedule: &Schedule, now: Time) -> Option<FireSchedule> {
     let due = schedule.next_fire?;
     let cron = match Cron::parse(&schedule.cron_expression) {
         Ok(cron) => cron,
@@ -78,19 +82,22 @@ fn fire_of(snapshot: &Snapshot, schedule: &Schedule, now: Time) -> Option<FireSc
         }
     };
     let found = due_fire(schedule, &cron, due, now);
-    let fire = found.fire.map(|at| {
-        let submission = Submission {
-            name: schedule.task_name.clone(),
-            payload: schedule.payload.clone(),
-            priority: schedule.priority,
-            tags: schedule.tags.clone(),
-            ..Submission::default()
-        };
-        let mut task = new_task(snapshot, submission, Origin::Schedule(schedule.id), now);
-        // Which fire it is, and not when somebody got round to it.
-        task.trigger_time = at;
-        (at, task)
-    });
+    let fire = match found.fire {
+        None => None,
+        Some(at) => {
+            let submission = Submission {
+                name: schedule.task_name.clone(),
+                payload: schedule.payload.clone(),
+                priority: schedule.priority,
+                tags: schedule.tags.clone(),
+                ..Submission::default()
+            };
+            let mut task = new_task(snapshot, submission, Origin::Schedule(schedule.id), now).await;
+            // Which fire it is, and not when somebody got round to it.
+            task.trigger_time = at;
+            Some((at, task))
+        }
+    };
     Some(FireSchedule {
         id: schedule.id,
         due,
@@ -100,10 +107,10 @@ fn fire_of(snapshot: &Snapshot, schedule: &Schedule, now: Time) -> Option<FireSc
 }
 
 /// A task made by a rule. Nobody is there to be told that its payload is wrong, so it is born failed and says so itself.
-fn new_task(snapshot: &Snapshot, submission: Submission, origin: Origin, now: Time) -> NewTask {
+async fn new_task(snapshot: &Snapshot, submission: Submission, origin: Origin, now: Time) -> NewTask {
     let handler = snapshot.handlers.get(&submission.name);
     let errors = match (handler, serde_json::from_str::<Value>(&submission.payload)) {
-        (Some(handler), Ok(payload)) => handler.check(&payload),
+        (Some(handler), Ok(payload)) => check(handler, payload).await,
         _ => Vec::new(),
     };
     let mut task = NewTask::from_submission(submission, handler.map(|handler| handler.definition.as_ref()), origin, now);
@@ -121,14 +128,25 @@ fn new_task(snapshot: &Snapshot, submission: Submission, origin: Origin, now: Ti
     task
 }
 
+/// The schema is a stranger's: what takes longer than a moment is checked where it holds up nobody.
+async fn check(handler: &Arc<Handler>, payload: Value) -> Vec<InputError> {
+    if let Some(errors) = handler.check_quickly(&payload) {
+        return errors;
+    }
+    let handler = handler.clone();
+    tokio::task::spawn_blocking(move || handler.check(&payload))
+        .await
+        .unwrap_or_default()
+}
+
 pub(super) async fn fire_event(context: &Context, event_type: &str, data: Map<String, Value>) -> Result<Vec<TaskId>, StoreError> {
     let triggers = context.store.triggers_of(event_type).await?;
     let now = context.clock.now();
     let snapshot = context.registry.snapshot();
-    let tasks = triggers
-        .iter()
-        .map(|trigger| (trigger.id, triggered(&snapshot, trigger, &data, now)))
-        .collect();
+    let mut tasks = Vec::with_capacity(triggers.len());
+    for trigger in &triggers {
+        tasks.push((trigger.id, triggered(&snapshot, trigger, &data, now).await));
+    }
     let event = FireEvent {
         id: EventId::new(now),
         event_type: event_type.to_owned(),
@@ -139,7 +157,7 @@ pub(super) async fn fire_event(context: &Context, event_type: &str, data: Map<St
     context.store.fire_event(event).await
 }
 
-fn triggered(snapshot: &Snapshot, trigger: &Trigger, data: &Map<String, Value>, now: Time) -> NewTask {
+async fn triggered(snapshot: &Snapshot, trigger: &Trigger, data: &Map<String, Value>, now: Time) -> NewTask {
     let payload: Map<String, Value> = serde_json::from_str(&trigger.payload).unwrap_or_default();
     let submission = Submission {
         name: trigger.task_name.clone(),
@@ -148,5 +166,5 @@ fn triggered(snapshot: &Snapshot, trigger: &Trigger, data: &Map<String, Value>, 
         tags: trigger.tags.clone(),
         ..Submission::default()
     };
-    new_task(snapshot, submission, Origin::Trigger(trigger.id), now)
+    new_task(snapshot, submission, Origin::Trigger(trigger.id), now).await
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 /// Lines wait this long before they are kept, so that a talkative handler shares its commits.
@@ -88,6 +89,7 @@ async fn watch_guest(
     let long = tokio::time::sleep(long_execution_after(timeout));
     tokio::pin!(long);
     let mut long_told = false;
+    let mut keeping: Option<JoinHandle<()>> = None;
     let end = loop {
         tokio::select! {
             biased;
@@ -102,17 +104,24 @@ async fn watch_guest(
             report = &mut guest => break End::Reported(report),
             Some(call) = asked.recv() => answer(context, assignment.lease, call, said),
             () = &mut flush => {
-                keep_lines(context, assignment.lease, &mut said.lines).await;
+                // The store may be slow; the guest, its timeout and its cancellation do not wait for it.
+                if !said.lines.is_empty() && keeping.as_ref().is_none_or(JoinHandle::is_finished) {
+                    keeping = Some(tokio::spawn(keep_lines(context.clone(), assignment.lease, std::mem::take(&mut said.lines))));
+                }
                 flush.as_mut().reset(Instant::now() + FLUSH_EVERY);
             }
             () = &mut long, if !long_told => {
                 long_told = true;
-                tell_long_execution(context, assignment).await;
+                tokio::spawn(tell_long_execution(context.clone(), assignment.lease.task, assignment.task.name.clone(), assignment.started_at));
             }
         }
     };
     while let Ok(call) = asked.try_recv() {
         answer(context, assignment.lease, call, said);
+    }
+    // The settlement keeps the last lines, so those before them have to be kept first.
+    if let (End::Reported(_), Some(keeping)) = (&end, keeping) {
+        let _ = keeping.await;
     }
     end
 }
@@ -185,27 +194,25 @@ async fn load_checkpoint(store: &dyn Store, id: TaskId) -> Option<Vec<u8>> {
     })
 }
 
-async fn keep_lines(context: &Context, lease: Lease, lines: &mut Vec<LogLine>) {
-    if lines.is_empty() {
-        return;
-    }
-    if let Err(error) = context.store.append_log(lease, std::mem::take(lines)).await {
+async fn keep_lines(context: Context, lease: Lease, lines: Vec<LogLine>) {
+    if let Err(error) = context.store.append_log(lease, lines).await {
         tracing::warn!(task = %lease.task, %error, "lines of a log could not be kept");
     }
 }
 
-async fn tell_long_execution(context: &Context, assignment: &Assignment) {
+async fn tell_long_execution(context: Context, task_id: TaskId, task_name: String, started_at: Time) {
     let at = context.clock.now();
+    let execution_time = (at - started_at).to_std().ok();
     let alert = NewAlert {
         kind: AlertType::LongExecution,
-        task_id: assignment.lease.task,
-        task_name: assignment.task.name.clone(),
+        task_id,
+        task_name,
         error: None,
-        execution_time: (at - assignment.started_at).to_std().ok(),
+        execution_time,
         at,
     };
     if let Err(error) = context.store.raise(alert).await {
-        tracing::error!(task = %assignment.lease.task, %error, "an alert could not be kept");
+        tracing::error!(task = %task_id, %error, "an alert could not be kept");
     }
 }
 
