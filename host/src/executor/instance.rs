@@ -190,6 +190,13 @@ fn wasi(grants: &Grants, outlet: &Arc<Outlet>) -> wasmtime::Result<WasiCtx> {
     wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
     wasi.envs(&grants.env);
     for folder in &grants.folders {
+        // A guest that may write above a granted folder could have put a link in its place since the plugin was loaded.
+        if folder.host.canonicalize()? != folder.host {
+            return Err(wasmtime::Error::msg(format!(
+                "the granted folder {} is not where it was",
+                folder.host.display()
+            )));
+        }
         let perms = if folder.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
         wasi.preopened_dir(&folder.host, &folder.guest, perms)?;
     }
