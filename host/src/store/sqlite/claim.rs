@@ -151,7 +151,7 @@ fn hold(tx: &Tx<'_>, seq: i64) -> Result<()> {
 }
 
 pub(super) fn settle(tx: &mut Tx<'_>, settle: &Settle) -> Result<()> {
-    let seq = tasks::leased(tx.db, settle.lease)?;
+    let (seq, name) = tasks::leased(tx.db, settle.lease)?;
     let error = settle.outcome.message();
     let kind = settle.outcome.kind();
     let execution_time = settle.execution_time.map(micros_of);
@@ -166,11 +166,6 @@ pub(super) fn settle(tx: &mut Tx<'_>, settle: &Settle) -> Result<()> {
             error: error.as_deref(),
         },
     )?;
-    let name: String = tx
-        .db
-        .prepare_cached("SELECT name FROM task WHERE seq = ?1")
-        .and_then(|mut s| s.query_row([seq], |row| row.get(0)))
-        .failed()?;
     tasks::append_log(tx, settle.lease.task, &settle.log)?;
     let failure = failure_of(settle, error);
     keep_attempt(tx, seq, settle, failure.as_ref())?;

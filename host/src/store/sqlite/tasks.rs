@@ -293,12 +293,12 @@ pub(super) fn release(tx: &Tx<'_>, handlers: &Handlers) -> Result<()> {
     Ok(())
 }
 
-/// The row of a running attempt whose fence still holds.
-pub(super) fn leased(db: &Connection, lease: Lease) -> Result<i64> {
-    db.prepare_cached("SELECT seq FROM task WHERE id = ?1 AND queue = 3 AND attempt = ?2 AND node = ?3")
+/// The row and the task's name of a running attempt whose fence still holds.
+pub(super) fn leased(db: &Connection, lease: Lease) -> Result<(i64, String)> {
+    db.prepare_cached("SELECT seq, name FROM task WHERE id = ?1 AND queue = 3 AND attempt = ?2 AND node = ?3")
         .and_then(|mut s| {
             s.query_row(params![lease.task.as_bytes(), lease.attempt, lease.node.as_bytes()], |row| {
-                row.get(0)
+                Ok((row.get(0)?, row.get(1)?))
             })
             .optional()
         })
