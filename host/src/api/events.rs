@@ -15,7 +15,7 @@ use axum::Json;
     responses((status = 200, description = "The tasks", body = Triggered), (status = 400), (status = 413), (status = 415), (status = 503)))]
 pub(crate) async fn trigger(state: State, name: Name, JsonBody(EventData(data)): JsonBody<EventData>) -> Result<Json<Triggered>, Problem> {
     let event_type = EventType::new(&name.0).map_err(|sentence| Problem::invalid("/event_type", sentence))?;
-    let tasks = state.scheduler.fire_event(&event_type.into_string(), data).await?;
+    let tasks = state.scheduler.fire_event(event_type.into_string(), data.text).await?;
     Ok(Json(Triggered {
         count: tasks.len(),
         triggered_tasks: tasks.iter().map(ToString::to_string).collect(),

@@ -3,7 +3,8 @@
 use crate::model::Time;
 use crate::model::ids::TriggerId;
 use crate::model::priority::Priority;
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 
 /// A trigger as it is kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,26 +31,31 @@ pub struct Trigger {
     pub last_fired: Option<Time>,
 }
 
-/// The payload of a firing: a copy of the trigger's with the event's members over it, one level deep; the event wins.
-pub fn merge(payload: &Map<String, Value>, data: &Map<String, Value>) -> Map<String, Value> {
-    let mut merged = payload.clone();
-    merged.extend(data.iter().map(|(key, value)| (key.clone(), value.clone())));
-    merged
+/// The payload of a firing: a copy of the trigger's with the event's members over it, one level deep; the event wins. Both are JSON
+/// texts of objects, and the values keep the digits that they were written with.
+pub fn merge(payload: &str, data: &str) -> String {
+    let mut merged = members(payload);
+    merged.extend(members(data));
+    serde_json::to_string(&merged).expect("names and JSON texts are JSON")
+}
+
+/// What was checked when it came in; nothing, if it was damaged since.
+fn members(object: &str) -> BTreeMap<String, &RawValue> {
+    serde_json::from_str(object).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::merge;
-    use serde_json::json;
 
     #[test]
-    fn the_event_wins_and_the_trigger_stays_as_it_was() {
-        let (payload, data) = (json!({"threshold": 1, "deep": {"a": 1}}), json!({"deep": {"b": 2}, "delta": 5}));
-        let merged = merge(payload.as_object().unwrap(), data.as_object().unwrap());
+    fn the_event_wins_and_every_digit_stays() {
+        let payload = r#"{"threshold": 1, "deep": {"a": 1}, "limit": 0.10000000000000000001}"#;
+        let data = r#"{"deep": {"b": 2}, "delta": 12345678901234567890123.5, "quo\"te": "x"}"#;
         assert_eq!(
-            serde_json::Value::Object(merged),
-            json!({"threshold": 1, "deep": {"b": 2}, "delta": 5})
+            merge(payload, data),
+            r#"{"deep":{"b": 2},"delta":12345678901234567890123.5,"limit":0.10000000000000000001,"quo\"te":"x","threshold":1}"#
         );
-        assert_eq!(payload["threshold"], 1);
+        assert_eq!(merge("{}", "{}"), "{}");
     }
 }

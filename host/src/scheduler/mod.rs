@@ -12,7 +12,6 @@ use crate::model::ids::{NodeId, TaskId};
 use crate::registry::Registry;
 use crate::store::{Lease, Store, StoreError};
 use crate::worker;
-use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -74,8 +73,9 @@ impl Handle {
         self.0.worker.stop_cancelled(lease);
     }
 
-    /// Delivers an event: writes it with one task for each trigger that listens. Returns the tasks' ids.
-    pub async fn fire_event(&self, event_type: &str, data: Map<String, Value>) -> Result<Vec<TaskId>, StoreError> {
+    /// Delivers an event: writes it with one task for each trigger that listens. `data` is the JSON text of an object.
+    /// Returns the tasks' ids.
+    pub async fn fire_event(&self, event_type: String, data: String) -> Result<Vec<TaskId>, StoreError> {
         let fired = plan::fire_event(&self.0, event_type, data).await?;
         self.0.wake.notify_one();
         Ok(fired)

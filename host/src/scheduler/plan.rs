@@ -10,7 +10,7 @@ use crate::model::task::{Failure, NewTask, Origin, Submission};
 use crate::model::trigger::{Trigger, merge};
 use crate::registry::snapshot::{Handler, Snapshot};
 use crate::store::{FireEvent, FireSchedule, StoreError};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -139,8 +139,8 @@ async fn check(handler: &Arc<Handler>, payload: Value) -> Vec<InputError> {
         .unwrap_or_default()
 }
 
-pub(super) async fn fire_event(context: &Context, event_type: &str, data: Map<String, Value>) -> Result<Vec<TaskId>, StoreError> {
-    let triggers = context.store.triggers_of(event_type).await?;
+pub(super) async fn fire_event(context: &Context, event_type: String, data: String) -> Result<Vec<TaskId>, StoreError> {
+    let triggers = context.store.triggers_of(&event_type).await?;
     let now = context.clock.now();
     let snapshot = context.registry.snapshot();
     let mut tasks = Vec::with_capacity(triggers.len());
@@ -149,19 +149,18 @@ pub(super) async fn fire_event(context: &Context, event_type: &str, data: Map<St
     }
     let event = FireEvent {
         id: EventId::new(now),
-        event_type: event_type.to_owned(),
-        data: Value::Object(data).to_string(),
+        event_type,
+        data,
         now,
         tasks,
     };
     context.store.fire_event(event).await
 }
 
-async fn triggered(snapshot: &Snapshot, trigger: &Trigger, data: &Map<String, Value>, now: Time) -> NewTask {
-    let payload: Map<String, Value> = serde_json::from_str(&trigger.payload).unwrap_or_default();
+async fn triggered(snapshot: &Snapshot, trigger: &Trigger, data: &str, now: Time) -> NewTask {
     let submission = Submission {
         name: trigger.task_name.clone(),
-        payload: Value::Object(merge(&payload, data)).to_string(),
+        payload: merge(&trigger.payload, data),
         priority: trigger.priority,
         tags: trigger.tags.clone(),
         ..Submission::default()

@@ -5,7 +5,6 @@ use crate::api::extract::Input;
 use crate::model::Time;
 use crate::model::priority::Priority;
 use serde::Deserialize;
-use serde_json::{Map, Value};
 use std::time::Duration;
 use utoipa::ToSchema;
 
@@ -134,7 +133,7 @@ impl Input for EventTriggerRequest {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(transparent)]
 #[schema(value_type = Object)]
-pub struct EventData(pub Map<String, Value>);
+pub struct EventData(pub Payload);
 
 impl Input for EventData {
     const EMPTY: &'static str = "{}";
