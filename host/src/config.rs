@@ -70,7 +70,7 @@ pub fn load(sources: Sources) -> anyhow::Result<Loaded> {
         None => Table::new(),
     };
     for (name, value) in &sources.variables {
-        if let Some((room, key)) = room_of(name) {
+        if let Some((room, key)) = room_of(name)? {
             set(&mut table, room, &key, variable_value(value))?;
         }
     }
@@ -135,13 +135,28 @@ fn beside(folder: &Path, value: &mut Value) {
     }
 }
 
-/// `TASKHOST_WORKER_SLOTS` is `slots` of `[worker]`. Other variables that begin so are left alone: container platforms set some.
-fn room_of(variable: &str) -> Option<(&'static str, String)> {
-    let rest = variable.strip_prefix("TASKHOST_")?.to_ascii_lowercase();
-    TABLES.iter().find_map(|(room, comments)| {
-        let key = rest.strip_prefix(room)?.strip_prefix('_')?;
-        comments.iter().any(|(known, _)| *known == key).then(|| (*room, key.to_owned()))
-    })
+/// `TASKHOST_WORKER_SLOTS` is `slots` of `[worker]`. Variables that begin so and name no table are left alone, and so are those that
+/// container platforms set for a service of the name `taskhost-worker` and its like.
+fn room_of(variable: &str) -> anyhow::Result<Option<(&'static str, String)>> {
+    const LATER: [&str; 3] = ["TASKHOST_ADMIN_TOKEN", "TASKHOST_STORE", "TASKHOST_STORE_URL"];
+    if LATER.contains(&variable) {
+        bail!("{variable} is set, and this version knows neither tokens nor other stores than SQLite: unset it");
+    }
+    let Some(rest) = variable.strip_prefix("TASKHOST_").map(str::to_ascii_lowercase) else {
+        return Ok(None);
+    };
+    let found = TABLES
+        .iter()
+        .find_map(|(room, comments)| Some((*room, *comments, rest.strip_prefix(room)?.strip_prefix('_')?)));
+    match found {
+        None => Ok(None),
+        Some((room, comments, key)) if comments.iter().any(|(known, _)| *known == key) => Ok(Some((room, key.to_owned()))),
+        Some((_, _, key)) if key.starts_with("service_") || key == "port" || key.starts_with("port_") => Ok(None),
+        Some((room, comments, key)) => {
+            let keys: Vec<&str> = comments.iter().map(|(known, _)| *known).collect();
+            bail!("{variable} is set, and [{room}] has no key {key:?}; it has {}", keys.join(", "))
+        }
+    }
 }
 
 /// A variable's text is TOML where it can be (`8`, `["a", "b"]`) and a string otherwise.
@@ -188,6 +203,25 @@ mod tests {
         assert_eq!(from(toml, &variables, vec![]).unwrap().worker.slots, 4);
         let config = from(toml, &variables, vec![("worker", "slots", Value::Integer(5))]).unwrap();
         assert_eq!((config.worker.slots, config.worker.cancel_grace), (5, 1.5));
+        let platform = [
+            ("TASKHOST_SERVER_PORT", "tcp://10.0.0.1"),
+            ("TASKHOST_WORKER_SERVICE_HOST", "10.0.0.1"),
+            ("TASKHOST_URL", "x"),
+        ];
+        assert_eq!(from("", &platform, vec![]).unwrap().worker.slots, 16);
+    }
+
+    #[test]
+    fn a_variable_that_is_not_honoured_is_refused() {
+        for (name, word) in [
+            ("TASKHOST_WORKER_SLOT", "slots"),
+            ("TASKHOST_ADMIN_TOKEN", "tokens"),
+            ("TASKHOST_STORE", "SQLite"),
+            ("TASKHOST_WORKER_SLOTS", "slots"),
+        ] {
+            let error = format!("{:#}", from("", &[(name, "many")], vec![]).expect_err(name));
+            assert!(error.contains(word), "{name}: {error}");
+        }
     }
 
     #[test]

@@ -63,7 +63,8 @@ const COLUMNS: [&str; 18] = [
     "result",
 ];
 
-/// RFC 4180, with a line of names. Lists and objects are JSON within their cell.
+/// RFC 4180, with a line of names. Lists and objects are JSON within their cell. What a spreadsheet would take for a formula gets an
+/// apostrophe before it, as OWASP advises against CSV injection: an error is a guest's own sentence.
 pub(crate) fn csv(records: &[TaskRecord]) -> Vec<u8> {
     let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
     // Writing to memory cannot fail.
@@ -93,11 +94,18 @@ fn cells(record: &TaskRecord) -> [String; COLUMNS.len()] {
         record.max_retries.map_or(String::new(), |count| count.to_string()),
         text(&record.plugin),
         text(&record.error_code),
-        text(&record.error),
+        harmless(text(&record.error)),
         text(&record.retry_of),
         raw(&record.payload),
         raw(&record.result),
     ]
+}
+
+fn harmless(text: String) -> String {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        return format!("'{text}");
+    }
+    text
 }
 
 #[cfg(test)]

@@ -13,10 +13,12 @@ use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_path_to_error::{Path as MemberPath, Segment};
-use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// The longest JSON body.
 pub(crate) const MAX_JSON: usize = 16 << 20;
+/// A body up to this length takes no room from the others, and is read where it arrives.
+const SMALL: usize = 64 << 10;
 
 /// A type that is read from a request.
 pub(crate) trait Input: DeserializeOwned {
@@ -26,19 +28,27 @@ pub(crate) trait Input: DeserializeOwned {
     const EMPTY: &'static str = "";
 }
 
-/// A JSON body.
-pub(crate) struct JsonBody<T>(pub(crate) T);
+/// A JSON body, and the room that it takes while it is worked on.
+pub(crate) struct JsonBody<T>(pub(crate) T, pub(crate) Room);
 
-impl<T: Input> FromRequest<State> for JsonBody<T> {
+/// Room for one large body; given back when dropped. `None` for a small one.
+pub(crate) type Room = Option<OwnedSemaphorePermit>;
+
+impl<T: Input + Send + 'static> FromRequest<State> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &State) -> Result<Self, Problem> {
         check_json_type(request.headers())?;
-        let bytes = read_body(request, MAX_JSON, state.options().body_timeout()).await?;
+        let (bytes, room) = read_body(request, MAX_JSON, state).await?;
         if bytes.is_empty() {
-            return parse(T::EMPTY.as_bytes()).map(Self);
+            return parse(T::EMPTY.as_bytes()).map(|value| Self(value, room));
         }
-        parse(&bytes).map(Self)
+        if bytes.len() <= SMALL {
+            return parse(&bytes).map(|value| Self(value, room));
+        }
+        let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
+        let broken = |_| Problem::new(Code::Internal, "the body could not be read; the host's log says why");
+        parsed.map_err(broken)?.map(|value| Self(value, room))
     }
 }
 
@@ -65,22 +75,27 @@ pub(crate) fn media_type(value: &str) -> String {
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// Reads a whole body within its bounds in size and time. One that announces itself as too large is not read at all.
-pub(crate) async fn read_body(request: Request, limit: usize, timeout: Duration) -> Result<Bytes, Problem> {
+/// Reads a whole body within its bounds in size and time. One that announces itself as too large is not read at all, and one for
+/// which there is no room beside the other large ones has to come again.
+pub(crate) async fn read_body(request: Request, limit: usize, state: &State) -> Result<(Bytes, Room), Problem> {
+    let timeout = state.options().body_timeout();
     let too_large = || Problem::new(Code::TooLarge, format!("the body is larger than {} MiB", limit >> 20));
     let announced = request.headers().get(header::CONTENT_LENGTH);
-    if let Some(length) = announced.and_then(|value| value.to_str().ok()?.parse::<u64>().ok())
-        && length > limit as u64
-    {
+    let announced = announced.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
+    let room = match announced.unwrap_or(limit) {
+        small if small <= SMALL => None,
+        large => Some(state.room_for(large)?),
+    };
     let body: Limited<Body> = Limited::new(request.into_body(), limit);
     match tokio::time::timeout(timeout, body.collect()).await {
         Err(_) => Err(Problem::new(
             Code::Timeout,
             format!("the body did not arrive within {} s", timeout.as_secs_f64()),
         )),
-        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Ok(body)) => Ok((body.to_bytes(), room)),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(error)) => {
             tracing::debug!(%error, "a body broke off");

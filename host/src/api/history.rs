@@ -116,6 +116,12 @@ fn status(text: &str) -> Result<Option<Status>, Problem> {
     page::word("status", text, Status::parse, &Status::ALL.map(Status::as_str))
 }
 
+/// A status that a task can have in the history.
+fn ended(text: &str) -> Result<Option<Status>, Problem> {
+    let parse = |word: &str| Status::parse(word).filter(|status| status.is_final());
+    page::word("status", text, parse, &["success", "failed", "cancelled"])
+}
+
 /// Lists all tasks, newest first
 #[utoipa::path(get, path = "/tasks", tag = "tasks", params(TasksQuery),
     responses((status = 200, description = "Without their attempts", body = Vec<TaskRecord>), (status = 400), (status = 503)))]
@@ -165,7 +171,7 @@ pub(crate) async fn history(
 ) -> Result<Response, Problem> {
     let request = page::request(&query.limit, &query.cursor, HISTORY_LIMIT)?;
     let filter = Filter {
-        status: status(&query.status)?,
+        status: ended(&query.status)?,
         task_name: given(query.task_name),
         tag: given(query.tag),
         prefix: None,

@@ -80,7 +80,9 @@ fn describe_errors(operation: &mut Operation) {
     for (status, answer) in answers.iter_mut() {
         let title = status.parse().ok().and_then(title_of);
         if let (Some(title), RefOr::T(answer)) = (title, answer) {
-            answer.description = title.to_owned();
+            if answer.description.is_empty() {
+                answer.description = title.to_owned();
+            }
             let schema = Ref::from_schema_name("Problem");
             let content = RefOr::T(ContentBuilder::new().schema(Some(schema)).build());
             answer.content.insert("application/problem+json".to_owned(), content);

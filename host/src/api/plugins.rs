@@ -45,7 +45,8 @@ pub(crate) async fn get(state: State, name: Name) -> Result<Json<PluginRecord>, 
     params(("name" = String, Path, description = "Name of the plugin: 1 to 128 characters of A-Z a-z 0-9 . _ -")),
     request_body(content(("application/wasm"), ("application/octet-stream")), description = "A WebAssembly component, at most 64 MiB"),
     responses((status = 200, description = "Replaced; live", body = PluginRecord), (status = 201, description = "New; live", body = PluginRecord),
-        (status = 400), (status = 413), (status = 415), (status = 422), (status = 503)))]
+        (status = 400), (status = 408), (status = 413), (status = 415), (status = 422, description = "The plugin was refused"),
+        (status = 503)))]
 pub(crate) async fn put(state: State, name: Name, request: Request) -> Result<(StatusCode, Json<PluginRecord>), Problem> {
     if !name::is_valid(&name.0) {
         return Err(Problem::invalid("/name", name::why_invalid("the plugin name", &name.0)));
@@ -60,7 +61,7 @@ pub(crate) async fn put(state: State, name: Name, request: Request) -> Result<(S
             "the body is a component; send `Content-Type: application/wasm`",
         ));
     }
-    let bytes = read_body(request, MAX_PLUGIN, state.options().body_timeout()).await?;
+    let (bytes, _room) = read_body(request, MAX_PLUGIN, &state).await?;
     if bytes.is_empty() {
         return Err(Problem::invalid("", "is empty; send a WebAssembly component"));
     }
@@ -74,7 +75,7 @@ pub(crate) async fn put(state: State, name: Name, request: Request) -> Result<(S
 ///
 /// Its manifest stays; queued tasks wait for its return.
 #[utoipa::path(delete, path = "/plugin/{name}", tag = "plugins", params(("name" = String, Path, description = "Name of a plugin")),
-    responses((status = 200, description = "Removed", body = Removed), (status = 404), (status = 500)))]
+    responses((status = 200, description = "Removed", body = Removed), (status = 404), (status = 500), (status = 503)))]
 pub(crate) async fn remove(state: State, name: Name) -> Result<Json<Removed>, Problem> {
     state.registry.remove(&name.0).await?;
     Ok(Json(Removed::new(&name.0)))
@@ -84,7 +85,7 @@ pub(crate) async fn remove(state: State, name: Name) -> Result<Json<Removed>, Pr
 ///
 /// Answers once what is there is live or refused.
 #[utoipa::path(post, path = "/plugins/reload", tag = "plugins",
-    responses((status = 200, description = "All plugins, by name", body = Vec<PluginRecord>), (status = 500)))]
+    responses((status = 200, description = "All plugins, by name", body = Vec<PluginRecord>), (status = 500), (status = 503)))]
 pub(crate) async fn reload(state: State) -> Result<Json<Vec<PluginRecord>>, Problem> {
     state.registry.reload().await?;
     let snapshot = state.registry.snapshot();

@@ -18,9 +18,9 @@ use sha2::{Digest, Sha256};
 ///
 /// `task_id` in the answer is the schedule's id.
 #[utoipa::path(post, path = "/task/cron", tag = "schedules", request_body = CronTaskRequest,
-    responses((status = 200, description = "On disk", body = Accepted), (status = 400), (status = 404), (status = 413), (status = 415),
+    responses((status = 200, description = "On disk", body = Accepted), (status = 400), (status = 404), (status = 408), (status = 413), (status = 415),
         (status = 422), (status = 503)))]
-pub(crate) async fn create(state: State, JsonBody(mut request): JsonBody<CronTaskRequest>) -> Result<Json<Accepted>, Problem> {
+pub(crate) async fn create(state: State, JsonBody(mut request, _room): JsonBody<CronTaskRequest>) -> Result<Json<Accepted>, Problem> {
     let cron = Cron::parse(&request.cron_expression).map_err(|error| Problem::invalid("/cron_expression", error.to_string()))?;
     if request.start.zip(request.end).is_some_and(|(start, end)| start > end) {
         return Err(Problem::invalid("/end", "must not be before start"));
@@ -67,9 +67,9 @@ pub(super) fn derived_name(task_name: &str, content: [&str; 2]) -> String {
     format!("{stem}-{digits}")
 }
 
-/// Lists schedules, by name
+/// Lists schedules, oldest first
 #[utoipa::path(get, path = "/schedules", tag = "schedules", params(PageQuery),
-    responses((status = 200, description = "By name", body = Vec<ScheduleRecord>), (status = 400), (status = 503)))]
+    responses((status = 200, description = "Oldest first", body = Vec<ScheduleRecord>), (status = 400), (status = 503)))]
 pub(crate) async fn list(
     state: State,
     OriginalUri(uri): OriginalUri,

@@ -26,6 +26,10 @@ pub struct Options {
     pub header_timeout: f64,
     /// Seconds for a body to arrive.
     pub body_timeout: f64,
+    /// Seconds for a client to take some of an answer.
+    pub write_timeout: f64,
+    /// Bytes of large bodies that are worked on at once; one more has to come again.
+    pub body_budget: ByteSize,
     /// Headers of a request.
     pub max_headers: usize,
     /// Bytes of a request's head.
@@ -41,6 +45,8 @@ impl Default for Options {
             max_connections: 1024,
             header_timeout: 10.0,
             body_timeout: 60.0,
+            write_timeout: 30.0,
+            body_budget: ByteSize::mib(256),
             max_headers: 64,
             max_header_bytes: ByteSize::kib(64),
             shutdown_timeout: 10.0,
@@ -58,6 +64,11 @@ impl Options {
             "Seconds for the head of a request to arrive, and for an idle connection to be kept.",
         ),
         ("body_timeout", "Seconds for a body to arrive."),
+        ("write_timeout", "Seconds for a client to take some of an answer."),
+        (
+            "body_budget",
+            "Bytes of large bodies that are worked on at once; one more has to come again.",
+        ),
         ("max_headers", "Headers of a request."),
         ("max_header_bytes", "Bytes of a request's head."),
         (
@@ -78,6 +89,7 @@ impl Options {
         let seconds = [
             ("header_timeout", self.header_timeout),
             ("body_timeout", self.body_timeout),
+            ("write_timeout", self.write_timeout),
             ("shutdown_timeout", self.shutdown_timeout),
         ];
         for (name, value) in seconds {
@@ -87,6 +99,7 @@ impl Options {
         }
         let sizes = [
             ("max_connections", self.max_connections as u64, 1, 65_536),
+            ("body_budget", self.body_budget.as_u64(), 64 << 20, 1 << 40),
             ("max_headers", self.max_headers as u64, 16, 1_024),
             ("max_header_bytes", self.max_header_bytes.as_u64(), 8 << 10, 1 << 20),
         ];
@@ -109,6 +122,7 @@ pub async fn serve(listener: TcpListener, state: State, shutdown: impl Future<Ou
     let connections = Arc::new(Semaphore::new(options.max_connections));
     let service = TowerToHyperService::new(router(state.clone()));
     let http = protocol(&options);
+    let write_timeout = Duration::from_secs_f64(options.write_timeout);
     let graceful = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
@@ -126,7 +140,7 @@ pub async fn serve(listener: TcpListener, state: State, shutdown: impl Future<Ou
             }
         };
         let _ = stream.set_nodelay(true);
-        let connection = http.serve_connection(TokioIo::new(Linger::new(stream)), service.clone());
+        let connection = http.serve_connection(TokioIo::new(Linger::new(stream, write_timeout)), service.clone());
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {

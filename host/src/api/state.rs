@@ -15,7 +15,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use std::convert::Infallible;
 use std::sync::Arc;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// The rooms that the API asks. Cheap to clone.
 #[derive(Clone)]
@@ -27,6 +27,10 @@ pub struct State {
     pub(crate) clock: Clock,
     options: Arc<Options>,
     stopping: Arc<watch::Sender<bool>>,
+    /// KiB left for large bodies.
+    room: Arc<Semaphore>,
+    /// Clients that may still wait for a task's end.
+    places: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for State {
@@ -51,8 +55,11 @@ impl State {
             monitor,
             scheduler,
             clock,
-            options: Arc::new(options),
             stopping: Arc::new(watch::Sender::new(false)),
+            room: Arc::new(Semaphore::new(kib(options.body_budget.as_u64()))),
+            // Waiting takes a connection: half of them stay for those who do not.
+            places: Arc::new(Semaphore::new(options.max_connections.div_ceil(2))),
+            options: Arc::new(options),
         }
     }
 
@@ -69,6 +76,22 @@ impl State {
     /// Resolves once [`State::stop`] was called.
     pub(crate) async fn stopped(&self) {
         let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
+    }
+
+    /// Room for one large body beside the others.
+    pub(crate) fn room_for(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+        let amount = u32::try_from(kib(bytes as u64)).unwrap_or(u32::MAX);
+        self.room.clone().try_acquire_many_owned(amount).map_err(|_| {
+            Problem::new(
+                Code::Busy,
+                "the host is working on as many large bodies as it has room for; send the request again in a second",
+            )
+        })
+    }
+
+    /// The right to wait for a task's end; `None` where too many wait.
+    pub(crate) fn place_to_wait(&self) -> Option<OwnedSemaphorePermit> {
+        self.places.clone().try_acquire_owned().ok()
     }
 
     pub(crate) fn options(&self) -> &Options {
@@ -96,6 +119,10 @@ impl State {
             None => Err(unknown_task(&snapshot, task_name)),
         }
     }
+}
+
+fn kib(bytes: u64) -> usize {
+    usize::try_from(bytes.div_ceil(1 << 10)).unwrap_or(Semaphore::MAX_PERMITS)
 }
 
 /// The 404 for a task name, which shows the names that it may have been meant to be.

@@ -22,15 +22,20 @@ const MAX_WAIT: u64 = 300;
 /// Submits a task
 ///
 /// It runs at once, or at `trigger_time`. The answer means that it is on disk and will run. With `Prefer: wait=N` the answer is the
-/// task's record at its end, or after N seconds (at most 300) as it stands then.
+/// task's record at its end, or after N seconds (at most 300) as it stands then; a host on which many wait already answers at once,
+/// without `Preference-Applied`.
 #[utoipa::path(post, path = "/task/submit", tag = "tasks", request_body = TaskRequest,
     params(("Prefer" = Option<String>, Header, description = "`wait=N`: answer at the task's end, or after N seconds", example = "wait=30")),
     responses(
         (status = 200, description = "Accepted; with `Prefer: wait=N` the task", body = Submitted,
             headers(("Preference-Applied" = String, description = "`wait=N`, where the client asked to wait"))),
-        (status = 400), (status = 404), (status = 413), (status = 415), (status = 422), (status = 503),
+        (status = 400), (status = 404), (status = 408), (status = 413), (status = 415), (status = 422), (status = 503),
     ))]
-pub(crate) async fn submit(state: State, headers: HeaderMap, JsonBody(mut request): JsonBody<TaskRequest>) -> Result<Response, Problem> {
+pub(crate) async fn submit(
+    state: State,
+    headers: HeaderMap,
+    JsonBody(mut request, room): JsonBody<TaskRequest>,
+) -> Result<Response, Problem> {
     if headers.contains_key("idempotency-key") {
         return Err(Problem::later("Idempotency-Key"));
     }
@@ -41,11 +46,12 @@ pub(crate) async fn submit(state: State, headers: HeaderMap, JsonBody(mut reques
     check_payload(&handler, &mut request.payload).await?;
     let task = NewTask::from_submission(submission(request), Some(&handler.definition), Origin::Submitted, now);
     let id = task.id;
-    // Listens before the task exists, so that its end cannot be missed.
-    let waiter = wait.map(|wait| (wait, state.monitor.wait_for(id)));
+    // Listens before the task exists, so that its end cannot be missed. Where too many wait already, nobody is kept waiting.
+    let waiter = wait.and_then(|wait| Some((wait, state.place_to_wait()?, state.monitor.wait_for(id))));
     state.store.enqueue(task).await?;
+    drop(room);
     state.scheduler.wake();
-    let Some((wait, mut waiter)) = waiter else {
+    let Some((wait, _place, mut waiter)) = waiter else {
         return Ok(Json(Submitted::Accepted(Accepted::new(id, "scheduled"))).into_response());
     };
     tokio::select! {
@@ -163,8 +169,10 @@ mod tests {
             let member = format!(r#""{later}":null"#);
             assert_eq!(complaint(&member), (Code::NotSupportedYet, format!("/{later}")));
         }
-        let deep = format!(r#""payload":{{"a":{}{}}}"#, "[".repeat(200), "]".repeat(200));
-        assert_eq!(complaint(&deep).1, "/payload");
+        let deep = |levels: usize| format!(r#""payload":{{"a":{}{}}}"#, "[".repeat(levels - 1), "]".repeat(levels - 1));
+        assert_eq!(complaint(&deep(101)).1, "/payload");
+        assert_eq!(complaint(&deep(200)).1, "/payload");
+        parse::<TaskRequest>(format!(r#"{{"task_name":"t",{}}}"#, deep(100)).as_bytes()).unwrap();
         let many: Vec<String> = (0..33).map(|n| format!("\"{n}\"")).collect();
         assert_eq!(complaint(&format!(r#""tags":[{}]"#, many.join(","))).1, "/tags");
     }

@@ -16,9 +16,9 @@ use axum::extract::OriginalUri;
 ///
 /// `task_id` in the answer is the trigger's id. Nothing runs before an event arrives.
 #[utoipa::path(post, path = "/task/event-trigger", tag = "triggers", request_body = EventTriggerRequest,
-    responses((status = 200, description = "On disk", body = Accepted), (status = 400), (status = 404), (status = 413), (status = 415),
+    responses((status = 200, description = "On disk", body = Accepted), (status = 400), (status = 404), (status = 408), (status = 413), (status = 415),
         (status = 503)))]
-pub(crate) async fn create(state: State, JsonBody(request): JsonBody<EventTriggerRequest>) -> Result<Json<Accepted>, Problem> {
+pub(crate) async fn create(state: State, JsonBody(request, _room): JsonBody<EventTriggerRequest>) -> Result<Json<Accepted>, Problem> {
     // The payload is half of what the handler gets: the schema is held against the whole when the event arrives.
     state.handler(&request.task_name)?;
     let now = state.clock.now();
@@ -40,9 +40,9 @@ pub(crate) async fn create(state: State, JsonBody(request): JsonBody<EventTrigge
     Ok(Json(Accepted::new(id, "registered")))
 }
 
-/// Lists triggers, by name
+/// Lists triggers, oldest first
 #[utoipa::path(get, path = "/triggers", tag = "triggers", params(PageQuery),
-    responses((status = 200, description = "By name", body = Vec<TriggerRecord>), (status = 400), (status = 503)))]
+    responses((status = 200, description = "Oldest first", body = Vec<TriggerRecord>), (status = 400), (status = 503)))]
 pub(crate) async fn list(
     state: State,
     OriginalUri(uri): OriginalUri,

@@ -5,6 +5,7 @@ use crate::executor::Execute;
 use crate::model::Time;
 use crate::model::attempt::InputError;
 use crate::model::definition::Definition;
+use crate::model::name;
 use crate::store::{Handled, Handlers};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -110,8 +111,11 @@ impl Snapshot {
             .collect()
     }
 
-    /// Task names that look like `name`, nearest first.
+    /// Task names that look like `name`, nearest first. What can be no task's name is near to none: comparing takes time by its length.
     pub fn near(&self, name: &str) -> Vec<String> {
+        if !name::is_valid(name) {
+            return Vec::new();
+        }
         let mut near: Vec<(f64, &String)> = self
             .handlers
             .keys()

@@ -126,7 +126,7 @@ pub struct TaskRecord {
     pub priority: u8,
     /// The submission's and the definition's.
     pub tags: Vec<String>,
-    /// Not before this; after a failed attempt, when the next is due.
+    /// When it was asked to run: the same over all attempts.
     pub trigger_time: DateTime<Utc>,
     /// When it was accepted.
     pub submitted_at: DateTime<Utc>,
@@ -152,6 +152,8 @@ pub struct TaskRecord {
     pub retry_count: u32,
     /// Retries allowed; null where its handler is missing and has never run it.
     pub max_retries: Option<u32>,
+    /// When its next attempt is due, or the running one was; null once it has ended.
+    pub due_at: Option<DateTime<Utc>>,
     /// When the next retry is due, while one is.
     pub next_retry_at: Option<DateTime<Utc>>,
     /// How far the running attempt says it is, or the last one was.
@@ -227,6 +229,7 @@ impl TaskRecord {
             error_details,
             retry_count: task.counters.retries,
             max_retries: task.max_retries.or(live.max_retries),
+            due_at: task.due_at,
             next_retry_at: if phase == Phase::Retrying { task.due_at } else { None },
             progress: live.progress.or(task.progress).map(Into::into),
             plugin: task.plugin,

@@ -17,6 +17,8 @@ const MAX_TAG: usize = 128;
 const MAX_EVENT_TYPE: usize = 256;
 /// Most retries that a submission may ask for.
 const MAX_RETRIES: u64 = 1_000;
+/// Levels of a payload: most readers of JSON stop at 128, and a list of records that hold it adds some.
+const MAX_DEPTH: usize = 100;
 
 /// A payload: the object, and the text it was written as, in which big numbers keep all their digits.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,8 +46,20 @@ impl<'de> Deserialize<'de> for Payload {
         if !value.is_object() {
             return Err(D::Error::custom("must be a JSON object"));
         }
+        if depth(&value) > MAX_DEPTH {
+            return Err(D::Error::custom(format!("must not be nested deeper than {MAX_DEPTH} levels")));
+        }
         let text = raw.get().to_owned();
         Ok(Self { text, value })
+    }
+}
+
+/// Levels of nesting; the reader of JSON has bounded them before.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
+        _ => 0,
     }
 }
 
