@@ -10,6 +10,7 @@ use crate::registry::{self, Registry};
 use crate::store::sqlite::Sqlite;
 use anyhow::{Context, bail};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ pub struct LocalRun {
     /// Pointers and such.
     pub error_details: Option<Value>,
     /// What the handler returned.
-    pub result: Option<Value>,
+    pub result: Option<Box<RawValue>>,
     /// Lines with `time`, `level`, `source`, `message`.
     pub log: Vec<Value>,
     /// CPU burnt.
@@ -175,7 +176,7 @@ fn told(report: Report, log: Vec<LogLine>) -> LocalRun {
         error: report.outcome.message(),
         error_details: report.outcome.details(),
         result: match report.outcome {
-            Outcome::Ok { result } => serde_json::from_str(&result).ok(),
+            Outcome::Ok { result } => RawValue::from_string(result).ok(),
             _ => None,
         },
         log: log.into_iter().map(|line| json!(line)).collect(),

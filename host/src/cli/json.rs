@@ -76,7 +76,11 @@ pub(super) fn pretty(text: &str) -> String {
     let mut characters = text.chars().peekable();
     while let Some(c) = characters.next() {
         if in_string {
-            out.push(c);
+            match c {
+                // JSON lets them stand as they are, and a terminal obeys them.
+                '\u{7f}'..='\u{9f}' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+                c => out.push(c),
+            }
             in_string = escaped || c != '"';
             escaped = !escaped && c == '\\';
             continue;
@@ -166,6 +170,7 @@ mod tests {
         let expected = serde_json::to_string_pretty(&value).unwrap();
         assert_eq!(pretty(&value.to_string()), expected);
         assert_eq!(pretty(&expected), expected);
+        assert_eq!(pretty("[\"\u{9b}31m\u{7f}\"]"), "[\n  \"\\u009b31m\\u007f\"\n]");
         assert_eq!(
             pretty("[ 123456789012345678901234567890 ]"),
             "[\n  123456789012345678901234567890\n]"

@@ -94,7 +94,10 @@ impl Plugin {
                     &name,
                 )
             }
-            Self::Reload => reload(&Client::new(options)?),
+            Self::Reload => {
+                let client = Client::new(options)?;
+                show(&client, &client.post("/plugins/reload", "{}")?, PLUGINS, "no plugin")
+            }
         }
     }
 }
@@ -113,16 +116,17 @@ fn check(file: &Path, json: bool) -> Result<(), Failure> {
     if json {
         return print(&plugin.to_string());
     }
-    describe(&plugin)
+    describe(plugin.to_string().as_bytes())
 }
 
 /// Prints what a plugin is, with each import granted or denied.
-fn describe(plugin: &Value) -> Result<(), Failure> {
+fn describe(plugin: &[u8]) -> Result<(), Failure> {
     table::record(
         plugin,
         &["name", "state", "version", "description", "digest", "size", "tasks", "grants"],
         &["imports"],
     )?;
+    let plugin: Value = serde_json::from_slice(plugin).map_err(anyhow::Error::from)?;
     for import in plugin["imports"].as_array().into_iter().flatten() {
         let verdict = if import["granted"] == true { "granted" } else { "denied " };
         print(&format!("{verdict}  {}", table::shown(As::Text(200), &import["name"])))?;
@@ -158,7 +162,7 @@ fn try_out(file: &Path, task: &str, payload: Option<&String>, json: bool) -> Res
     if json {
         return Ok(());
     }
-    print(&json::pretty(&run.result.unwrap_or_default().to_string()))
+    print(&json::pretty(run.result.as_ref().map_or("null", |result| result.get())))
 }
 
 /// `ok in 12 ms, 1234567 fuel, 1.2 MiB at most`.
@@ -183,17 +187,8 @@ fn push(client: &Client, file: &Path, name: Option<String>) -> Result<(), Failur
     if client.json {
         print_raw(&answer.bytes)
     } else {
-        describe(&answer.value()?)
+        describe(&answer.bytes)
     }
-}
-
-/// The answer is the list of plugins, or as much as the host says of the scan.
-fn reload(client: &Client) -> Result<(), Failure> {
-    let answer = client.post("/plugins/reload", "{}")?;
-    if !client.json && answer.value()?.is_object() {
-        return table::record(&answer.value()?, &[], &[]);
-    }
-    show(client, &answer, PLUGINS, "no plugin")
 }
 
 #[cfg(test)]

@@ -9,8 +9,10 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use std::time::Duration;
 
-const POLL: Duration = Duration::from_millis(500);
-/// A host that restarts while its task is waited for is given this many polls.
+/// Between two looks at the task: short at first, since many tasks take no longer.
+const FIRST_POLL: Duration = Duration::from_millis(5);
+const LAST_POLL: Duration = Duration::from_millis(500);
+/// A host that restarts while its task is waited for is given this many looks.
 const PATIENCE: u32 = 60;
 
 const EXAMPLES: &str = "Examples:
@@ -73,11 +75,12 @@ impl Submit {
             .with("max_retries", self.max_retries.as_ref())
             .with_tags(&self.tags)
             .finish();
-        if self.wait {
-            let answer = end_of(client, client.post_and_wait("/task/submit", &body)?)?;
-            return report(client, &answer);
+        let accepted = client.post("/task/submit", &body)?;
+        if !self.wait {
+            return print_id(client, &accepted);
         }
-        print_id(client, &client.post("/task/submit", &body)?)
+        // Whatever happens from here on, the id is known: a task that is submitted twice may pay twice.
+        report(client, &end_of(client, &id_of(&accepted)?)?)
     }
 }
 
@@ -86,34 +89,31 @@ pub(super) fn print_id(client: &Client, answer: &Answer) -> Result<(), Failure> 
     if client.json {
         return print_raw(&answer.bytes);
     }
-    match answer.value()?["task_id"].as_str() {
-        Some(id) => print(&table::plain(id)),
-        None => Err(Failure::Failed("the answer names no task; is --url that of a Taskhost?".to_owned())),
-    }
+    print(&table::plain(&id_of(answer)?))
+}
+
+fn id_of(answer: &Answer) -> Result<String, Failure> {
+    let id = answer.value()?["task_id"].as_str().map(str::to_owned);
+    id.ok_or_else(|| Failure::Failed("the answer names no task; is --url that of a Taskhost?".to_owned()))
 }
 
 /// Asks again and again until the task has ended.
-fn end_of(client: &Client, mut answer: Answer) -> Result<Answer, Failure> {
-    let mut left = PATIENCE;
+fn end_of(client: &Client, id: &str) -> Result<Answer, Failure> {
+    let (mut left, mut poll) = (PATIENCE, FIRST_POLL);
     loop {
-        let task = answer.value()?;
-        if ["success", "failed", "cancelled"].iter().any(|status| task["status"] == *status) {
-            return Ok(answer);
-        }
-        let Some(id) = task["task_id"].as_str() else {
-            return Err(Failure::Failed("the answer names no task; is --url that of a Taskhost?".to_owned()));
-        };
-        loop {
-            std::thread::sleep(POLL);
-            match client.get(&format!("/task/status/{}", segment(id)), &[]) {
-                Ok(next) => {
-                    (answer, left) = (next, PATIENCE);
-                    break;
+        match client.get(&format!("/task/status/{}", segment(id)), &[]) {
+            Ok(answer) => {
+                left = PATIENCE;
+                let status = &answer.value()?["status"];
+                if ["success", "failed", "cancelled"].iter().any(|word| status == word) {
+                    return Ok(answer);
                 }
-                Err(Failure::Unreachable(_)) if left > 0 => left -= 1,
-                Err(failure) => return Err(also_names(id, failure)),
             }
+            Err(Failure::Unreachable(_)) if left > 0 => left -= 1,
+            Err(failure) => return Err(also_names(id, failure)),
         }
+        std::thread::sleep(poll);
+        poll = (poll * 2).min(LAST_POLL);
     }
 }
 
@@ -136,7 +136,11 @@ fn report(client: &Client, answer: &Answer) -> Result<(), Failure> {
     let task = answer.value()?;
     let success = task["status"] == "success";
     if client.json {
-        print_raw(&answer.bytes)?;
+        match print_raw(&answer.bytes) {
+            // That nobody reads on does not make it a success.
+            Err(Failure::Unread) if !success => {}
+            printed => printed?,
+        }
     } else if success {
         let ended: Option<Ended<'_>> = serde_json::from_slice(&answer.bytes).ok();
         print(&json::pretty(ended.and_then(|ended| ended.result).map_or("null", RawValue::get)))?;

@@ -6,6 +6,8 @@ use super::{Failure, json, print};
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
 use serde_json::Value;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 
 /// How a member is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,28 +63,28 @@ fn render(columns: &[Column], rows: &[Value]) -> String {
     lines.join("\n")
 }
 
-/// Prints one record, a member a line: those in `order` first, what is null not at all, `without` not here.
-pub(super) fn record(value: &Value, order: &[&str], without: &[&str]) -> Result<(), Failure> {
-    let Some(members) = value.as_object() else {
-        return print(&one_line(value));
-    };
+/// Prints one record, a JSON object, a member a line: those in `order` first, what is null not at all, `without` not here.
+pub(super) fn record(json: &[u8], order: &[&str], without: &[&str]) -> Result<(), Failure> {
+    let members: BTreeMap<String, &RawValue> =
+        serde_json::from_slice(json).map_err(|_| Failure::Failed("the answer is no record; is --url that of a Taskhost?".to_owned()))?;
     let first = order.iter().filter_map(|name| members.get_key_value(*name));
     let rest = members.iter().filter(|(name, _)| !order.contains(&name.as_str()));
     let all = first
         .chain(rest)
-        .filter(|(name, value)| !value.is_null() && !without.contains(&name.as_str()));
+        .filter(|(name, value)| value.get() != "null" && !without.contains(&name.as_str()));
     let lines: Vec<(String, String)> = all.map(|(name, value)| (name.replace('_', " "), member(name, value))).collect();
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let lines: Vec<String> = lines.iter().map(|(name, text)| format!("{name:width$}  {text}")).collect();
     print(&lines.join("\n"))
 }
 
-/// A member as its name lets expect.
-fn member(name: &str, value: &Value) -> String {
+/// A member as its name lets expect. What tasks take and give keeps the digits it was written with.
+fn member(name: &str, raw: &RawValue) -> String {
+    let value = &serde_json::from_str(raw.get()).unwrap_or_default();
     match name {
         "execution_time" | "timeout" | "compile_time" => shown(As::Seconds, value),
         "size" => shown(As::Bytes, value),
-        "payload" | "result" | "error_details" => cut(&json::pretty(&value.to_string()).replace('\n', "\n  "), 4_000),
+        "payload" | "result" | "error_details" => cut(&json::pretty(raw.get()).replace('\n', "\n  "), 4_000),
         "progress" => progress(value),
         _ if value.as_str().is_some_and(is_time) => shown(As::Time, value),
         _ => one_line(value),

@@ -98,7 +98,7 @@ const TASKS: &[Column] = &[
     ("STATUS", &["status"], As::State),
     ("PHASE", &["phase"], As::State),
     ("PRIO", &["priority"], As::Text(2)),
-    ("DUE", &["trigger_time"], As::Time),
+    ("DUE", &["due_at", "trigger_time"], As::Time),
     ("ENDED", &["completed_at"], As::Time),
     ("TOOK", &["execution_time"], As::Seconds),
     ("NOTE", &["error", "held"], As::Text(60)),
@@ -203,7 +203,7 @@ fn status(client: &Client, id: &str) -> Result<(), Failure> {
     }
     let task = answer.value()?;
     // `timestamp` repeats `completed_at`.
-    table::record(&task, RECORD, &["timestamp", "attempts", "attempt"])?;
+    table::record(&answer.bytes, RECORD, &["timestamp", "attempts", "attempt"])?;
     match task["attempts"].as_array() {
         Some(attempts) if !attempts.is_empty() => {
             print("")?;
