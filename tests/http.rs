@@ -72,8 +72,11 @@ fn defaults_come_from_the_definition_and_big_numbers_survive() {
         .request("POST", "/task/submit", Some(body), &[("content-type", "application/json")])
         .ok()["task_id"]
         .clone();
-    let record = host.request("GET", &format!("/task/status/{}", id.as_str().expect("an id")), None, &[]);
-    assert!(record.body.to_string().contains("payload"));
+    let path = format!("{}/api/v1/scheduler/task/status/{}", host.url(), id.as_str().expect("an id"));
+    let record = ureq::get(&path).call().expect("an answer").body_mut().read_to_string().expect("text");
+    for digits in ["123456789012345678901234567890", "0.1000000000000000055511151231257827"] {
+        assert!(record.contains(digits), "{record}");
+    }
     let me = host.run("whoami", &json!({}));
     assert_eq!((&me["result"]["attempt"], &me["result"]["max_attempts"]), (&json!(1), &json!(8)));
     assert_eq!(

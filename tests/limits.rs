@@ -28,21 +28,19 @@ fn a_handler_is_stopped_at_its_timeout_wherever_it_is() {
 }
 
 #[test]
-fn cancelling_stops_a_handler_wherever_it_is_within_100_ms() {
+fn cancelling_stops_a_handler_wherever_it_is() {
     let host = Host::with_probe();
     for name in ["spin", "sleep", "busy"] {
         let id = host.submit(&json!({"task_name": name}));
         host.wait_for(&id, "running");
-        let asked = Instant::now();
         assert_eq!(
             host.delete(&format!("/task/cancel/{id}")).ok(),
             json!({"task_id": id, "status": "cancelled"})
         );
         assert_eq!(host.task(&id)["status"], "cancelled");
-        // The guest is gone when its slot is free; a slot-wide pool would hide that, so look at the CPU it burns.
-        assert!(asked.elapsed() < Duration::from_secs(5));
         host.delete(&format!("/task/cancel/{id}")).problem(409);
     }
+    // Whether a guest is really gone shows in the CPU that it burns; how soon, in the next test.
     eventually("the host is idle", || cpu_share(host.pid(), Duration::from_millis(100)) < 0.2);
 }
 

@@ -134,8 +134,59 @@ fn wrong_input_of_the_shipped_plugins_is_pointed_at() {
 fn settlement_nets_to_zero() {
     let host = with_samples();
     let task = host.run("settlement", &sample("settlement.json"));
-    let text = task["result"].to_string();
-    assert!(text.contains("obligations") || text.contains("cash"), "{text}");
+    assert_eq!(task["status"], "success", "{task}");
+    let obligations = task["result"]["obligations"].as_array().expect("obligations");
+    assert!(obligations.len() >= 8, "{obligations:?}");
+    let mut sums = std::collections::BTreeMap::new();
+    for line in obligations {
+        let amount = hundred_millionths(line["amount"].as_str().expect("text: exact decimals"));
+        assert_ne!(amount, 0, "{line}");
+        *sums.entry((line["asset"].to_string(), line["settlement_date"].to_string())).or_insert(0) += amount;
+    }
+    assert!(sums.len() >= 3 && sums.values().all(|sum| *sum == 0), "{sums:?}");
+    // Bought 1,000, sold 400 and bought 600 more, on two days, T+2 over Christmas.
+    let of = |account: &str, asset: &str| -> Vec<_> {
+        let lines = obligations.iter().filter(|line| line["account"] == account && line["asset"] == asset);
+        lines.map(|line| line["amount"].as_str().unwrap_or_default()).collect()
+    };
+    assert_eq!(of("ALPHA-FUND", "VOD.L"), ["600", "600"]);
+    assert_eq!(of("BETA-FUND", "EUR"), ["-59112.5"]);
+}
+
+/// A decimal as a whole number of hundred-millionths.
+fn hundred_millionths(text: &str) -> i128 {
+    let (sign, digits) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    sign * format!("{whole}{fraction:0<8}").parse::<i128>().expect("a decimal")
+}
+
+#[test]
+fn trades_that_cannot_be_settled_are_pointed_at() {
+    let host = with_samples();
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut payload = sample("settlement.json");
+        change(&mut payload["trades"]);
+        json!({"task_name": "settlement", "payload": payload})
+    };
+    let cases: [(&str, Value); 4] = [
+        ("/trades/1/trade_id", with(&|trades| trades[1]["trade_id"] = trades[0]["trade_id"].clone())),
+        ("/trades/2/side", with(&|trades| trades[2]["side"] = json!("borrow"))),
+        ("/trades/3/quantity", with(&|trades| trades[3]["quantity"] = json!("-600"))),
+        ("/trades/0/trade_date", with(&|trades| trades[0]["trade_date"] = json!("2024-02-30"))),
+    ];
+    for (pointer, submission) in cases {
+        let answer = host.request(
+            "POST",
+            "/task/submit",
+            Some(submission.to_string().as_bytes()),
+            &[("content-type", "application/json"), ("prefer", "wait=60")],
+        );
+        let (errors, prefix) = match answer.status {
+            422 => (&answer.body["errors"], "/payload"),
+            _ => (&answer.body["error_details"]["errors"], ""),
+        };
+        assert_eq!(errors[0]["pointer"], format!("{prefix}{pointer}"), "{}", answer.body);
+    }
 }
 
 /// Lines of the README's shell blocks that begin so.
@@ -216,7 +267,10 @@ fn dev_builds_the_plugins_and_says_what_to_try() {
             break;
         }
     }
-    assert!(tried, "it says what to try");
+    if !tried {
+        let _ = host.kill();
+        panic!("it does not say what to try");
+    }
     let submitted = taskhost()
         .args([
             "--url",
