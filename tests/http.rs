@@ -73,7 +73,12 @@ fn defaults_come_from_the_definition_and_big_numbers_survive() {
         .ok()["task_id"]
         .clone();
     let path = format!("{}/api/v1/scheduler/task/status/{}", host.url(), id.as_str().expect("an id"));
-    let record = ureq::get(&path).call().expect("an answer").body_mut().read_to_string().expect("text");
+    let record = ureq::get(&path)
+        .call()
+        .expect("an answer")
+        .body_mut()
+        .read_to_string()
+        .expect("text");
     for digits in ["123456789012345678901234567890", "0.1000000000000000055511151231257827"] {
         assert!(record.contains(digits), "{record}");
     }

@@ -141,12 +141,16 @@ fn settlement_nets_to_zero() {
     for line in obligations {
         let amount = hundred_millionths(line["amount"].as_str().expect("text: exact decimals"));
         assert_ne!(amount, 0, "{line}");
-        *sums.entry((line["asset"].to_string(), line["settlement_date"].to_string())).or_insert(0) += amount;
+        *sums
+            .entry((line["asset"].to_string(), line["settlement_date"].to_string()))
+            .or_insert(0) += amount;
     }
     assert!(sums.len() >= 3 && sums.values().all(|sum| *sum == 0), "{sums:?}");
     // Bought 1,000, sold 400 and bought 600 more, on two days, T+2 over Christmas.
     let of = |account: &str, asset: &str| -> Vec<_> {
-        let lines = obligations.iter().filter(|line| line["account"] == account && line["asset"] == asset);
+        let lines = obligations
+            .iter()
+            .filter(|line| line["account"] == account && line["asset"] == asset);
         lines.map(|line| line["amount"].as_str().unwrap_or_default()).collect()
     };
     assert_eq!(of("ALPHA-FUND", "VOD.L"), ["600", "600"]);
@@ -169,10 +173,16 @@ fn trades_that_cannot_be_settled_are_pointed_at() {
         json!({"task_name": "settlement", "payload": payload})
     };
     let cases: [(&str, Value); 4] = [
-        ("/trades/1/trade_id", with(&|trades| trades[1]["trade_id"] = trades[0]["trade_id"].clone())),
+        (
+            "/trades/1/trade_id",
+            with(&|trades| trades[1]["trade_id"] = trades[0]["trade_id"].clone()),
+        ),
         ("/trades/2/side", with(&|trades| trades[2]["side"] = json!("borrow"))),
         ("/trades/3/quantity", with(&|trades| trades[3]["quantity"] = json!("-600"))),
-        ("/trades/0/trade_date", with(&|trades| trades[0]["trade_date"] = json!("2024-02-30"))),
+        (
+            "/trades/0/trade_date",
+            with(&|trades| trades[0]["trade_date"] = json!("2024-02-30")),
+        ),
     ];
     for (pointer, submission) in cases {
         let answer = host.request(

@@ -10,7 +10,7 @@
 //!        retry · snooze · lost · interrupted
 //! ```
 //!
-//! `success`, `failed` and `cancelled` are final. Finer phases are derived from the members, never kept beside them.
+//! What a rule makes with a payload that breaks the schema is born `failed`. `success`, `failed` and `cancelled` are final. Finer phases are derived from the members, never kept beside them.
 
 use crate::model::Time;
 use crate::model::attempt::{Attempt, Progress};
