@@ -51,6 +51,26 @@ fn a_schedule_fires_again_and_again_each_time_as_a_fresh_task() {
 }
 
 #[test]
+fn a_schedule_of_each_second_fires_in_each_second_and_on_time() {
+    let host = Host::with_probe();
+    host.post("/task/cron", &json!({"task_name": "echo", "cron_expression": "* * * * * *"}))
+        .ok();
+    eventually("it fired seven times", || history(&host, "echo").len() >= 7);
+    let time = |task: &Value, member: &str| -> taskhost::model::Time { task[member].as_str().and_then(|t| t.parse().ok()).expect(member) };
+    let mut fired: Vec<_> = history(&host, "echo")
+        .iter()
+        .map(|task| (time(task, "trigger_time"), time(task, "submitted_at")))
+        .collect();
+    fired.sort();
+    for pair in fired.windows(2) {
+        assert_eq!((pair[1].0 - pair[0].0).num_seconds(), 1, "a second was left out: {fired:?}");
+    }
+    for (due, at) in &fired {
+        assert!((*at - *due).num_milliseconds() < 300, "late: {fired:?}");
+    }
+}
+
+#[test]
 fn a_schedule_survives_restarts_and_is_updated_under_its_name() {
     let mut host = Host::with_probe();
     let create = |host: &Host, expression: &str, value: u64| {
