@@ -20,10 +20,11 @@ CREATE TABLE task (
   attempt_started_at INTEGER,
   node BLOB,                            -- who runs it; only with queue 3
   plugin_digest TEXT,                   -- what the running or last attempt runs
+  attempt_idempotent INTEGER,           -- whether that attempt may be repeated where nobody knows how it ended
   retries INTEGER NOT NULL DEFAULT 0,
   snoozes INTEGER NOT NULL DEFAULT 0,
   losses INTEGER NOT NULL DEFAULT 0,
-  timeout INTEGER,
+  timeout INTEGER,                      -- this and the next two: the submission's own; null leaves it to the definition
   max_retries INTEGER,
   idempotent INTEGER,
   execution_time INTEGER,

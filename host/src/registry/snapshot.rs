@@ -117,7 +117,6 @@ impl Snapshot {
     pub fn handled(&self) -> Handlers {
         let handled = |handler: &Handler| Handled {
             memory: handler.definition.memory,
-            max_retries: handler.definition.retry.max_retries,
             idempotent: handler.definition.idempotent,
             plugin: handler.definition.plugin.as_str().into(),
             plugin_digest: handler.definition.plugin_digest.as_str().into(),

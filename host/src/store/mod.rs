@@ -72,9 +72,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 pub struct Handled {
     /// Memory cap of an attempt, in bytes.
     pub memory: u64,
-    /// The definition's, for tasks that name none.
-    pub max_retries: u32,
-    /// The definition's, for tasks that name none.
+    /// The definition's, for tasks that do not say.
     pub idempotent: bool,
     /// The plugin that will run it.
     pub plugin: Arc<str>,
@@ -159,8 +157,8 @@ pub struct Orphan {
     pub counters: Counters,
     /// Whether it may be repeated.
     pub idempotent: bool,
-    /// When the attempt began.
-    pub started_at: Time,
+    /// When the attempt was due.
+    pub due_at: Time,
 }
 
 /// One fire of a schedule.
@@ -278,7 +276,7 @@ pub trait Store: Send + Sync + 'static {
     /// Registers a node, or renews its lease until `until`.
     async fn renew(&self, node: NodeId, until: Time) -> Result<()>;
     /// Running attempts of nodes other than `node` whose lease ended.
-    async fn orphans(&self, node: NodeId, now: Time) -> Result<Vec<Orphan>>;
+    async fn orphans(&self, node: NodeId) -> Result<Vec<Orphan>>;
 
     /// One task with its attempts.
     async fn task(&self, id: TaskId) -> Result<Task>;

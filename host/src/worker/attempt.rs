@@ -223,6 +223,7 @@ async fn settle(context: &Context, assignment: &Assignment, report: Report, said
         policy: &definition.retry,
         max_retries: task.max_retries.unwrap_or(definition.retry.max_retries),
         idempotent: task.idempotent.unwrap_or(definition.idempotent),
+        due_at: task.due_at,
     };
     let next = decide(&report.outcome, task.counters, &bounds, now, fastrand::f64());
     let alert = match &next {

@@ -114,8 +114,7 @@ fn lease(tx: &Tx<'_>, claim: &Claim, seq: i64, handled: &Handled) -> Result<Task
     static LEASE: LazyLock<String> = LazyLock::new(|| {
         format!(
             "UPDATE task SET queue = 3, attempt = attempt + 1, attempt_started_at = ?2, started_at = COALESCE(started_at, ?2), node = ?3,
-               max_retries = COALESCE(max_retries, ?4), idempotent = COALESCE(idempotent, ?5), plugin = ?6,
-               plugin_digest = ?7, progress = NULL
+               attempt_idempotent = COALESCE(idempotent, ?4), plugin = ?5, plugin_digest = ?6, progress = NULL
              WHERE seq = ?1 RETURNING {}, {}",
             rows::SHARED,
             rows::LIVE
@@ -127,15 +126,7 @@ fn lease(tx: &Tx<'_>, claim: &Claim, seq: i64, handled: &Handled) -> Result<Task
             let now = micros(claim.now);
             let (plugin, digest) = (handled.plugin.as_ref(), handled.plugin_digest.as_ref());
             s.query_row(
-                params![
-                    seq,
-                    now,
-                    claim.node.as_bytes(),
-                    handled.max_retries,
-                    handled.idempotent,
-                    plugin,
-                    digest
-                ],
+                params![seq, now, claim.node.as_bytes(), handled.idempotent, plugin, digest],
                 rows::task,
             )
         })
@@ -258,7 +249,7 @@ pub(super) fn orphans(tx: &Tx<'_>, node: NodeId) -> Result<Vec<Orphan>> {
     let mut query = tx
         .db
         .prepare_cached(
-            "SELECT id, attempt, node, name, retries, snoozes, losses, COALESCE(idempotent, 1), attempt_started_at
+            "SELECT id, attempt, node, name, retries, snoozes, losses, attempt_idempotent, due_at
              FROM task WHERE queue = 3 AND node <> ?1",
         )
         .failed()?;
@@ -277,7 +268,7 @@ pub(super) fn orphans(tx: &Tx<'_>, node: NodeId) -> Result<Vec<Orphan>> {
                     losses: row.get(6)?,
                 },
                 idempotent: row.get(7)?,
-                started_at: from_micros(row.get(8)?),
+                due_at: from_micros(row.get(8)?),
             })
         })
         .and_then(Iterator::collect)

@@ -207,7 +207,7 @@ impl Store for Sqlite {
     async fn renew(&self, node: NodeId, until: Time) -> Result<()> {
         self.writer.write(move |tx| claim::renew(tx, node, until)).await
     }
-    async fn orphans(&self, node: NodeId, _now: Time) -> Result<Vec<Orphan>> {
+    async fn orphans(&self, node: NodeId) -> Result<Vec<Orphan>> {
         self.writer.write(move |tx| claim::orphans(tx, node)).await
     }
 
