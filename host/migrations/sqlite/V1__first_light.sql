@@ -36,7 +36,8 @@ CREATE TABLE task (
   origin BLOB,
   idempotency_key BLOB                  -- null: the task's own id
 );
-CREATE INDEX task_due ON task (priority, due_at, id) WHERE queue = 1;
+-- With the name, so that a claim can pass over many rows of names that do not fit without looking the rows up.
+CREATE INDEX task_due ON task (priority, due_at, id, name) WHERE queue = 1;
 CREATE INDEX task_longest_due ON task (due_at, id) WHERE queue = 1;
 CREATE INDEX task_future ON task (due_at, priority, id) WHERE queue = 0;
 CREATE INDEX task_held ON task (name) WHERE queue = 2;
@@ -80,7 +81,6 @@ CREATE TABLE history (
 );
 CREATE INDEX history_by_end ON history (completed_at, id);
 CREATE INDEX history_by_name ON history (name, completed_at, id);
-CREATE INDEX history_unsuccessful ON history (status, completed_at, id) WHERE status > 2;
 CREATE INDEX history_failed ON history (last_failure, id) WHERE status = 3 AND dismissed = 0;
 CREATE TABLE history_tag (tag TEXT NOT NULL, completed_at INTEGER NOT NULL, id BLOB NOT NULL, PRIMARY KEY (tag, completed_at, id)) WITHOUT ROWID;
 
