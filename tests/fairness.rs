@@ -2,6 +2,7 @@
 
 use crate::harness::{Host, guests, in_ms};
 use serde_json::{Value, json};
+use taskhost::model::Time;
 
 /// A host with one slot, which the returned task holds until it is cancelled.
 fn one_slot() -> (Host, String) {
@@ -13,10 +14,15 @@ fn one_slot() -> (Host, String) {
     (host, blocker)
 }
 
+fn time(task: &Value, member: &str) -> Time {
+    let text = task[member].as_str().unwrap_or_else(|| panic!("no {member}: {task}"));
+    text.parse().expect("a time")
+}
+
 /// The values of the `echo` tasks, in the order in which they started.
 fn started_order(host: &Host, ids: &[String]) -> Vec<Value> {
     let mut tasks: Vec<Value> = ids.iter().map(|id| host.end_of(id)).collect();
-    tasks.sort_by_key(|task| task["started_at"].as_str().map(str::to_owned));
+    tasks.sort_by_key(|task| time(task, "started_at"));
     tasks.into_iter().map(|task| task["result"].clone()).collect()
 }
 
@@ -53,7 +59,7 @@ fn a_task_of_the_future_waits_and_one_of_the_past_runs_now() {
     let past = host.run_with(&json!({"task_name": "echo", "trigger_time": "2001-01-01T00:00:00Z", "payload": {"value": 1}}));
     assert_eq!(past["status"], "success");
     assert!(
-        past["trigger_time"].as_str() >= past["submitted_at"].as_str(),
+        time(&past, "trigger_time") >= time(&past, "submitted_at"),
         "a past time counts as the submission's: {past}"
     );
     let id = host.submit(&json!({"task_name": "echo", "trigger_time": in_ms(700), "payload": {"value": 2}}));
@@ -61,7 +67,7 @@ fn a_task_of_the_future_waits_and_one_of_the_past_runs_now() {
     assert_eq!((&waiting["status"], &waiting["phase"]), (&json!("pending"), &json!("scheduled")));
     assert_eq!(host.get("/tasks/scheduled").ok()[0]["task_id"], id.as_str());
     let task = host.end_of(&id);
-    assert!(task["started_at"].as_str() >= task["trigger_time"].as_str(), "{task}");
+    assert!(time(&task, "started_at") >= time(&task, "trigger_time"), "{task}");
 }
 
 #[test]

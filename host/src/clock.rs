@@ -1,7 +1,5 @@
 //! Now. The one place that asks the system's clock; everybody else is told the time.
 
-use std::sync::Mutex;
-
 type Time = chrono::DateTime<chrono::Utc>;
 
 /// Where the time comes from. Cheap to clone.
@@ -10,8 +8,6 @@ pub enum Clock {
     /// The machine's clock, in UTC.
     #[default]
     System,
-    /// A clock that stands still until it is moved, for tests and simulation.
-    Manual(std::sync::Arc<Mutex<Time>>),
 }
 
 impl Clock {
@@ -23,7 +19,6 @@ impl Clock {
                 let now = chrono::Utc::now();
                 Time::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now)
             }
-            Self::Manual(time) => *time.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
         }
     }
 }

@@ -20,10 +20,11 @@ CREATE TABLE task (
   attempt_started_at INTEGER,
   node BLOB,                            -- who runs it; only with queue 3
   plugin_digest TEXT,                   -- what the running or last attempt runs
+  attempt_idempotent INTEGER,           -- whether that attempt may be repeated where nobody knows how it ended
   retries INTEGER NOT NULL DEFAULT 0,
   snoozes INTEGER NOT NULL DEFAULT 0,
   losses INTEGER NOT NULL DEFAULT 0,
-  timeout INTEGER,
+  timeout INTEGER,                      -- this and the next two: the submission's own; null leaves it to the definition
   max_retries INTEGER,
   idempotent INTEGER,
   execution_time INTEGER,
@@ -35,7 +36,8 @@ CREATE TABLE task (
   origin BLOB,
   idempotency_key BLOB                  -- null: the task's own id
 );
-CREATE INDEX task_due ON task (priority, due_at, id) WHERE queue = 1;
+-- With the name, so that a claim can pass over many rows of names that do not fit without looking the rows up.
+CREATE INDEX task_due ON task (priority, due_at, id, name) WHERE queue = 1;
 CREATE INDEX task_longest_due ON task (due_at, id) WHERE queue = 1;
 CREATE INDEX task_future ON task (due_at, priority, id) WHERE queue = 0;
 CREATE INDEX task_held ON task (name) WHERE queue = 2;
@@ -79,7 +81,6 @@ CREATE TABLE history (
 );
 CREATE INDEX history_by_end ON history (completed_at, id);
 CREATE INDEX history_by_name ON history (name, completed_at, id);
-CREATE INDEX history_unsuccessful ON history (status, completed_at, id) WHERE status > 2;
 CREATE INDEX history_failed ON history (last_failure, id) WHERE status = 3 AND dismissed = 0;
 CREATE TABLE history_tag (tag TEXT NOT NULL, completed_at INTEGER NOT NULL, id BLOB NOT NULL, PRIMARY KEY (tag, completed_at, id)) WITHOUT ROWID;
 

@@ -135,25 +135,14 @@ pub(crate) fn unknown_task(snapshot: &Snapshot, task_name: &str) -> Problem {
     Problem::new(Code::UnknownTask, format!("no loaded plugin handles a task {shown:?}; {hint}"))
 }
 
-/// Checks a payload against the task's schema. What takes longer than a moment is done where it holds up no other request, two at a
-/// time: the schema is a stranger's.
+/// Checks a payload against the task's schema. What takes longer than a moment is done where it holds up no other request.
 pub(crate) async fn check_payload(handler: &Arc<Handler>, payload: &mut Payload) -> Result<(), Problem> {
-    static TURN: Semaphore = Semaphore::const_new(2);
     let errors = match handler.check_quickly(&payload.value) {
         Some(errors) => errors,
         None => {
-            let (handler, value) = (handler.clone(), std::mem::take(&mut payload.value));
-            let internal = |error: String| {
-                tracing::error!(error, "a payload could not be checked");
-                Problem::new(Code::Internal, "the payload could not be checked; the host's log says why")
-            };
-            let turn = TURN.acquire().await.map_err(|error| internal(error.to_string()))?;
-            let check = move || {
-                let _turn = turn; // kept to the end, even if the client goes
-                (handler.check(&value), value)
-            };
-            let checked = tokio::task::spawn_blocking(check).await;
-            let (errors, value) = checked.map_err(|error| internal(error.to_string()))?;
+            let checked = handler.check_aside(std::mem::take(&mut payload.value)).await;
+            let unchecked = || Problem::new(Code::Internal, "the payload could not be checked; the host's log says why");
+            let (errors, value) = checked.ok_or_else(unchecked)?;
             payload.value = value;
             errors
         }

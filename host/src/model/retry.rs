@@ -70,12 +70,17 @@ impl RetryPolicy {
         }
     }
 
-    /// The delay before retry number `retry` (from 1): `min(max_delay, initial_delay × factor^(retry−1)) × (1 ± jitter)`.
+    /// The delay before retry number `retry` (from 1): `min(max_delay, initial_delay × factor^(retry−1)) × (1 ± jitter)`, and never more
+    /// than `max_delay`.
     /// `random` is uniform in 0 to 1.
     pub fn delay(&self, retry: u32, random: f64) -> Duration {
         let exponent = i32::try_from(retry.saturating_sub(1)).unwrap_or(i32::MAX);
+        if self.initial_delay == 0.0 {
+            return Duration::ZERO; // times a factor that overflowed it would be no number
+        }
         let plain = (self.initial_delay * self.backoff_factor.powi(exponent)).min(self.max_delay);
-        Duration::try_from_secs_f64(plain * (1.0 + self.jitter * (2.0 * random - 1.0))).unwrap_or(MAX_DELAY)
+        let delay = plain * (1.0 + self.jitter * (2.0 * random - 1.0));
+        Duration::try_from_secs_f64(delay.min(self.max_delay)).unwrap_or(MAX_DELAY)
     }
 }
 
@@ -99,6 +104,8 @@ pub struct Bounds<'a> {
     pub max_retries: u32,
     /// Whether an attempt that gave no answer may be repeated.
     pub idempotent: bool,
+    /// When the attempt was due: one that its host ended takes its old place again, and not one behind all that came since.
+    pub due_at: Option<Time>,
 }
 
 /// A task's next state.
@@ -128,6 +135,7 @@ pub enum Next {
 pub fn decide(outcome: &Outcome, counters: Counters, bounds: &Bounds<'_>, now: Time, random: f64) -> Next {
     let kind = outcome.kind();
     let error = outcome.message().unwrap_or_default();
+    let old_place = bounds.due_at.map_or(now, |due| due.min(now));
     if !kind.is_answer() && !bounds.idempotent {
         let error = format!("it is not known whether the task took effect: {error}; check by hand, then retry or dismiss it");
         return Next::Failed {
@@ -139,11 +147,11 @@ pub fn decide(outcome: &Outcome, counters: Counters, bounds: &Bounds<'_>, now: T
         Outcome::Ok { .. } => Next::Success,
         Outcome::Cancelled => Next::Cancelled,
         Outcome::Interrupted => Next::Pending {
-            trigger_time: now,
+            trigger_time: old_place,
             counters,
         },
         Outcome::Lost if counters.losses < MAX_LOSSES => Next::Pending {
-            trigger_time: now,
+            trigger_time: old_place,
             counters: Counters {
                 losses: counters.losses + 1,
                 ..counters
@@ -209,6 +217,7 @@ mod tests {
             policy: &policy,
             max_retries: policy.max_retries,
             idempotent,
+            due_at: None,
         };
         decide(outcome, counters, &bounds, NOW, 0.5)
     }
@@ -285,6 +294,7 @@ mod tests {
             policy: &policy,
             max_retries: 1,
             idempotent: true,
+            due_at: None,
         };
         let next = decide(&Outcome::OutOfFuel { limit: 1 }, Counters::default(), &bounds, NOW, 0.5);
         assert_eq!(waits(&next), Some(60.0));
@@ -357,7 +367,34 @@ mod tests {
         for (random, expected) in [(0.0, 54.0), (0.5, 60.0), (1.0, 66.0)] {
             assert!((policy.delay(1, random).as_secs_f64() - expected).abs() < 1e-9);
         }
-        assert!((policy.delay(1_000, 0.5).as_secs_f64() - 3_600.0).abs() < 1e-9);
+        for random in [0.5, 1.0] {
+            assert!((policy.delay(1_000, random).as_secs_f64() - 3_600.0).abs() < 1e-9);
+        }
+        let at_once = RetryPolicy {
+            initial_delay: 0.0,
+            backoff_factor: 100.0,
+            ..RetryPolicy::default()
+        };
+        assert_eq!(at_once.delay(1_000, 1.0), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_its_host_ended_takes_its_old_place() {
+        let policy = RetryPolicy::default();
+        let due = NOW - chrono::TimeDelta::seconds(9);
+        let bounds = Bounds {
+            policy: &policy,
+            max_retries: 0,
+            idempotent: true,
+            due_at: Some(due),
+        };
+        for outcome in [Outcome::Lost, Outcome::Interrupted] {
+            let next = decide(&outcome, Counters::default(), &bounds, NOW, 0.5);
+            assert!(
+                matches!(next, Next::Pending { trigger_time, .. } if trigger_time == due),
+                "{next:?}"
+            );
+        }
     }
 
     #[test]

@@ -72,20 +72,19 @@ pub fn due_fire(schedule: &Schedule, cron: &Cron, due: Time, now: Time) -> DueFi
     DueFire { fire, next }
 }
 
-/// The last fire in `[from, now]`, where `from` is one: by steps back that grow, so that a second-by-second schedule that
-/// slept for a year costs a handful of looks instead of thirty million.
+/// The last fire in `[from, now]`, where `from` is one: by halves, so that a second-by-second schedule that slept for a year costs
+/// some dozens of looks instead of thirty million.
 fn last_before(schedule: &Schedule, cron: &Cron, from: Time, now: Time) -> Time {
-    let mut step = chrono::TimeDelta::seconds(1);
-    loop {
-        let probe = (now - step).max(from - chrono::TimeDelta::nanoseconds(1));
-        if let Some(mut found) = schedule.fire_after(cron, probe).filter(|fire| *fire <= now) {
-            while let Some(later) = schedule.fire_after(cron, found).filter(|fire| *fire <= now) {
-                found = later;
-            }
-            return found;
+    let (mut last, mut end) = (from, now);
+    // No fire is after `end`, and fires are whole seconds.
+    while end - last >= chrono::TimeDelta::seconds(1) {
+        let middle = last + (end - last) / 2;
+        match schedule.fire_after(cron, middle).filter(|fire| *fire <= now) {
+            Some(fire) => last = fire,
+            None => end = middle,
         }
-        step = step * 2;
     }
+    last
 }
 
 #[cfg(test)]
@@ -139,6 +138,16 @@ mod tests {
                 next: Some(at("2027-01-01T00:00:01Z"))
             }
         );
+    }
+
+    #[test]
+    fn the_last_fire_is_found_whatever_lies_between() {
+        let (s, cron) = schedule("* * * 1 1 *");
+        let last = at("2026-01-01T23:59:59Z");
+        for now in ["2026-01-01T23:59:59Z", "2026-01-02T00:00:00Z", "2026-12-31T23:59:59.999Z"] {
+            assert_eq!(last_before(&s, &cron, at("2026-01-01T00:00:00Z"), at(now)), last, "{now}");
+        }
+        assert_eq!(last_before(&s, &cron, last, last), last);
     }
 
     #[test]

@@ -206,9 +206,9 @@ pub struct Task {
     pub attempt: u32,
     /// The submission's own wall clock limit.
     pub timeout: Option<Duration>,
-    /// The submission's, or, once an attempt began, the definition's number of retries.
+    /// The submission's own number of retries; `None`: that of the definition which is current when an attempt ends.
     pub max_retries: Option<u32>,
-    /// As `max_retries`.
+    /// The submission's own word on repetition; `None`: the definition's.
     pub idempotent: Option<bool>,
     /// The last progress that was kept.
     pub progress: Option<Progress>,

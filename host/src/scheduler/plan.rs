@@ -2,69 +2,121 @@
 
 use super::{Context, POLL};
 use crate::model::Time;
-use crate::model::attempt::InputError;
 use crate::model::cron::Cron;
-use crate::model::ids::{EventId, TaskId};
+use crate::model::ids::{EventId, ScheduleId, TaskId};
 use crate::model::schedule::{Schedule, due_fire};
 use crate::model::task::{Failure, NewTask, Origin, Submission};
 use crate::model::trigger::{Trigger, merge};
-use crate::registry::snapshot::{Handler, Snapshot};
+use crate::registry::snapshot::Snapshot;
 use crate::store::{FireEvent, FireSchedule, StoreError};
 use serde_json::{Value, json};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
-/// Schedules that are fired before the next look; their writes share commits.
+/// Fires on their way into the store at once; their writes share commits.
 const AT_ONCE: usize = 256;
+/// After one has ended, those that end within this are waited for before the next look.
+const TOGETHER: Duration = Duration::from_millis(20);
+
+/// What plugins may take to load before schedules fire without them: their tasks then lack the definition's defaults, and nobody has
+/// checked their payloads.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of payloads that one event may make, over all its triggers.
+const MAX_FIRED: usize = 64 << 20;
+/// Bytes of one of them.
+const MAX_MERGED: usize = 16 << 20;
 
 pub(super) async fn run(context: &Context, mut stop: watch::Receiver<bool>) {
+    let mut changes = context.registry.changes();
+    tokio::select! {
+        _ = stop.wait_for(|stop| *stop) => return,
+        _ = changes.wait_for(|_| context.registry.snapshot().ready) => {}
+        () = tokio::time::sleep(PATIENCE) => {}
+    }
+    let mut fires = Fires::default();
     loop {
-        let wait = fire_due(context).await;
+        let wait = fires.start_due(context).await;
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => return,
             () = context.replan.notified() => {}
+            () = fires.some_ended() => {}
             () = tokio::time::sleep(wait) => {}
+        }
+        if std::mem::take(&mut fires.failed) {
+            let stopped = stop.wait_for(|stop| *stop);
+            let _ = tokio::time::timeout(POLL, stopped).await; // still due, and the store is in trouble: not at once
         }
     }
 }
 
-/// Fires what is due; returns how long nothing will be.
-async fn fire_due(context: &Context) -> Duration {
-    let now = context.clock.now();
-    let (due, next) = match context.store.due_schedules(now, AT_ONCE).await {
-        Ok(found) => found,
-        Err(error) => {
-            tracing::error!(%error, "due schedules could not be read; trying again");
-            return POLL;
-        }
-    };
-    let more = due.len() == AT_ONCE;
-    let mut fires = JoinSet::new();
-    let snapshot = context.registry.snapshot();
-    for schedule in due {
-        let (store, snapshot) = (context.store.clone(), snapshot.clone());
-        fires.spawn(async move {
-            let Some(fire) = fire_of(&snapshot, &schedule, now).await else {
-                return;
-            };
-            match store.fire_schedule(fire).await {
-                Ok(()) | Err(StoreError::Conflict(_)) => {}
-                Err(error) => tracing::error!(schedule = schedule.name, %error, "a schedule could not be fired; trying again"),
+/// Fires on their way into the store. One whose payload takes seconds to check holds up no other.
+#[derive(Default)]
+struct Fires {
+    running: JoinSet<bool>,
+    schedules: HashMap<tokio::task::Id, ScheduleId>,
+    /// Whether one could not be stored.
+    failed: bool,
+}
+
+impl Fires {
+    /// Starts those that are due and not under way; returns how long no other will be. What follows a fire is seen by the look after it.
+    async fn start_due(&mut self, context: &Context) -> Duration {
+        let now = context.clock.now();
+        let (due, next) = match context.store.due_schedules(now, AT_ONCE + self.schedules.len()).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!(%error, "due schedules could not be read; trying again");
+                return POLL;
             }
-        });
+        };
+        let under_way: HashSet<ScheduleId> = self.schedules.values().copied().collect();
+        let free = AT_ONCE.saturating_sub(under_way.len());
+        let snapshot = context.registry.snapshot();
+        for schedule in due.into_iter().filter(|schedule| !under_way.contains(&schedule.id)).take(free) {
+            let id = schedule.id;
+            let task = self.running.spawn(fire(context.clone(), snapshot.clone(), schedule, now));
+            self.schedules.insert(task.id(), id);
+        }
+        next.map_or(POLL, |next| (next - context.clock.now()).to_std().unwrap_or_default().min(POLL))
     }
-    if !fires.is_empty() {
-        fires.join_all().await;
-        context.wake.notify_one();
+
+    /// Resolves when one has ended, and with it those that do so about now; never while none is under way.
+    async fn some_ended(&mut self) {
+        match self.running.join_next_with_id().await {
+            Some(ended) => self.ended(ended),
+            None => std::future::pending().await,
+        }
+        let together = tokio::time::Instant::now() + TOGETHER;
+        while let Ok(Some(ended)) = tokio::time::timeout_at(together, self.running.join_next_with_id()).await {
+            self.ended(ended);
+        }
     }
-    match next {
-        _ if more => Duration::ZERO,
-        Some(next) => (next - context.clock.now()).to_std().unwrap_or_default().min(POLL),
-        None => POLL,
+
+    fn ended(&mut self, ended: Result<(tokio::task::Id, bool), JoinError>) {
+        let (id, stored) = ended.unwrap_or_else(|error| (error.id(), false));
+        self.schedules.remove(&id);
+        self.failed |= !stored;
     }
+}
+
+/// Fires one schedule; whether its cursor is where it has to be.
+async fn fire(context: Context, snapshot: Arc<Snapshot>, schedule: Schedule, now: Time) -> bool {
+    let Some(fire) = fire_of(&snapshot, &schedule, now).await else {
+        return true;
+    };
+    match context.store.fire_schedule(fire).await {
+        Ok(()) => context.wake.notify_one(),
+        Err(StoreError::Conflict(_)) => {}
+        Err(error) => {
+            tracing::error!(schedule = schedule.name, %error, "a schedule could not be fired; trying again");
+            return false;
+        }
+    }
+    true
 }
 
 async fn fire_of(snapshot: &Snapshot, schedule: &Schedule, now: Time) -> Option<FireSchedule> {
@@ -110,7 +162,10 @@ async fn fire_of(snapshot: &Snapshot, schedule: &Schedule, now: Time) -> Option<
 async fn new_task(snapshot: &Snapshot, submission: Submission, origin: Origin, now: Time) -> NewTask {
     let handler = snapshot.handlers.get(&submission.name);
     let errors = match (handler, serde_json::from_str::<Value>(&submission.payload)) {
-        (Some(handler), Ok(payload)) => check(handler, payload).await,
+        (Some(handler), Ok(payload)) => match handler.check_quickly(&payload) {
+            Some(errors) => errors,
+            None => handler.check_aside(payload).await.map(|(errors, _)| errors).unwrap_or_default(),
+        },
         _ => Vec::new(),
     };
     let mut task = NewTask::from_submission(submission, handler.map(|handler| handler.definition.as_ref()), origin, now);
@@ -128,19 +183,20 @@ async fn new_task(snapshot: &Snapshot, submission: Submission, origin: Origin, n
     task
 }
 
-/// The schema is a stranger's: what takes longer than a moment is checked where it holds up nobody.
-async fn check(handler: &Arc<Handler>, payload: Value) -> Vec<InputError> {
-    if let Some(errors) = handler.check_quickly(&payload) {
-        return errors;
-    }
-    let handler = handler.clone();
-    tokio::task::spawn_blocking(move || handler.check(&payload))
-        .await
-        .unwrap_or_default()
+/// Why an event was not delivered. Nothing of it was kept.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum EventError {
+    /// Its tasks' payloads would be too large; the sentence says which.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The store refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
-pub(super) async fn fire_event(context: &Context, event_type: String, data: String) -> Result<Vec<TaskId>, StoreError> {
+pub(super) async fn fire_event(context: &Context, event_type: String, data: String) -> Result<Vec<TaskId>, EventError> {
     let triggers = context.store.triggers_of(&event_type).await?;
+    check_size(&triggers, &data)?;
     let now = context.clock.now();
     let snapshot = context.registry.snapshot();
     let mut tasks = Vec::with_capacity(triggers.len());
@@ -154,7 +210,29 @@ pub(super) async fn fire_event(context: &Context, event_type: String, data: Stri
         now,
         tasks,
     };
-    context.store.fire_event(event).await
+    Ok(context.store.fire_event(event).await?)
+}
+
+/// Each trigger's task holds a copy of the event: a small event with many triggers could take all memory.
+fn check_size(triggers: &[Trigger], data: &str) -> Result<(), EventError> {
+    let mut all = 0;
+    for trigger in triggers {
+        let bytes = trigger.payload.len() + data.len();
+        all += bytes;
+        if bytes > MAX_MERGED {
+            return Err(EventError::TooLarge(format!(
+                "the event's data and the payload of its trigger {:?} make {bytes} bytes; {MAX_MERGED} are allowed",
+                trigger.name
+            )));
+        }
+    }
+    if all > MAX_FIRED {
+        return Err(EventError::TooLarge(format!(
+            "{} triggers listen to this event, and their tasks would have {all} bytes of payloads; {MAX_FIRED} are allowed: send less, for              example where the data can be found",
+            triggers.len()
+        )));
+    }
+    Ok(())
 }
 
 async fn triggered(snapshot: &Snapshot, trigger: &Trigger, data: &str, now: Time) -> NewTask {

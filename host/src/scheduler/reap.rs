@@ -5,20 +5,37 @@ use crate::model::alert::{AlertType, NewAlert};
 use crate::model::attempt::{Outcome, Usage};
 use crate::model::retry::{Bounds, Next, RetryPolicy, decide};
 use crate::store::{Orphan, Settle, StoreError};
+use tokio::task::JoinSet;
+
+/// Settled at once, so that they share commits.
+const AT_ONCE: usize = 256;
 
 /// Settles every attempt whose node's lease has ended.
 pub(super) async fn orphans(context: &Context) -> Result<(), StoreError> {
-    let orphans = context.store.orphans(context.node, context.clock.now()).await?;
+    let orphans = context.store.orphans(context.node).await?;
     if !orphans.is_empty() {
         tracing::warn!(count = orphans.len(), "found attempts that an earlier process did not finish");
     }
+    let mut settling = JoinSet::new();
     for orphan in orphans {
-        match context.store.settle(lost(context, orphan)).await {
-            Ok(()) | Err(StoreError::LeaseLost) => {}
-            Err(error) => return Err(error),
+        if settling.len() == AT_ONCE {
+            settled(settling.join_next().await)?;
         }
+        let (store, settle) = (context.store.clone(), lost(context, orphan));
+        settling.spawn(async move { store.settle(settle).await });
+    }
+    while !settling.is_empty() {
+        settled(settling.join_next().await)?;
     }
     Ok(())
+}
+
+fn settled(ended: Option<Result<Result<(), StoreError>, tokio::task::JoinError>>) -> Result<(), StoreError> {
+    match ended {
+        None | Some(Ok(Ok(()) | Err(StoreError::LeaseLost))) => Ok(()),
+        Some(Ok(Err(error))) => Err(error),
+        Some(Err(error)) => Err(StoreError::Unavailable(error.to_string())),
+    }
 }
 
 fn lost(context: &Context, orphan: Orphan) -> Settle {
@@ -29,6 +46,7 @@ fn lost(context: &Context, orphan: Orphan) -> Settle {
         policy: &policy,
         max_retries: 0,
         idempotent: orphan.idempotent,
+        due_at: Some(orphan.due_at),
     };
     let next = decide(&Outcome::Lost, orphan.counters, &bounds, now, 0.5);
     let alert = match &next {

@@ -72,9 +72,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 pub struct Handled {
     /// Memory cap of an attempt, in bytes.
     pub memory: u64,
-    /// The definition's, for tasks that name none.
-    pub max_retries: u32,
-    /// The definition's, for tasks that name none.
+    /// The definition's, for tasks that do not say.
     pub idempotent: bool,
     /// The plugin that will run it.
     pub plugin: Arc<str>,
@@ -159,8 +157,8 @@ pub struct Orphan {
     pub counters: Counters,
     /// Whether it may be repeated.
     pub idempotent: bool,
-    /// When the attempt began.
-    pub started_at: Time,
+    /// When the attempt was due.
+    pub due_at: Time,
 }
 
 /// One fire of a schedule.
@@ -194,7 +192,7 @@ pub struct FireEvent {
 /// Which tasks a list shows, and in which order.
 #[derive(Clone, Debug)]
 pub enum Listing {
-    /// All, newest id first.
+    /// All: those that wait or run, newest first, then those that ended, latest first.
     All(Filter),
     /// Running, longest running first.
     Running,
@@ -263,12 +261,12 @@ pub trait Store: Send + Sync + 'static {
     async fn cancel(&self, id: TaskId, now: Time) -> Result<Option<Lease>>;
     /// Submits a failed task again under `new_id`. [`StoreError::Conflict`] where it did not fail or was retried before.
     async fn retry(&self, id: TaskId, new_id: TaskId, now: Time) -> Result<()>;
-    /// Takes a failed task off the list of failures. [`StoreError::Conflict`] where it did not fail.
+    /// Takes a failed task off the list of failures. [`StoreError::Conflict`] where it did not fail or is off it.
     async fn dismiss(&self, id: TaskId) -> Result<()>;
-    /// Offers held tasks of these names to workers again.
-    async fn release(&self, handlers: Arc<Handlers>) -> Result<()>;
+    /// Offers held tasks of these names to workers again, some thousands at a time. Returns whether there may be more.
+    async fn release(&self, handlers: Arc<Handlers>) -> Result<bool>;
 
-    /// Keeps lines of a running attempt.
+    /// Keeps lines of an attempt that runs, or did: what a cancelled one says last comes after its settlement.
     async fn append_log(&self, lease: Lease, lines: Vec<LogLine>) -> Result<()>;
     /// Keeps a running attempt's checkpoint.
     async fn save_checkpoint(&self, lease: Lease, data: Vec<u8>) -> Result<()>;
@@ -278,12 +276,14 @@ pub trait Store: Send + Sync + 'static {
     /// Registers a node, or renews its lease until `until`.
     async fn renew(&self, node: NodeId, until: Time) -> Result<()>;
     /// Running attempts of nodes other than `node` whose lease ended.
-    async fn orphans(&self, node: NodeId, now: Time) -> Result<Vec<Orphan>>;
+    async fn orphans(&self, node: NodeId) -> Result<Vec<Orphan>>;
 
     /// One task with its attempts.
     async fn task(&self, id: TaskId) -> Result<Task>;
     /// Many tasks, without their attempts.
     async fn tasks(&self, listing: Listing, page: PageRequest) -> Result<Page<Task>>;
+    /// The cursor for what comes after `task` in a list of this kind, for whoever shows less than a page of it.
+    fn cursor(&self, listing: &Listing, task: &Task) -> String;
     /// The log of a task over all attempts, oldest line first.
     async fn log(&self, id: TaskId, page: PageRequest) -> Result<Page<LogLine>>;
 
@@ -295,6 +295,8 @@ pub trait Store: Send + Sync + 'static {
     async fn schedule(&self, id: ScheduleId) -> Result<Schedule>;
     /// All schedules, oldest first.
     async fn schedules(&self, page: PageRequest) -> Result<Page<Schedule>>;
+    /// The schedules that fire next, earliest first, at most so many.
+    async fn upcoming_schedules(&self, limit: usize) -> Result<Vec<Schedule>>;
     /// Schedules whose cursor is not after `now`, earliest first, and the cursor of the first one after.
     async fn due_schedules(&self, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)>;
     /// Moves a schedule's cursor, and keeps the fire with its task. [`StoreError::Conflict`] where it moved meanwhile.
@@ -322,7 +324,8 @@ pub trait Store: Send + Sync + 'static {
     /// Closes open alerts, all or of one type; returns how many.
     async fn clear_alerts(&self, kind: Option<AlertType>) -> Result<u64>;
 
-    /// Forgets ended tasks older than `before`, but never the newest `keep`; at most `limit` of them. Returns how many.
+    /// Forgets events, fires and ended tasks older than `before`, but never the newest `keep` tasks; at most `limit` of each, and fewer
+    /// where they are large. Returns the greatest of the three counts: 0 when nothing is left to forget.
     async fn prune(&self, before: Time, keep: u64, limit: usize) -> Result<u64>;
 
     /// Which plugin owns which task name.

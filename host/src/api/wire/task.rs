@@ -150,7 +150,7 @@ pub struct TaskRecord {
     pub error_details: Option<Value>,
     /// Retries used.
     pub retry_count: u32,
-    /// Retries allowed; null where its handler is missing and has never run it.
+    /// Retries allowed: the submission's number, or else its handler's; null where it names none and its handler is missing.
     pub max_retries: Option<u32>,
     /// When its next attempt is due, or the running one was; null once it has ended.
     pub due_at: Option<DateTime<Utc>>,

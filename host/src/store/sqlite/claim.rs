@@ -16,8 +16,10 @@ use std::sync::LazyLock;
 
 /// Rows that one claim makes due, at most, so that a million tasks for the same second do not stop the house.
 const PROMOTED: i64 = 2_000;
-/// Rows that one claim looks at beyond those it takes: held ones and those too big for the memory left.
-const LOOKED_AT: usize = 1_024;
+/// Rows that one claim files as held, at most.
+const HELD: usize = 1_024;
+/// Rows that one claim walks over because their names do not fit the memory left, at most: index entries, some milliseconds.
+const PASSED_OVER: i64 = 20_000;
 
 /// A due row as claiming sees it.
 struct Due {
@@ -40,11 +42,15 @@ pub(super) fn claim(tx: &Tx<'_>, claim: &Claim) -> Result<Claimed> {
         ..Claimed::default()
     };
     let mut memory_left = claim.memory_left;
-    let mut after = (0, i64::MIN, [0; 16]);
-    let mut spare_looks = LOOKED_AT;
+    let mut passed_over = PassedOver::default();
+    let mut may_hold = HELD;
     while claimed.tasks.len() < claim.limit {
         let turn = pick(claim.started + claimed.tasks.len() as u64);
-        let Some(candidate) = next_due(tx, turn, after)? else { break };
+        let candidate = match turn {
+            Pick::MostUrgent => most_urgent(tx, &passed_over)?,
+            Pick::LongestDue => longest_due(tx)?,
+        };
+        let Some(candidate) = candidate else { break };
         let fits = claim
             .handlers
             .get(&candidate.name)
@@ -55,18 +61,21 @@ pub(super) fn claim(tx: &Tx<'_>, claim: &Claim) -> Result<Claimed> {
                 claimed.tasks.push(lease(tx, claim, candidate.seq, handled)?);
                 continue;
             }
-            None => hold(tx, candidate.seq)?,
+            None if may_hold == 0 => {
+                claimed.more = true;
+                break;
+            }
+            None => {
+                hold(tx, candidate.seq)?;
+                may_hold -= 1;
+            }
             // The longest due is not passed over: what is left of the memory is kept for it.
             Some((_, false)) if turn == Pick::LongestDue => break,
-            Some((_, false)) => after = candidate.key,
-        }
-        spare_looks -= 1;
-        if spare_looks == 0 {
-            claimed.more = true;
-            break;
+            // Nor does another of its name fit before an attempt ends, and that wakes the next claim.
+            Some((_, false)) => passed_over.add(candidate),
         }
     }
-    claimed.more |= claimed.tasks.len() == claim.limit && next_due(tx, Pick::LongestDue, after)?.is_some();
+    claimed.more |= claimed.tasks.len() == claim.limit && longest_due(tx)?.is_some();
     claimed.next_due = tx
         .db
         .prepare_cached("SELECT MIN(due_at) FROM task WHERE queue = 0")
@@ -89,33 +98,65 @@ fn promote(tx: &Tx<'_>, now: Time) -> Result<bool> {
     Ok(promoted as i64 == PROMOTED)
 }
 
-fn next_due(tx: &Tx<'_>, turn: Pick, after: (i64, i64, [u8; 16])) -> Result<Option<Due>> {
-    match turn {
-        Pick::MostUrgent => tx
-            .db
-            .prepare_cached(
-                "SELECT seq, name, priority, due_at, id FROM task INDEXED BY task_due
-                 WHERE queue = 1 AND (priority, due_at, id) > (?1, ?2, ?3) ORDER BY priority, due_at, id LIMIT 1",
-            )
-            .and_then(|mut s| s.query_row(params![after.0, after.1, after.2], due).optional())
-            .failed(),
-        Pick::LongestDue => tx
-            .db
-            .prepare_cached(
-                "SELECT seq, name, priority, due_at, id FROM task INDEXED BY task_longest_due
-                 WHERE queue = 1 ORDER BY due_at, id LIMIT 1",
-            )
-            .and_then(|mut s| s.query_row([], due).optional())
-            .failed(),
+/// What does not fit the memory left: the names, and the last row that was looked at, before which nothing fits.
+struct PassedOver {
+    names: Vec<String>,
+    after: (i64, i64, [u8; 16]),
+}
+
+impl Default for PassedOver {
+    fn default() -> Self {
+        Self {
+            names: Vec::new(),
+            after: (0, i64::MIN, [0; 16]),
+        }
     }
+}
+
+impl PassedOver {
+    fn add(&mut self, row: Due) {
+        self.names.push(row.name);
+        self.after = row.key;
+    }
+}
+
+pub(super) const MOST_URGENT: &str = "SELECT seq, name, priority, due_at, id FROM task INDEXED BY task_due
+     WHERE queue = 1 AND (priority, due_at, id) > (?1, ?2, ?3) ORDER BY priority, due_at, id LIMIT 1";
+pub(super) const MOST_URGENT_THAT_FITS: &str = "SELECT seq, name, priority, due_at, id FROM (
+       SELECT seq, name, priority, due_at, id FROM task INDEXED BY task_due
+       WHERE queue = 1 AND (priority, due_at, id) > (?1, ?2, ?3) ORDER BY priority, due_at, id LIMIT ?5)
+     WHERE name NOT IN (SELECT value FROM json_each(?4)) ORDER BY priority, due_at, id LIMIT 1";
+
+fn most_urgent(tx: &Tx<'_>, passed_over: &PassedOver) -> Result<Option<Due>> {
+    let after = passed_over.after;
+    if passed_over.names.is_empty() {
+        return tx
+            .db
+            .prepare_cached(MOST_URGENT)
+            .and_then(|mut s| s.query_row(params![after.0, after.1, after.2], due).optional())
+            .failed();
+    }
+    let names = serde_json::json!(passed_over.names).to_string();
+    tx.db
+        .prepare_cached(MOST_URGENT_THAT_FITS)
+        .and_then(|mut s| s.query_row(params![after.0, after.1, after.2, names, PASSED_OVER], due).optional())
+        .failed()
+}
+
+fn longest_due(tx: &Tx<'_>) -> Result<Option<Due>> {
+    tx.db
+        .prepare_cached(
+            "SELECT seq, name, priority, due_at, id FROM task INDEXED BY task_longest_due WHERE queue = 1 ORDER BY due_at, id LIMIT 1",
+        )
+        .and_then(|mut s| s.query_row([], due).optional())
+        .failed()
 }
 
 fn lease(tx: &Tx<'_>, claim: &Claim, seq: i64, handled: &Handled) -> Result<Task> {
     static LEASE: LazyLock<String> = LazyLock::new(|| {
         format!(
             "UPDATE task SET queue = 3, attempt = attempt + 1, attempt_started_at = ?2, started_at = COALESCE(started_at, ?2), node = ?3,
-               max_retries = COALESCE(max_retries, ?4), idempotent = COALESCE(idempotent, ?5), plugin = ?6,
-               plugin_digest = ?7, progress = NULL
+               attempt_idempotent = COALESCE(idempotent, ?4), plugin = ?5, plugin_digest = ?6, progress = NULL
              WHERE seq = ?1 RETURNING {}, {}",
             rows::SHARED,
             rows::LIVE
@@ -127,15 +168,7 @@ fn lease(tx: &Tx<'_>, claim: &Claim, seq: i64, handled: &Handled) -> Result<Task
             let now = micros(claim.now);
             let (plugin, digest) = (handled.plugin.as_ref(), handled.plugin_digest.as_ref());
             s.query_row(
-                params![
-                    seq,
-                    now,
-                    claim.node.as_bytes(),
-                    handled.max_retries,
-                    handled.idempotent,
-                    plugin,
-                    digest
-                ],
+                params![seq, now, claim.node.as_bytes(), handled.idempotent, plugin, digest],
                 rows::task,
             )
         })
@@ -182,10 +215,14 @@ pub(super) fn settle(tx: &mut Tx<'_>, settle: &Settle) -> Result<()> {
         Next::Failed { .. } => tasks::finish(tx, seq, id, Status::Failed, now, None)?,
         Next::Cancelled => tasks::finish(tx, seq, id, Status::Cancelled, now, None)?,
     }
+    if let Some(alert) = &settle.alert {
+        raise(tx, alert)?;
+    }
+    // Last: what is added in memory is not undone with the savepoint.
     if let Some(execution_time) = settle.execution_time {
         tx.metrics.add(tx.db, &name, kind, execution_time)?;
     }
-    settle.alert.as_ref().map_or(Ok(()), |alert| raise(tx, alert))
+    Ok(())
 }
 
 /// What the task's record will tell of this attempt, if it failed.
@@ -258,7 +295,7 @@ pub(super) fn orphans(tx: &Tx<'_>, node: NodeId) -> Result<Vec<Orphan>> {
     let mut query = tx
         .db
         .prepare_cached(
-            "SELECT id, attempt, node, name, retries, snoozes, losses, COALESCE(idempotent, 1), attempt_started_at
+            "SELECT id, attempt, node, name, retries, snoozes, losses, attempt_idempotent, due_at
              FROM task WHERE queue = 3 AND node <> ?1",
         )
         .failed()?;
@@ -277,7 +314,7 @@ pub(super) fn orphans(tx: &Tx<'_>, node: NodeId) -> Result<Vec<Orphan>> {
                     losses: row.get(6)?,
                 },
                 idempotent: row.get(7)?,
-                started_at: from_micros(row.get(8)?),
+                due_at: from_micros(row.get(8)?),
             })
         })
         .and_then(Iterator::collect)

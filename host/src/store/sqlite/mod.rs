@@ -30,8 +30,8 @@ use rusqlite::Connection;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, TryLockError};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::Semaphore;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use writer::Writer;
 
 /// Readers at once; more wait.
@@ -57,13 +57,79 @@ impl<T> Failed<T> for rusqlite::Result<T> {
 pub struct Sqlite {
     writer: Writer,
     readers: Arc<Readers>,
+    /// For what the scheduler and running attempts ask, so that slow lists do not stop them.
+    own_reader: Arc<Readers>,
     /// Held as long as the store is open.
     _lock: File,
 }
 
+/// Connections that only read. There are as many permits as connections.
 struct Readers {
     free: Mutex<Vec<Connection>>,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
+}
+
+/// A connection on loan: given back when dropped, whether the question was answered or panicked, and with it the permit.
+struct Reader {
+    readers: Arc<Readers>,
+    db: Option<Connection>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Readers {
+    fn open(path: &Path, count: usize) -> Result<Arc<Self>> {
+        let mut free = Vec::with_capacity(count);
+        for _ in 0..count {
+            let reader = connect(path)?;
+            reader.pragma_update(None, "query_only", true).failed()?;
+            free.push(reader);
+        }
+        Ok(Arc::new(Self {
+            free: Mutex::new(free),
+            permits: Arc::new(Semaphore::new(count)),
+        }))
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn reader(self: &Arc<Self>) -> Result<Reader> {
+        let closed = || StoreError::Unavailable("the store is closed".into());
+        let permit = self.permits.clone().acquire_owned().await.map_err(|_| closed())?;
+        let db = self.free().pop();
+        Ok(Reader {
+            readers: self.clone(),
+            db,
+            _permit: permit,
+        })
+    }
+
+    /// Asks a question on a blocking thread. All that it reads is of one moment.
+    async fn ask<T, F>(self: &Arc<Self>, question: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+    {
+        let reader = self.reader().await?;
+        let asked = tokio::task::spawn_blocking(move || {
+            let db = reader
+                .db
+                .as_ref()
+                .ok_or_else(|| StoreError::Unavailable("no reader is free".into()))?;
+            let _moment = db.unchecked_transaction().failed()?;
+            question(db)
+        });
+        asked.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if let Some(db) = self.db.take() {
+            self.readers.free().push(db);
+        }
+    }
 }
 
 impl Sqlite {
@@ -79,20 +145,12 @@ impl Sqlite {
         embedded::migrations::runner()
             .run(&mut db)
             .map_err(|error| cannot(&explain_migration(&error)))?;
-        let mut free = Vec::with_capacity(READERS);
-        for _ in 0..READERS {
-            let reader = connect(&path)?;
-            reader.pragma_update(None, "query_only", true).failed()?;
-            free.push(reader);
-        }
-        let readers = Arc::new(Readers {
-            free: Mutex::new(free),
-            permits: Semaphore::new(READERS),
-        });
+        let (readers, own_reader) = (Readers::open(&path, READERS)?, Readers::open(&path, 1)?);
         let writer = Writer::start(db).map_err(|error| cannot(&error))?;
         Ok(Self {
             writer,
             readers,
+            own_reader,
             _lock: lock,
         })
     }
@@ -102,21 +160,7 @@ impl Sqlite {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
-        let readers = self.readers.clone();
-        let _permit = self
-            .readers
-            .permits
-            .acquire()
-            .await
-            .map_err(|_| StoreError::Unavailable("the store is closed".into()))?;
-        let asked = tokio::task::spawn_blocking(move || {
-            let pop = || readers.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let db = pop().ok_or_else(|| StoreError::Unavailable("no reader is free".into()))?;
-            let answer = question(&db);
-            readers.free.lock().unwrap_or_else(PoisonError::into_inner).push(db);
-            answer
-        });
-        asked.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
+        self.readers.ask(question).await
     }
 }
 
@@ -185,14 +229,14 @@ impl Store for Sqlite {
     async fn dismiss(&self, id: TaskId) -> Result<()> {
         self.writer.write(move |tx| tasks::dismiss(tx, id)).await
     }
-    async fn release(&self, handlers: Arc<Handlers>) -> Result<()> {
+    async fn release(&self, handlers: Arc<Handlers>) -> Result<bool> {
         self.writer.write(move |tx| tasks::release(tx, &handlers)).await
     }
 
     async fn append_log(&self, lease: Lease, lines: Vec<LogLine>) -> Result<()> {
         self.writer
             .write(move |tx| {
-                tasks::leased(tx.db, lease)?;
+                tasks::leased_or_ended(tx.db, lease)?;
                 tasks::append_log(tx, lease.task, &lines)
             })
             .await
@@ -201,13 +245,13 @@ impl Store for Sqlite {
         self.writer.write(move |tx| tasks::save_checkpoint(tx, lease, &data)).await
     }
     async fn load_checkpoint(&self, id: TaskId) -> Result<Option<Vec<u8>>> {
-        self.read(move |db| tasks::load_checkpoint(db, id)).await
+        self.own_reader.ask(move |db| tasks::load_checkpoint(db, id)).await
     }
 
     async fn renew(&self, node: NodeId, until: Time) -> Result<()> {
         self.writer.write(move |tx| claim::renew(tx, node, until)).await
     }
-    async fn orphans(&self, node: NodeId, _now: Time) -> Result<Vec<Orphan>> {
+    async fn orphans(&self, node: NodeId) -> Result<Vec<Orphan>> {
         self.writer.write(move |tx| claim::orphans(tx, node)).await
     }
 
@@ -216,6 +260,9 @@ impl Store for Sqlite {
     }
     async fn tasks(&self, listing: Listing, page: PageRequest) -> Result<Page<Task>> {
         self.read(move |db| lists::tasks(db, &listing, &page)).await
+    }
+    fn cursor(&self, listing: &Listing, task: &Task) -> String {
+        lists::cursor(listing, task)
     }
     async fn log(&self, id: TaskId, page: PageRequest) -> Result<Page<LogLine>> {
         self.read(move |db| lists::log(db, id, &page)).await
@@ -233,8 +280,11 @@ impl Store for Sqlite {
     async fn schedules(&self, page: PageRequest) -> Result<Page<Schedule>> {
         self.read(move |db| rules::schedules(db, &page)).await
     }
+    async fn upcoming_schedules(&self, limit: usize) -> Result<Vec<Schedule>> {
+        self.read(move |db| rules::schedules_until(db, i64::MAX, limit)).await
+    }
     async fn due_schedules(&self, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)> {
-        self.read(move |db| rules::due_schedules(db, now, limit)).await
+        self.own_reader.ask(move |db| rules::due_schedules(db, now, limit)).await
     }
     async fn fire_schedule(&self, fire: FireSchedule) -> Result<()> {
         self.writer.write(move |tx| rules::fire_schedule(tx, &fire)).await
@@ -254,7 +304,7 @@ impl Store for Sqlite {
     }
     async fn triggers_of(&self, event_type: &str) -> Result<Vec<Trigger>> {
         let event_type = event_type.to_owned();
-        self.read(move |db| rules::triggers_of(db, &event_type)).await
+        self.own_reader.ask(move |db| rules::triggers_of(db, &event_type)).await
     }
     async fn fire_event(&self, event: FireEvent) -> Result<Vec<TaskId>> {
         self.writer.offer(move |tx| rules::fire_event(tx, &event)).await
@@ -288,5 +338,52 @@ impl Store for Sqlite {
     async fn close(&self) {
         // Joining a thread blocks; the caller is the last one in the house.
         tokio::task::block_in_place(|| self.writer.close());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::result::Result;
+
+    #[test]
+    fn a_claim_reads_nothing_but_its_index() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Sqlite::open(folder.path()).unwrap());
+        let db = connect(&folder.path().join(FILE)).unwrap();
+        for sql in [claim::MOST_URGENT, claim::MOST_URGENT_THAT_FITS] {
+            let mut explain = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let nothing = vec![rusqlite::types::Null; explain.parameter_count()];
+            let steps = explain
+                .query_map(rusqlite::params_from_iter(nothing), |row| row.get::<_, String>(3))
+                .unwrap();
+            let plan = steps.map(Result::unwrap).collect::<Vec<_>>().join("\n");
+            assert!(plan.contains("USING COVERING INDEX task_due"), "{plan}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_panic_costs_neither_the_writer_nor_a_reader() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(folder.path()).unwrap();
+        let written = store
+            .writer
+            .write::<(), _>(|tx| {
+                tx.db.execute("INSERT INTO task_owner VALUES ('t', 'p')", []).unwrap();
+                panic!("in an intention")
+            })
+            .await;
+        assert!(matches!(written, Err(StoreError::Unavailable(_))));
+        for _ in 0..2 * READERS {
+            let read = store.read::<(), _>(|_| panic!("in a question")).await;
+            assert!(matches!(read, Err(StoreError::Unavailable(_))));
+        }
+        store.own("q", vec!["u".into()]).await.unwrap();
+        let owners = store.owners().await.unwrap();
+        assert_eq!(
+            owners,
+            HashMap::from([("u".to_owned(), "q".to_owned())]),
+            "the rest of the panicked one is undone"
+        );
     }
 }

@@ -15,6 +15,10 @@ use std::sync::LazyLock;
 
 /// Why a due task without a handler is not offered to workers.
 pub(super) const HANDLER_MISSING: &str = "handler missing";
+/// Held tasks that one commit offers again, at most.
+const RELEASED: usize = 2_000;
+/// Bytes of payloads and results that one commit forgets, about: their pages have to be read to be freed.
+const PRUNED_BYTES: u64 = 32 << 20;
 
 pub(super) fn enqueue(tx: &Tx<'_>, task: &NewTask) -> Result<()> {
     let (origin_kind, origin) = origin_columns(task.origin);
@@ -171,7 +175,7 @@ pub(super) fn cancel(tx: &Tx<'_>, id: TaskId, now: Time) -> Result<Option<Lease>
         node: NodeId::from_bytes(node),
     });
     if let (Some(_), Some(started_at)) = (lease, started_at) {
-        let execution_time = micros(now) - started_at;
+        let execution_time = (micros(now) - started_at).max(0); // the clock may have been set back
         let (outcome, error) = (OutcomeKind::Cancelled, Some("the task was cancelled"));
         end_attempt(
             tx,
@@ -274,23 +278,29 @@ pub(super) fn dismiss(tx: &Tx<'_>, id: TaskId) -> Result<()> {
         .prepare_cached("UPDATE history SET dismissed = 1 WHERE seq = ?1 AND dismissed = 0")
         .and_then(|mut s| s.execute([seq]))
         .failed()?;
-    if changed == 0 { Err(StoreError::NotFound) } else { Ok(()) }
-}
-
-/// Offers held tasks again whose handler is there now.
-pub(super) fn release(tx: &Tx<'_>, handlers: &Handlers) -> Result<()> {
-    let mut held = tx.db.prepare_cached("SELECT DISTINCT name FROM task WHERE queue = 2").failed()?;
-    let names = held
-        .query_map([], |row| row.get::<_, String>(0))
-        .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
-        .failed()?;
-    for name in names.iter().filter(|name| handlers.contains_key(*name)) {
-        tx.db
-            .prepare_cached("UPDATE task SET queue = 1, held = NULL WHERE queue = 2 AND name = ?1")
-            .and_then(|mut s| s.execute([name]))
-            .failed()?;
+    if changed == 0 {
+        return Err(StoreError::Conflict("the task is off the list already".into()));
     }
     Ok(())
+}
+
+/// Offers held tasks again whose handler is there now, so many at a time. Returns whether there may be more.
+pub(super) fn release(tx: &Tx<'_>, handlers: &Handlers) -> Result<bool> {
+    let mut left = RELEASED;
+    for name in handlers.keys() {
+        let released = tx
+            .db
+            .prepare_cached(
+                "UPDATE task SET queue = 1, held = NULL WHERE seq IN (SELECT seq FROM task WHERE queue = 2 AND name = ?1 LIMIT ?2)",
+            )
+            .and_then(|mut s| s.execute(params![name, left as i64]))
+            .failed()?;
+        left = left.saturating_sub(released);
+        if left == 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The row and the task's name of a running attempt whose fence still holds.
@@ -304,6 +314,19 @@ pub(super) fn leased(db: &Connection, lease: Lease) -> Result<(i64, String)> {
         })
         .failed()?
         .ok_or(StoreError::LeaseLost)
+}
+
+/// As [`leased`], but also where the attempt has ended.
+pub(super) fn leased_or_ended(db: &Connection, lease: Lease) -> Result<()> {
+    match leased(db, lease) {
+        Err(StoreError::LeaseLost) => {}
+        other => return other.map(drop),
+    }
+    let ended = db
+        .prepare_cached("SELECT 1 FROM attempt WHERE task = ?1 AND number = ?2 AND node = ?3")
+        .and_then(|mut s| s.exists(params![lease.task.as_bytes(), lease.attempt, lease.node.as_bytes()]))
+        .failed()?;
+    if ended { Ok(()) } else { Err(StoreError::LeaseLost) }
 }
 
 pub(super) fn append_log(tx: &Tx<'_>, id: TaskId, lines: &[LogLine]) -> Result<()> {
@@ -401,24 +424,36 @@ pub(super) fn prune(tx: &Tx<'_>, before: Time, keep: u64, limit: usize) -> Resul
     let newest_to_go = total - i64::try_from(keep).unwrap_or(i64::MAX);
     let mut old = tx
         .db
-        .prepare_cached("SELECT seq, id FROM history WHERE completed_at < ?1 AND seq <= ?2 ORDER BY completed_at, id LIMIT ?3")
+        .prepare_cached(
+            "SELECT seq, id, octet_length(payload) + COALESCE(octet_length(result), 0) FROM history
+             WHERE completed_at < ?1 AND seq <= ?2 ORDER BY completed_at, id LIMIT ?3",
+        )
         .failed()?;
-    let rows = old
+    let mut bytes = 0;
+    let mut rows = old
         .query_map(params![micros(before), newest_to_go, limit], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 16]>(1)?))
+            Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 16]>(1)?, row.get::<_, i64>(2)?))
         })
         .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
         .failed()?;
+    rows.retain(|(_, _, size)| {
+        let fits = bytes < PRUNED_BYTES;
+        bytes += size.unsigned_abs();
+        fits
+    });
+    let mut most = rows.len();
     for sql in [
         "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE at < ?1 LIMIT ?2)",
         "DELETE FROM fire WHERE (schedule, at) IN (SELECT schedule, at FROM fire WHERE at < ?1 LIMIT ?2)",
     ] {
-        tx.db
+        let deleted = tx
+            .db
             .prepare_cached(sql)
             .and_then(|mut s| s.execute(params![micros(before), limit]))
             .failed()?;
+        most = most.max(deleted);
     }
-    for (seq, id) in &rows {
+    for (seq, id, _) in &rows {
         for sql in [
             "DELETE FROM history_tag WHERE id = ?1 AND (tag, completed_at) IN
                (SELECT tags.value, history.completed_at FROM history, json_each(history.tags) AS tags WHERE history.id = ?1)",
@@ -432,5 +467,5 @@ pub(super) fn prune(tx: &Tx<'_>, before: Time, keep: u64, limit: usize) -> Resul
             .and_then(|mut s| s.execute([seq]))
             .failed()?;
     }
-    Ok(rows.len() as u64)
+    Ok(most as u64)
 }

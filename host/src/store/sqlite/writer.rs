@@ -7,6 +7,7 @@ use super::Failed;
 use super::monitor::MetricsBook;
 use crate::store::{Result, StoreError};
 use rusqlite::Connection;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
@@ -110,7 +111,9 @@ fn in_savepoint<T>(tx: &mut Tx<'_>, intention: impl FnOnce(&mut Tx<'_>) -> Resul
         .prepare_cached("SAVEPOINT intention")
         .and_then(|mut s| s.execute([]))
         .failed()?;
-    let result = intention(tx);
+    // The thread serves all others too, whatever one intention stumbles over.
+    let result = catch_unwind(AssertUnwindSafe(|| intention(tx)))
+        .unwrap_or_else(|_| Err(StoreError::Unavailable("the intention panicked; stderr says where".into())));
     if result.is_err() {
         tx.db
             .prepare_cached("ROLLBACK TO intention")
