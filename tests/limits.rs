@@ -87,6 +87,9 @@ fn with_a_grace_a_cancelled_handler_sees_it_and_cleans_up() {
     host.delete(&format!("/task/cancel/{id}")).ok();
     assert_eq!(host.run("noop", &json!({}))["status"], "success");
     assert_eq!(host.task(&id)["status"], "cancelled");
+    crate::harness::eventually("what it said last is kept", || {
+        host.get(&format!("/task/{id}/logs")).ok().to_string().contains("cleaning up")
+    });
 }
 
 #[test]

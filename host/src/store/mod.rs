@@ -266,7 +266,7 @@ pub trait Store: Send + Sync + 'static {
     /// Offers held tasks of these names to workers again.
     async fn release(&self, handlers: Arc<Handlers>) -> Result<()>;
 
-    /// Keeps lines of a running attempt.
+    /// Keeps lines of an attempt that runs, or did: what a cancelled one says last comes after its settlement.
     async fn append_log(&self, lease: Lease, lines: Vec<LogLine>) -> Result<()>;
     /// Keeps a running attempt's checkpoint.
     async fn save_checkpoint(&self, lease: Lease, data: Vec<u8>) -> Result<()>;

@@ -1,6 +1,6 @@
 //! One attempt, from its lease to its settlement.
 
-use super::{Context, Slot, Stop};
+use super::{Context, Slot, Word};
 use crate::executor::{AttemptRequest, Execute, HostCall, Report};
 use crate::model::Time;
 use crate::model::alert::{AlertType, NewAlert, long_execution_after};
@@ -10,10 +10,12 @@ use crate::model::ids::TaskId;
 use crate::model::retry::{Bounds, Next, decide};
 use crate::model::task::Task;
 use crate::store::{Lease, Settle, Store, StoreError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -46,23 +48,28 @@ struct Said {
 /// How the guest came to its end.
 enum End {
     Reported(Report),
-    Stopped(Stop),
+    Interrupted,
+    /// The task was cancelled and is settled, whatever the guest made of its grace.
+    Cancelled,
 }
 
-pub(super) async fn run(context: Context, assignment: Assignment, slot: Slot, stopped: oneshot::Receiver<Stop>, cancel_grace: Duration) {
+pub(super) async fn run(context: Context, assignment: Assignment, slot: Slot, word: watch::Receiver<Word>, cancel_grace: Duration) {
     let began = Instant::now();
     let mut said = Said::default();
-    let end = watch_guest(&context, &assignment, stopped, cancel_grace, &mut said).await;
+    let end = unless_it_panics(watch_guest(&context, &assignment, word, cancel_grace, &mut said)).await;
     drop(slot);
     let report = match end {
         End::Reported(report) => report,
-        End::Stopped(Stop::Interrupted) => Report {
+        End::Interrupted => Report {
             outcome: Outcome::Interrupted,
             usage: Usage::default(),
             execution_time: began.elapsed(),
         },
-        End::Stopped(Stop::Cancelled) => {
+        End::Cancelled => {
             context.monitor.clear_progress(assignment.lease.task);
+            if !said.lines.is_empty() {
+                keep_lines(context, assignment.lease, said.lines).await;
+            }
             return;
         }
     };
@@ -73,35 +80,42 @@ pub(super) async fn run(context: Context, assignment: Assignment, slot: Slot, st
 async fn watch_guest(
     context: &Context,
     assignment: &Assignment,
-    mut stopped: oneshot::Receiver<Stop>,
+    mut word: watch::Receiver<Word>,
     cancel_grace: Duration,
     said: &mut Said,
 ) -> End {
     let (calls, mut asked) = mpsc::unbounded_channel();
-    let cancelled = Arc::new(AtomicBool::new(false));
+    let is_cancelled = Arc::new(AtomicBool::new(false));
     let timeout = timeout_of(assignment);
-    let guest = assignment
-        .code
-        .execute(request(context, assignment, timeout, cancelled.clone(), calls));
-    tokio::pin!(guest);
+    let request = request(context, assignment, timeout, is_cancelled.clone(), calls);
+    let mut guest = assignment.code.execute(request);
     let flush = tokio::time::sleep(FLUSH_EVERY);
     tokio::pin!(flush);
     let long = tokio::time::sleep(long_execution_after(timeout));
     tokio::pin!(long);
+    let grace = tokio::time::sleep(Duration::ZERO);
+    tokio::pin!(grace);
+    let mut told = Word::Run;
     let mut long_told = false;
     let mut keeping: Option<JoinHandle<()>> = None;
-    let end = loop {
+    let reported = loop {
         tokio::select! {
             biased;
-            stop = &mut stopped => {
-                let stop = stop.unwrap_or(Stop::Interrupted);
-                if stop == Stop::Cancelled && !cancel_grace.is_zero() {
-                    cancelled.store(true, Ordering::Relaxed);
-                    let _ = tokio::time::timeout(cancel_grace, &mut guest).await;
+            Ok(()) = word.changed() => {
+                let before = std::mem::replace(&mut told, *word.borrow_and_update());
+                is_cancelled.store(true, Ordering::Relaxed);
+                match told {
+                    Word::Interrupted => {
+                        told = if before == Word::Cancelled { before } else { told };
+                        break None;
+                    }
+                    Word::Cancelled if cancel_grace.is_zero() => break None,
+                    Word::Cancelled => grace.as_mut().reset(Instant::now() + cancel_grace),
+                    Word::Run | Word::Draining => {}
                 }
-                break End::Stopped(stop);
             }
-            report = &mut guest => break End::Reported(report),
+            () = &mut grace, if told == Word::Cancelled => break None,
+            report = &mut guest => break Some(report),
             Some(call) = asked.recv() => answer(context, assignment.lease, call, said),
             () = &mut flush => {
                 // The store may be slow; the guest, its timeout and its cancellation do not wait for it.
@@ -116,14 +130,48 @@ async fn watch_guest(
             }
         }
     };
+    drop(guest);
     while let Ok(call) = asked.try_recv() {
         answer(context, assignment.lease, call, said);
     }
-    // The settlement keeps the last lines, so those before them have to be kept first.
-    if let (End::Reported(_), Some(keeping)) = (&end, keeping) {
+    // What is left of the lines is kept at the end, so those before them have to be kept first.
+    if let Some(keeping) = keeping {
         let _ = keeping.await;
     }
-    end
+    end(told, reported)
+}
+
+/// What the end means, by what the guest was told before.
+fn end(told: Word, reported: Option<Report>) -> End {
+    match (told, reported) {
+        (Word::Cancelled, _) => End::Cancelled,
+        // It stopped because the host asked it to, and nobody cancelled the task.
+        (Word::Draining, Some(report)) if report.outcome == Outcome::Cancelled => End::Reported(Report {
+            outcome: Outcome::Interrupted,
+            ..report
+        }),
+        (_, Some(report)) => End::Reported(report),
+        (_, None) => End::Interrupted,
+    }
+}
+
+/// A mistake of the host within an attempt ends that attempt, and nobody knows how far the guest came: as if it had trapped.
+async fn unless_it_panics(attempt: impl Future<Output = End>) -> End {
+    let began = Instant::now();
+    let mut attempt = std::pin::pin!(attempt);
+    std::future::poll_fn(|cx| {
+        catch_unwind(AssertUnwindSafe(|| attempt.as_mut().poll(cx))).unwrap_or_else(|_| {
+            Poll::Ready(End::Reported(Report {
+                outcome: Outcome::Trap {
+                    message: "the host made a mistake while the handler ran; its log says where".into(),
+                    details: None,
+                },
+                usage: Usage::default(),
+                execution_time: began.elapsed(),
+            }))
+        })
+    })
+    .await
 }
 
 fn timeout_of(assignment: &Assignment) -> Duration {
@@ -272,5 +320,18 @@ async fn settle_at_last(context: &Context, settle: Settle) -> bool {
                 tokio::time::sleep(SETTLE_AGAIN).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_of_the_host_ends_the_attempt_as_one_without_an_answer() {
+        let End::Reported(report) = unless_it_panics(async { panic!("in a host call") }).await else {
+            panic!("nobody stopped it")
+        };
+        assert!(!report.outcome.kind().is_answer(), "{report:?}");
     }
 }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
 /// The `[worker]` table.
@@ -104,9 +104,13 @@ pub struct Free {
     pub memory: u64,
 }
 
-/// Why a guest is stopped from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stop {
+/// What an attempt is told from outside; each word overrules those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Word {
+    /// Go on.
+    Run,
+    /// This host is about to stop; the guest may still end by itself.
+    Draining,
     /// The task was cancelled, and settled by whoever cancelled it.
     Cancelled,
     /// This host stops, or cannot prove any more that it lives.
@@ -133,8 +137,24 @@ const EARLY: usize = 1_024;
 #[derive(Default)]
 struct Running {
     early: VecDeque<Lease>,
-    attempts: HashMap<Lease, (u64, Option<oneshot::Sender<Stop>>)>,
+    attempts: HashMap<Lease, Attempt>,
     memory: u64,
+}
+
+/// An attempt that holds a slot.
+struct Attempt {
+    memory: u64,
+    told: watch::Sender<Word>,
+}
+
+impl Attempt {
+    fn tell(&self, word: Word) {
+        self.told.send_if_modified(|told| {
+            let is_new = word > *told;
+            *told = word.max(*told);
+            is_new
+        });
+    }
 }
 
 impl Handle {
@@ -167,19 +187,20 @@ impl Handle {
     /// Runs an attempt that is leased to this node, to its settlement.
     pub fn start(&self, assignment: Assignment) {
         let lease = assignment.lease;
-        let (stop, stopped) = oneshot::channel();
+        let (told, word) = watch::channel(Word::Run);
         {
             let mut running = self.running();
             if let Some(place) = running.early.iter().position(|early| *early == lease) {
                 running.early.remove(place);
                 return;
             }
-            running.memory += assignment.definition.memory;
-            running.attempts.insert(lease, (assignment.definition.memory, Some(stop)));
+            let memory = assignment.definition.memory;
+            running.memory += memory;
+            running.attempts.insert(lease, Attempt { memory, told });
         }
         let slot = Slot { pool: self.clone(), lease };
         self.0.tracker.spawn_on(
-            attempt::run(self.0.context.clone(), assignment, slot, stopped, self.0.cancel_grace),
+            attempt::run(self.0.context.clone(), assignment, slot, word, self.0.cancel_grace),
             &self.0.guests,
         );
     }
@@ -187,12 +208,8 @@ impl Handle {
     /// Stops the guest of an attempt that was cancelled and settled, also one that is only about to start.
     pub fn stop_cancelled(&self, lease: Lease) {
         let mut running = self.running();
-        match running.attempts.get_mut(&lease) {
-            Some((_, stop)) => {
-                if let Some(stop) = stop.take() {
-                    let _ = stop.send(Stop::Cancelled);
-                }
-            }
+        match running.attempts.get(&lease) {
+            Some(attempt) => attempt.tell(Word::Cancelled),
             None => {
                 running.early.truncate(EARLY - 1);
                 running.early.push_front(lease);
@@ -205,10 +222,11 @@ impl Handle {
         lease::keep(&self).await;
     }
 
-    /// Lets running attempts finish for `grace`, hands the rest back as interrupted, and waits until all are settled.
-    /// The caller has stopped claiming.
+    /// Lets running attempts finish for `grace`, telling them that it is time, hands the rest back as interrupted, and waits until all
+    /// are settled. The caller has stopped claiming.
     pub async fn drain(&self, grace: Duration) {
         self.0.tracker.close();
+        self.tell_all(Word::Draining);
         if tokio::time::timeout(grace, self.0.tracker.wait()).await.is_err() {
             tracing::info!("the grace period is over; handing back what still runs");
             self.interrupt_all();
@@ -219,10 +237,12 @@ impl Handle {
     }
 
     fn interrupt_all(&self) {
-        for (_, stop) in self.running().attempts.values_mut() {
-            if let Some(stop) = stop.take() {
-                let _ = stop.send(Stop::Interrupted);
-            }
+        self.tell_all(Word::Interrupted);
+    }
+
+    fn tell_all(&self, word: Word) {
+        for attempt in self.running().attempts.values() {
+            attempt.tell(word);
         }
     }
 
@@ -241,8 +261,8 @@ impl Drop for Slot {
     fn drop(&mut self) {
         {
             let mut running = self.pool.running();
-            if let Some((memory, _)) = running.attempts.remove(&self.lease) {
-                running.memory -= memory;
+            if let Some(attempt) = running.attempts.remove(&self.lease) {
+                running.memory -= attempt.memory;
             }
         }
         self.pool.0.context.wake.notify_one();

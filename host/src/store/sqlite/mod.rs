@@ -236,7 +236,7 @@ impl Store for Sqlite {
     async fn append_log(&self, lease: Lease, lines: Vec<LogLine>) -> Result<()> {
         self.writer
             .write(move |tx| {
-                tasks::leased(tx.db, lease)?;
+                tasks::leased_or_ended(tx.db, lease)?;
                 tasks::append_log(tx, lease.task, &lines)
             })
             .await

@@ -306,6 +306,19 @@ pub(super) fn leased(db: &Connection, lease: Lease) -> Result<(i64, String)> {
         .ok_or(StoreError::LeaseLost)
 }
 
+/// As [`leased`], but also where the attempt has ended.
+pub(super) fn leased_or_ended(db: &Connection, lease: Lease) -> Result<()> {
+    match leased(db, lease) {
+        Err(StoreError::LeaseLost) => {}
+        other => return other.map(drop),
+    }
+    let ended = db
+        .prepare_cached("SELECT 1 FROM attempt WHERE task = ?1 AND number = ?2 AND node = ?3")
+        .and_then(|mut s| s.exists(params![lease.task.as_bytes(), lease.attempt, lease.node.as_bytes()]))
+        .failed()?;
+    if ended { Ok(()) } else { Err(StoreError::LeaseLost) }
+}
+
 pub(super) fn append_log(tx: &Tx<'_>, id: TaskId, lines: &[LogLine]) -> Result<()> {
     if lines.is_empty() {
         return Ok(());
