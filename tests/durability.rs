@@ -1,8 +1,9 @@
 //! Nothing that was acknowledged is lost, whatever dies.
 
-use crate::harness::{Host, eventually, guests, taskhost};
+use crate::harness::{Host, eventually, guests, in_ms, taskhost};
 use serde_json::json;
 use std::process::Stdio;
+use taskhost::model::Time;
 
 #[test]
 fn after_a_kill_every_acknowledged_task_is_there_and_runs() {
@@ -187,4 +188,63 @@ fn an_interruption_as_the_first_attempt_of_its_name_does_no_harm() {
     host.start(&[]);
     assert_eq!(host.end_of(&id)["status"], "success");
     assert_eq!(host.get("/metrics/performance?task_name=nap").ok()["count"], 1);
+}
+
+#[test]
+fn a_handler_that_sees_the_host_stop_may_end_early_and_runs_again() {
+    let mut host = Host::with_probe();
+    let id = host.submit(&json!({"task_name": "polite"}));
+    host.wait_for(&id, "running");
+    let begun = std::time::Instant::now();
+    assert_eq!(host.stop(), Some(0), "{}", host.stderr());
+    assert!(begun.elapsed().as_secs() < 20, "it ended long before the grace of 30 s did");
+    host.start(&[]);
+    host.wait_for(&id, "running");
+    let task = host.task(&id);
+    assert_eq!(task["attempts"][0]["outcome"], "interrupted", "{task}");
+    assert!(task["attempts"][0]["fuel_used"].is_u64(), "{task}");
+    host.delete(&format!("/task/cancel/{id}")).ok();
+}
+
+#[test]
+fn a_start_that_fails_says_why_and_nothing_else() {
+    let host = Host::prepare();
+    std::fs::write(host.path("README.md"), "not a folder").expect("a file");
+    for flags in [["--plugins", "README.md"], ["--data", "README.md"]] {
+        let output = taskhost()
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(flags)
+            .current_dir(host.path(""))
+            .stdin(Stdio::null())
+            .output()
+            .expect("a host");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("README.md") && !said.contains("panicked"), "{said}");
+    }
+}
+
+#[test]
+fn a_plugin_that_takes_long_to_load_delays_no_others_tasks() {
+    let mut host = Host::prepare();
+    host.drop_plugin("probe", &guests::probe());
+    host.drop_plugin("frozen", &guests::frozen("normal"));
+    host.start(&[]);
+    let later = in_ms(500);
+    let ids = ["echo", "frozen"].map(|name| host.submit(&json!({"task_name": name, "trigger_time": later, "payload": {"value": 1}})));
+    host.kill();
+    let now = || -> Time { in_ms(0).parse().expect("a time") };
+    eventually("both are due", || now() > later.parse::<Time>().expect("a time"));
+    host.drop_plugin("slow", &guests::frozen("loop"));
+    host.start(&[]);
+    let ready = now();
+    for id in &ids {
+        let task = host.end_of(id);
+        assert_eq!(
+            task["status"], "success",
+            "one of them was held until its plugin was loaded: {task}"
+        );
+        let started: Time = task["started_at"].as_str().and_then(|time| time.parse().ok()).expect("a time");
+        assert!((ready - started).num_milliseconds() > 300, "it waited for the slow one: {task}");
+    }
 }

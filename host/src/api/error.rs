@@ -5,6 +5,7 @@
 
 use crate::model::attempt::InputError;
 use crate::registry::RegistryError;
+use crate::scheduler::EventError;
 use crate::store::StoreError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -216,6 +217,15 @@ impl From<StoreError> for Problem {
                     "the store could not be read or written; the host's log says why",
                 )
             }
+        }
+    }
+}
+
+impl From<EventError> for Problem {
+    fn from(error: EventError) -> Self {
+        match error {
+            EventError::TooLarge(sentence) => Self::new(Code::TooLarge, sentence),
+            EventError::Store(error) => error.into(),
         }
     }
 }

@@ -6,7 +6,7 @@
 use super::dev;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::executor::{Engine, guest_runtime};
+use crate::executor::Engine;
 use crate::model::ids::NodeId;
 use crate::monitor::{Monitor, retention};
 use crate::registry::{self, Registry};
@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -31,18 +32,17 @@ struct House {
     worker: worker::Handle,
     state: api::State,
     stop: watch::Sender<bool>,
-    scheduler: JoinHandle<Result<(), crate::store::StoreError>>,
-    guests: tokio::runtime::Runtime,
+    scheduler: JoinHandle<Result<(), scheduler::Stopped>>,
 }
 
-pub(super) async fn run(config: Config, file: Option<PathBuf>, is_dev: bool) -> anyhow::Result<()> {
+pub(super) async fn run(config: Config, file: Option<PathBuf>, guests: &Handle, is_dev: bool) -> anyhow::Result<()> {
     let listen = config.server.listen;
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("{listen} cannot be listened on; choose another with --listen"))?;
     let address = listener.local_addr()?;
     let grace = Duration::try_from_secs_f64(config.worker.shutdown_grace)?;
-    let mut house = build(&config, file).await?;
+    let mut house = build(&config, file, guests).await?;
     let (close, closed) = oneshot::channel::<()>();
     let door = tokio::spawn(api::serve(listener, house.state.clone(), async {
         let _ = closed.await;
@@ -61,7 +61,7 @@ pub(super) async fn run(config: Config, file: Option<PathBuf>, is_dev: bool) -> 
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
         ended = &mut house.scheduler => {
-            ended.context("the scheduler died")?.context("the scheduler could not start")?;
+            ended.context("the scheduler died")?.context("the scheduler cannot work")?;
         }
     }
     tracing::info!(
@@ -84,19 +84,16 @@ pub(super) async fn run(config: Config, file: Option<PathBuf>, is_dev: bool) -> 
     house.registry.stop().await;
     let _ = house.registry_loop.await;
     house.store.close().await;
-    house.guests.shutdown_background();
     tracing::info!("stopped");
     Ok(())
 }
 
-async fn build(config: &Config, file: Option<PathBuf>) -> anyhow::Result<House> {
+async fn build(config: &Config, file: Option<PathBuf>, guests: &Handle) -> anyhow::Result<House> {
     let clock = Clock::System;
     let data = config.store.data.clone();
     let opened = tokio::task::spawn_blocking(move || Sqlite::open(&data)).await?;
     let store: Arc<dyn Store> = Arc::new(opened?);
     let node = NodeId::new(clock.now());
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let guests = guest_runtime(cores)?;
     let engine = Engine::new(
         &config.executor,
         config.worker.slots,
@@ -121,7 +118,7 @@ async fn build(config: &Config, file: Option<PathBuf>) -> anyhow::Result<House> 
             executor: config.executor.clone(),
             wake: wake.clone(),
         },
-        guests.handle().clone(),
+        guests.clone(),
     );
     let context = scheduler::Context {
         store: store.clone(),
@@ -153,7 +150,6 @@ async fn build(config: &Config, file: Option<PathBuf>) -> anyhow::Result<House> 
         state,
         stop,
         scheduler,
-        guests,
     })
 }
 

@@ -7,6 +7,7 @@ mod local;
 pub use local::{LocalRun, check_plugin, run_plugin};
 
 use crate::config::{self, Loaded, Sources};
+use crate::executor::guest_runtime;
 use tracing_subscriber::EnvFilter;
 
 /// Runs the host until it is told to stop. With `dev` it first builds the plugin crates that it finds, and again whenever their
@@ -23,7 +24,11 @@ pub fn serve(sources: Sources, dev: bool) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     let Loaded { config, file } = loaded;
-    let served = runtime.block_on(house::run(config, file, dev));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    // Made here, because a runtime that is dropped within another panics, and with it would go what a failed start has to say.
+    let guests = guest_runtime(cores)?;
+    let served = runtime.block_on(house::run(config, file, guests.handle(), dev));
+    guests.shutdown_background();
     runtime.shutdown_background();
     served
 }

@@ -1,6 +1,6 @@
 //! Claims due tasks for free slots and hands them to the worker.
 
-use super::{Context, POLL};
+use super::{Context, POLL, Stopped};
 use crate::registry::snapshot::Snapshot;
 use crate::store::{Claim, Handlers, Lease};
 use crate::worker::Assignment;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// A pause where there is more to claim but nothing could be taken, or where the store is in trouble.
+/// A pause where there is more to claim but nothing could be taken.
 const BREATH: Duration = Duration::from_millis(20);
 
 /// The handlers of one snapshot. Claims and releases go by the same one, or a task could be filed as held just after its
@@ -17,53 +17,68 @@ struct View {
     version: u64,
     snapshot: Arc<Snapshot>,
     handlers: Arc<Handlers>,
+    /// Whether held tasks that it has handlers for may be left.
+    holds: bool,
 }
 
-pub(super) async fn run(context: &Context, mut stop: watch::Receiver<bool>) {
+/// Claims as soon as something can be run. What is due before its plugin is loaded is filed as held, and released when it is: one
+/// plugin that takes long to load delays no other's tasks.
+pub(super) async fn run(context: &Context, mut stop: watch::Receiver<bool>) -> Result<(), Stopped> {
     let mut changes = context.registry.changes();
     let mut view: Option<View> = None;
     let mut started = 0;
     loop {
         let version = *changes.borrow_and_update();
-        if view.as_ref().is_none_or(|view| view.version != version) {
-            view = look(context, version).await;
+        if version > 0 && view.as_ref().is_none_or(|view| view.version != version) {
+            view = Some(look(context, version));
         }
-        let wait = match &view {
-            Some(view) => claim(context, view, &mut started).await,
-            None => BREATH,
+        let wait = match &mut view {
+            Some(view) => match release(context, view).await {
+                true => claim(context, view, &mut started).await,
+                false => POLL,
+            },
+            None => POLL,
         };
         tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop) => return,
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
             () = context.wake.notified() => {}
-            _ = changes.changed() => {}
+            changed = changes.changed() => changed.map_err(|_| Stopped::Registry)?,
             () = tokio::time::sleep(wait) => {}
         }
     }
 }
 
-/// Takes the current snapshot and offers held tasks again whose handlers it has.
-async fn look(context: &Context, version: u64) -> Option<View> {
+fn look(context: &Context, version: u64) -> View {
     let snapshot = context.registry.snapshot();
-    let handlers = Arc::new(snapshot.handled());
-    match context.store.release(handlers.clone()).await {
-        Ok(()) => Some(View {
-            version,
-            snapshot,
-            handlers,
-        }),
+    View {
+        version,
+        handlers: Arc::new(snapshot.handled()),
+        snapshot,
+        holds: true,
+    }
+}
+
+/// Offers held tasks again whose handlers are there, some at a time between claims. Returns whether the store took it.
+async fn release(context: &Context, view: &mut View) -> bool {
+    if !view.holds {
+        return true;
+    }
+    match context.store.release(view.handlers.clone()).await {
+        Ok(more) => view.holds = more,
         Err(error) => {
             tracing::error!(%error, "held tasks could not be released; trying again");
-            None
+            return false;
         }
     }
+    true
 }
 
 /// Claims for what is free and starts what it got. Returns how long there is nothing to do.
 async fn claim(context: &Context, view: &View, started: &mut u64) -> Duration {
     let free = context.worker.free();
     if free.slots == 0 {
-        return POLL;
+        return if view.holds { Duration::ZERO } else { POLL };
     }
     let now = context.clock.now();
     let claim = Claim {
@@ -84,6 +99,7 @@ async fn claim(context: &Context, view: &View, started: &mut u64) -> Duration {
     let taken = claimed.tasks.len();
     for task in claimed.tasks {
         let Some(handler) = view.snapshot.handlers.get(&task.name) else {
+            tracing::error!(task = %task.id, name = task.name, "claimed without a handler; the next start finds it lost");
             continue;
         };
         *started += 1;
@@ -102,6 +118,7 @@ async fn claim(context: &Context, view: &View, started: &mut u64) -> Duration {
         });
     }
     match (claimed.more, taken) {
+        _ if view.holds => Duration::ZERO,
         (true, 0) => BREATH,
         (true, _) => Duration::ZERO,
         (false, _) => claimed

@@ -12,6 +12,7 @@ use crate::model::ids::{NodeId, TaskId};
 use crate::registry::Registry;
 use crate::store::{Lease, Store, StoreError};
 use crate::worker;
+pub use plan::EventError;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -42,17 +43,25 @@ pub struct Context {
 #[derive(Clone)]
 pub struct Handle(Context);
 
+/// Why the loops ended before they were told to.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Stopped {
+    /// What dead nodes left behind could not be settled.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nobody looks after the plugins any more.
+    #[error("the registry's loop has ended; the log says why")]
+    Registry,
+}
+
 /// Both loops, until `stop` becomes true. Attempts that dead nodes left behind are dealt with first.
-pub async fn run(context: Context, stop: watch::Receiver<bool>) -> Result<(), StoreError> {
+pub async fn run(context: Context, stop: watch::Receiver<bool>) -> Result<(), Stopped> {
     reap::orphans(&context).await?;
-    let mut changes = context.registry.changes();
-    let mut stopped = stop.clone();
-    // Before the first scan every handler would seem to be missing.
-    tokio::select! {
-        _ = changes.wait_for(|_| context.registry.snapshot().ready) => {}
-        _ = stopped.wait_for(|stop| *stop) => return Ok(()),
-    }
-    tokio::join!(plan::run(&context, stop.clone()), dispatch::run(&context, stop));
+    let plan = async {
+        plan::run(&context, stop.clone()).await;
+        Ok(())
+    };
+    tokio::try_join!(plan, dispatch::run(&context, stop.clone()))?;
     Ok(())
 }
 
@@ -75,7 +84,7 @@ impl Handle {
 
     /// Delivers an event: writes it with one task for each trigger that listens. `data` is the JSON text of an object.
     /// Returns the tasks' ids.
-    pub async fn fire_event(&self, event_type: String, data: String) -> Result<Vec<TaskId>, StoreError> {
+    pub async fn fire_event(&self, event_type: String, data: String) -> Result<Vec<TaskId>, EventError> {
         let fired = plan::fire_event(&self.0, event_type, data).await?;
         self.0.wake.notify_one();
         Ok(fired)

@@ -21,7 +21,21 @@ const AT_ONCE: usize = 256;
 /// After one has ended, those that end within this are waited for before the next look.
 const TOGETHER: Duration = Duration::from_millis(20);
 
+/// What plugins may take to load before schedules fire without them: their tasks then lack the definition's defaults, and nobody has
+/// checked their payloads.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of payloads that one event may make, over all its triggers.
+const MAX_FIRED: usize = 64 << 20;
+/// Bytes of one of them.
+const MAX_MERGED: usize = 16 << 20;
+
 pub(super) async fn run(context: &Context, mut stop: watch::Receiver<bool>) {
+    let mut changes = context.registry.changes();
+    tokio::select! {
+        _ = stop.wait_for(|stop| *stop) => return,
+        _ = changes.wait_for(|_| context.registry.snapshot().ready) => {}
+        () = tokio::time::sleep(PATIENCE) => {}
+    }
     let mut fires = Fires::default();
     loop {
         let wait = fires.start_due(context).await;
@@ -169,8 +183,20 @@ async fn new_task(snapshot: &Snapshot, submission: Submission, origin: Origin, n
     task
 }
 
-pub(super) async fn fire_event(context: &Context, event_type: String, data: String) -> Result<Vec<TaskId>, StoreError> {
+/// Why an event was not delivered. Nothing of it was kept.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum EventError {
+    /// Its tasks' payloads would be too large; the sentence says which.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The store refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+pub(super) async fn fire_event(context: &Context, event_type: String, data: String) -> Result<Vec<TaskId>, EventError> {
     let triggers = context.store.triggers_of(&event_type).await?;
+    check_size(&triggers, &data)?;
     let now = context.clock.now();
     let snapshot = context.registry.snapshot();
     let mut tasks = Vec::with_capacity(triggers.len());
@@ -184,7 +210,29 @@ pub(super) async fn fire_event(context: &Context, event_type: String, data: Stri
         now,
         tasks,
     };
-    context.store.fire_event(event).await
+    Ok(context.store.fire_event(event).await?)
+}
+
+/// Each trigger's task holds a copy of the event: a small event with many triggers could take all memory.
+fn check_size(triggers: &[Trigger], data: &str) -> Result<(), EventError> {
+    let mut all = 0;
+    for trigger in triggers {
+        let bytes = trigger.payload.len() + data.len();
+        all += bytes;
+        if bytes > MAX_MERGED {
+            return Err(EventError::TooLarge(format!(
+                "the event's data and the payload of its trigger {:?} make {bytes} bytes; {MAX_MERGED} are allowed",
+                trigger.name
+            )));
+        }
+    }
+    if all > MAX_FIRED {
+        return Err(EventError::TooLarge(format!(
+            "{} triggers listen to this event, and their tasks would have {all} bytes of payloads; {MAX_FIRED} are allowed: send less, for              example where the data can be found",
+            triggers.len()
+        )));
+    }
+    Ok(())
 }
 
 async fn triggered(snapshot: &Snapshot, trigger: &Trigger, data: &str, now: Time) -> NewTask {

@@ -263,8 +263,8 @@ pub trait Store: Send + Sync + 'static {
     async fn retry(&self, id: TaskId, new_id: TaskId, now: Time) -> Result<()>;
     /// Takes a failed task off the list of failures. [`StoreError::Conflict`] where it did not fail.
     async fn dismiss(&self, id: TaskId) -> Result<()>;
-    /// Offers held tasks of these names to workers again.
-    async fn release(&self, handlers: Arc<Handlers>) -> Result<()>;
+    /// Offers held tasks of these names to workers again, some thousands at a time. Returns whether there may be more.
+    async fn release(&self, handlers: Arc<Handlers>) -> Result<bool>;
 
     /// Keeps lines of an attempt that runs, or did: what a cancelled one says last comes after its settlement.
     async fn append_log(&self, lease: Lease, lines: Vec<LogLine>) -> Result<()>;

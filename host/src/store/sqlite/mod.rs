@@ -229,7 +229,7 @@ impl Store for Sqlite {
     async fn dismiss(&self, id: TaskId) -> Result<()> {
         self.writer.write(move |tx| tasks::dismiss(tx, id)).await
     }
-    async fn release(&self, handlers: Arc<Handlers>) -> Result<()> {
+    async fn release(&self, handlers: Arc<Handlers>) -> Result<bool> {
         self.writer.write(move |tx| tasks::release(tx, &handlers)).await
     }
 

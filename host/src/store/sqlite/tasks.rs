@@ -15,6 +15,10 @@ use std::sync::LazyLock;
 
 /// Why a due task without a handler is not offered to workers.
 pub(super) const HANDLER_MISSING: &str = "handler missing";
+/// Held tasks that one commit offers again, at most.
+const RELEASED: usize = 2_000;
+/// Bytes of payloads and results that one commit forgets, about: their pages have to be read to be freed.
+const PRUNED_BYTES: u64 = 32 << 20;
 
 pub(super) fn enqueue(tx: &Tx<'_>, task: &NewTask) -> Result<()> {
     let (origin_kind, origin) = origin_columns(task.origin);
@@ -277,20 +281,23 @@ pub(super) fn dismiss(tx: &Tx<'_>, id: TaskId) -> Result<()> {
     if changed == 0 { Err(StoreError::NotFound) } else { Ok(()) }
 }
 
-/// Offers held tasks again whose handler is there now.
-pub(super) fn release(tx: &Tx<'_>, handlers: &Handlers) -> Result<()> {
-    let mut held = tx.db.prepare_cached("SELECT DISTINCT name FROM task WHERE queue = 2").failed()?;
-    let names = held
-        .query_map([], |row| row.get::<_, String>(0))
-        .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
-        .failed()?;
-    for name in names.iter().filter(|name| handlers.contains_key(*name)) {
-        tx.db
-            .prepare_cached("UPDATE task SET queue = 1, held = NULL WHERE queue = 2 AND name = ?1")
-            .and_then(|mut s| s.execute([name]))
+/// Offers held tasks again whose handler is there now, so many at a time. Returns whether there may be more.
+pub(super) fn release(tx: &Tx<'_>, handlers: &Handlers) -> Result<bool> {
+    let mut left = RELEASED;
+    for name in handlers.keys() {
+        let released = tx
+            .db
+            .prepare_cached(
+                "UPDATE task SET queue = 1, held = NULL WHERE seq IN (SELECT seq FROM task WHERE queue = 2 AND name = ?1 LIMIT ?2)",
+            )
+            .and_then(|mut s| s.execute(params![name, left as i64]))
             .failed()?;
+        left = left.saturating_sub(released);
+        if left == 0 {
+            return Ok(true);
+        }
     }
-    Ok(())
+    Ok(false)
 }
 
 /// The row and the task's name of a running attempt whose fence still holds.
