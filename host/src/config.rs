@@ -87,7 +87,8 @@ impl Config {
         self.server.check()?;
         self.plugins.check()?;
         self.executor.check()?;
-        self.worker.check()
+        self.worker.check()?;
+        self.monitor.check()
     }
 
     /// The configuration as a file, each key with what it means.

@@ -320,7 +320,8 @@ pub trait Store: Send + Sync + 'static {
     /// Closes open alerts, all or of one type; returns how many.
     async fn clear_alerts(&self, kind: Option<AlertType>) -> Result<u64>;
 
-    /// Forgets ended tasks older than `before`, but never the newest `keep`; at most `limit` of them. Returns how many.
+    /// Forgets events, fires and ended tasks older than `before`, but never the newest `keep` tasks; at most `limit` of each, and fewer
+    /// where they are large. Returns the greatest of the three counts: 0 when nothing is left to forget.
     async fn prune(&self, before: Time, keep: u64, limit: usize) -> Result<u64>;
 
     /// Which plugin owns which task name.

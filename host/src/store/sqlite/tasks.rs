@@ -421,24 +421,36 @@ pub(super) fn prune(tx: &Tx<'_>, before: Time, keep: u64, limit: usize) -> Resul
     let newest_to_go = total - i64::try_from(keep).unwrap_or(i64::MAX);
     let mut old = tx
         .db
-        .prepare_cached("SELECT seq, id FROM history WHERE completed_at < ?1 AND seq <= ?2 ORDER BY completed_at, id LIMIT ?3")
+        .prepare_cached(
+            "SELECT seq, id, octet_length(payload) + COALESCE(octet_length(result), 0) FROM history
+             WHERE completed_at < ?1 AND seq <= ?2 ORDER BY completed_at, id LIMIT ?3",
+        )
         .failed()?;
-    let rows = old
+    let mut bytes = 0;
+    let mut rows = old
         .query_map(params![micros(before), newest_to_go, limit], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 16]>(1)?))
+            Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 16]>(1)?, row.get::<_, i64>(2)?))
         })
         .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
         .failed()?;
+    rows.retain(|(_, _, size)| {
+        let fits = bytes < PRUNED_BYTES;
+        bytes += size.unsigned_abs();
+        fits
+    });
+    let mut most = rows.len();
     for sql in [
         "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE at < ?1 LIMIT ?2)",
         "DELETE FROM fire WHERE (schedule, at) IN (SELECT schedule, at FROM fire WHERE at < ?1 LIMIT ?2)",
     ] {
-        tx.db
+        let deleted = tx
+            .db
             .prepare_cached(sql)
             .and_then(|mut s| s.execute(params![micros(before), limit]))
             .failed()?;
+        most = most.max(deleted);
     }
-    for (seq, id) in &rows {
+    for (seq, id, _) in &rows {
         for sql in [
             "DELETE FROM history_tag WHERE id = ?1 AND (tag, completed_at) IN
                (SELECT tags.value, history.completed_at FROM history, json_each(history.tags) AS tags WHERE history.id = ?1)",
@@ -452,5 +464,5 @@ pub(super) fn prune(tx: &Tx<'_>, before: Time, keep: u64, limit: usize) -> Resul
             .and_then(|mut s| s.execute([seq]))
             .failed()?;
     }
-    Ok(rows.len() as u64)
+    Ok(most as u64)
 }
