@@ -195,6 +195,8 @@ fn a_merged_payload_that_does_not_fit_ends_as_a_failed_task_with_pointers() {
     );
     assert_eq!(task["error_details"]["errors"][0]["pointer"], "/b");
     assert_eq!(task["attempts"], json!([]));
+    let again = host.post(&format!("/task/{}/retry", task["task_id"].as_str().expect("an id")), &json!({}));
+    assert_eq!(again.problem(422)["errors"][0]["pointer"], "/payload/b");
     let fits = host.post("/event/trigger/sum", &json!({"b": 2})).ok();
     assert_eq!(host.end_of(fits["triggered_tasks"][0].as_str().expect("an id"))["result"], 3);
     host.post(
@@ -223,4 +225,52 @@ fn one_event_fires_all_its_triggers() {
         .filter_map(|id| host.end_of(id.as_str()?)["result"].as_u64())
         .collect();
     assert_eq!(results, (0..5).collect());
+}
+
+#[test]
+fn an_event_that_would_fill_the_memory_is_refused() {
+    let host = Host::with_probe();
+    for n in 0..70 {
+        let body = json!({"task_name": "echo", "event_type": "flood", "payload": {"value": n}});
+        host.post("/task/event-trigger", &body).ok();
+    }
+    let refused = host.post("/event/trigger/flood", &json!({"x": "y".repeat(1 << 20)})).problem(413);
+    assert_eq!(refused["code"], "too_large");
+    assert!(
+        refused["detail"].as_str().is_some_and(|detail| detail.contains("70 triggers")),
+        "{refused}"
+    );
+    assert_eq!(host.get("/tasks").ok(), json!([]), "nothing of it was kept");
+}
+
+#[test]
+fn what_is_scheduled_is_paged_over_tasks_and_schedules_without_a_gap() {
+    let host = Host::with_probe();
+    let at = |year: u32| format!("{year}-06-15T00:00:00Z");
+    let mut expected: Vec<String> = [2033, 2031, 2034, 2032, 2031]
+        .iter()
+        .map(|year| host.submit(&json!({"task_name": "echo", "trigger_time": at(*year)})))
+        .collect();
+    for (n, year) in [2032, 2031, 2035].iter().enumerate() {
+        let body = json!({"task_name": "echo", "name": format!("s{n}"), "cron_expression": "0 0 1 * *", "start": at(*year), "payload": {"value": n}});
+        expected.push(host.post("/task/cron", &body).ok()["task_id"].as_str().expect("an id").to_owned());
+    }
+    let (mut seen, mut times) = (Vec::new(), Vec::new());
+    let mut path = "/tasks/scheduled?limit=2".to_owned();
+    loop {
+        let answer = host.get(&path);
+        let link = answer.headers.get("link").and_then(|link| link.to_str().ok()).map(str::to_owned);
+        for item in answer.ok().as_array().expect("a list") {
+            seen.push(item["task_id"].as_str().expect("an id").to_owned());
+            times.push(item["trigger_time"].as_str().expect("a time").to_owned());
+        }
+        match link {
+            Some(link) => path = link.trim_start_matches('<').split('>').next().expect("an address").to_owned(),
+            None => break,
+        }
+    }
+    assert!(times.is_sorted(), "{times:?}");
+    seen.sort();
+    expected.sort();
+    assert_eq!(seen, expected);
 }

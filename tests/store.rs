@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use taskhost::model::Time;
-use taskhost::model::attempt::{Class, Outcome, Usage};
-use taskhost::model::ids::{NodeId, ScheduleId, TaskId};
+use taskhost::model::attempt::{Class, Level, LogLine, Outcome, Source, Usage};
+use taskhost::model::ids::{EventId, NodeId, ScheduleId, TaskId};
 use taskhost::model::priority::Priority;
 use taskhost::model::retry::{Counters, Next};
 use taskhost::model::schedule::Schedule;
 use taskhost::model::task::{NewTask, Origin, Status, Submission};
 use taskhost::store::sqlite::Sqlite;
-use taskhost::store::{Claim, Claimed, Filter, FireSchedule, Handled, Lease, Listing, PageRequest, Settle, Store, StoreError};
+use taskhost::store::{Claim, Claimed, Filter, FireEvent, FireSchedule, Handled, Lease, Listing, PageRequest, Settle, Store, StoreError};
 
 const MEMORY: u64 = 1 << 20;
 
@@ -400,4 +400,164 @@ async fn a_page_of_large_tasks_ends_early_and_goes_on_where_it_ended() {
         .await
         .expect("a page");
     assert_eq!(newest.items.iter().map(|task| task.id).collect::<Vec<_>>(), [all[8], all[7]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_tasks_start_behind_any_number_of_heavy_ones_that_do_not_fit() {
+    let f = Fixture::new();
+    for _ in 0..1_100 {
+        f.enqueue("heavy", 1, 0).await;
+    }
+    let small = f.enqueue("small", 9, 0).await;
+    let heavy = Handled {
+        memory: 10 * MEMORY,
+        ..handled()
+    };
+    let handlers = HashMap::from([("heavy".to_owned(), heavy), ("small".to_owned(), handled())]);
+    let claim = Claim {
+        node: f.node,
+        now: f.now,
+        started: 0,
+        limit: 10,
+        memory_left: 2 * MEMORY,
+        handlers: Arc::new(handlers),
+    };
+    let claimed = f.store.claim(claim.clone()).await.expect("a claim");
+    assert_eq!((ids(&claimed), claimed.more), (vec![small], false));
+    let nothing = f.store.claim(claim).await.expect("a claim");
+    assert!(nothing.tasks.is_empty() && !nothing.more, "a freed slot wakes, not a timer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_definition_says_holds_for_its_attempt_and_does_not_stick() {
+    let mut f = Fixture::new();
+    let id = f.enqueue("a", 5, 0).await;
+    assert_eq!(f.claim(1).await.tasks[0].idempotent, None);
+    let again = Next::Pending {
+        trigger_time: f.now,
+        counters: Counters::default(),
+    };
+    f.store
+        .settle(f.settle(f.lease(id, 1), Outcome::Interrupted, again))
+        .await
+        .expect("settled");
+    let unsafe_now = Handled {
+        idempotent: false,
+        ..handled()
+    };
+    f.now += chrono::TimeDelta::seconds(1);
+    let claim = Claim {
+        node: f.node,
+        now: f.now,
+        started: 0,
+        limit: 1,
+        memory_left: 1 << 40,
+        handlers: Arc::new(HashMap::from([("a".to_owned(), unsafe_now)])),
+    };
+    let task = f.store.claim(claim).await.expect("a claim").tasks.remove(0);
+    assert_eq!((task.idempotent, task.max_retries), (None, None));
+    let orphans = f.store.orphans(NodeId::new(f.now)).await.expect("a list");
+    assert!(!orphans[0].idempotent, "the running attempt's version counts");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_lines_of_a_cancelled_attempt_are_kept_and_a_strangers_are_not() {
+    let mut f = Fixture::new();
+    let id = f.enqueue("a", 5, 0).await;
+    f.claim(1).await;
+    f.now -= chrono::TimeDelta::seconds(60);
+    f.store.cancel(id, f.now).await.expect("cancelled");
+    let task = f.store.task(id).await.expect("the task");
+    assert_eq!(task.execution_time, Some(Duration::ZERO), "the clock was set back");
+    let line = LogLine {
+        time: f.now,
+        level: Level::Info,
+        attempt: 1,
+        source: Source::Log,
+        message: "bye".into(),
+        fields: serde_json::Map::new(),
+    };
+    f.store.append_log(f.lease(id, 1), vec![line.clone()]).await.expect("kept");
+    for wrong in [
+        f.lease(id, 2),
+        Lease {
+            node: NodeId::new(f.now),
+            ..f.lease(id, 1)
+        },
+    ] {
+        let refused = f.store.append_log(wrong, vec![line.clone()]).await;
+        assert!(matches!(refused, Err(StoreError::LeaseLost)));
+    }
+    let page = PageRequest { limit: 10, cursor: None };
+    assert_eq!(f.store.log(id, page).await.expect("a log").items, [line]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_overdue_fire_survives_an_update_that_still_allows_it() {
+    let f = Fixture::new();
+    let at = |seconds: i64| f.now + chrono::TimeDelta::seconds(seconds);
+    let put = |next_fire: Time, start: Option<Time>, end: Option<Time>| {
+        let schedule = Schedule {
+            id: ScheduleId::new(f.now),
+            name: "s".into(),
+            task_name: "a".into(),
+            cron_expression: "* * * * *".into(),
+            payload: "{}".into(),
+            priority: None,
+            tags: vec![],
+            start,
+            end,
+            created_at: f.now,
+            next_fire: Some(next_fire),
+            last_fire: None,
+            last_task: None,
+        };
+        let store = f.store.clone();
+        async move {
+            let id = store.put_schedule(schedule).await.expect("put");
+            store.schedule(id).await.expect("it").next_fire.expect("a fire")
+        }
+    };
+    assert_eq!(put(at(-30), None, None).await, at(-30));
+    assert_eq!(put(at(30), None, Some(at(600))).await, at(-30), "overdue, and still allowed");
+    assert_eq!(put(at(90), Some(at(60)), Some(at(600))).await, at(90), "not allowed any more");
+    assert_eq!(put(at(30), None, None).await, at(30), "one ahead is worked out anew");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_forgotten_too() {
+    let f = Fixture::new();
+    for _ in 0..7 {
+        let event = FireEvent {
+            id: EventId::new(f.now),
+            event_type: "e".into(),
+            data: "{}".into(),
+            now: f.now,
+            tasks: vec![],
+        };
+        f.store.fire_event(event).await.expect("fired");
+    }
+    let before = f.now + chrono::TimeDelta::days(1);
+    let mut counts = Vec::new();
+    for _ in 0..3 {
+        counts.push(f.store.prune(before, 0, 5).await.expect("pruned"));
+    }
+    assert_eq!(counts, [5, 2, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_that_are_given_up_leave_their_readers() {
+    let f = Fixture::new();
+    let id = f.enqueue("a", 5, 0).await;
+    for _ in 0..50 {
+        let asked: Vec<_> = (0..20)
+            .map(|_| {
+                let store = f.store.clone();
+                tokio::spawn(async move { store.task(id).await.map(drop) })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        asked.iter().for_each(tokio::task::JoinHandle::abort);
+        f.store.task(id).await.expect("a reader is free");
+    }
 }

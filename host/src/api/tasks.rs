@@ -4,9 +4,10 @@ use super::State;
 use super::error::Problem;
 use super::extract::{Input, Name, Query};
 use super::page::{self, Listed, MAX_LIMIT};
-use super::wire::{Accepted, AnyRecord, ById, FailedTask, RunningTask, ScheduledTask, TaskRecord};
-use crate::model::Time;
+use super::state::check_payload;
+use super::wire::{Accepted, AnyRecord, ById, FailedTask, Payload, RunningTask, ScheduledTask, TaskRecord};
 use crate::model::ids::{ScheduleId, TaskId, TriggerId};
+use crate::model::task::{Status, Task};
 use crate::store::{Listing, Page, PageRequest, StoreError};
 use axum::Json;
 use axum::extract::OriginalUri;
@@ -94,9 +95,11 @@ pub(crate) async fn cancel(state: State, name: Name) -> Result<Json<Accepted>, P
 /// A new task with the same payload, linked by `retry_of`; what its handler sees as `idempotency_key` stays the same.
 #[utoipa::path(post, path = "/task/{task_id}/retry", tag = "tasks",
     params(("task_id" = String, Path, description = "Id of a failed task")),
-    responses((status = 200, description = "The new task", body = Accepted), (status = 404), (status = 409), (status = 503)))]
+    responses((status = 200, description = "The new task", body = Accepted), (status = 404), (status = 409), (status = 422), (status = 503)))]
 pub(crate) async fn retry(state: State, name: Name) -> Result<Json<Accepted>, Problem> {
     let id: TaskId = name.id("task")?;
+    let task = state.store.task(id).await;
+    check_again(&state, task.map_err(|error| Problem::of_store(error, "task", &name.0))?).await?;
     let now = state.clock.now();
     let new_id = TaskId::new(now);
     let retried = state.store.retry(id, new_id, now).await;
@@ -106,6 +109,17 @@ pub(crate) async fn retry(state: State, name: Name) -> Result<Json<Accepted>, Pr
         retry_of: Some(id.to_string()),
         ..Accepted::new(new_id, "scheduled")
     }))
+}
+
+/// A task of a rule may never have fitted its schema, and the schema may have changed since. Without a handler nobody can tell.
+async fn check_again(state: &State, task: Task) -> Result<(), Problem> {
+    let snapshot = state.registry.snapshot();
+    let handler = snapshot.handlers.get(&task.name).filter(|_| task.status == Status::Failed);
+    let Some((handler, value)) = handler.zip(serde_json::from_str(&task.payload).ok()) else {
+        return Ok(());
+    };
+    let text = task.payload;
+    check_payload(handler, &mut Payload { value, text }).await
 }
 
 /// Takes a failed task off the list of failures
@@ -177,7 +191,7 @@ pub(crate) async fn scheduled(
     let limit = request.limit;
     let now = state.clock.now();
     // Fires that lie before the place have been listed; as many more are asked for as may come before it.
-    let (fires, _) = state.store.due_schedules(end_of_time(), place.fires + limit + 1).await?;
+    let fires = state.store.upcoming_schedules(place.fires + limit + 1).await?;
     let fires = fires
         .into_iter()
         .filter_map(ScheduledTask::of_schedule)
@@ -190,9 +204,11 @@ pub(crate) async fn scheduled(
         tasks = waiting(&state, place.tasks.clone(), limit).await?;
     }
     let listed = tasks.items.len();
+    let after: Vec<String> = tasks.items.iter().map(|task| state.store.cursor(&Listing::Waiting, task)).collect();
     let tasks_items = tasks.items.into_iter().map(|task| ScheduledTask::of_task(task, now));
     let mut merged = Merge {
         tasks: tasks_items.peekable(),
+        more_tasks: tasks.next.is_some(),
         fires: fires.peekable(),
     };
     let body: Vec<ScheduledTask> = merged.by_ref().take(limit).collect();
@@ -202,26 +218,22 @@ pub(crate) async fn scheduled(
     if taken == listed {
         next.no_more_tasks |= tasks.next.is_none();
         next.tasks = tasks.next;
-    } else if taken > 0 {
-        // The store only says where a page of its own ends, so the shorter page is asked for.
-        next.tasks = waiting(&state, place.tasks, taken).await?.next;
+    } else if let Some(last) = taken.checked_sub(1) {
+        next.tasks = after.into_iter().nth(last);
     }
     let link = page::link(&uri, more.then(|| next.write()).as_deref());
     Ok(Listed { body, link })
 }
 
-async fn waiting(state: &State, cursor: Option<String>, limit: usize) -> Result<Page<crate::model::task::Task>, Problem> {
+async fn waiting(state: &State, cursor: Option<String>, limit: usize) -> Result<Page<Task>, Problem> {
     Ok(state.store.tasks(Listing::Waiting, PageRequest { limit, cursor }).await?)
-}
-
-/// Later than every fire.
-fn end_of_time() -> Time {
-    Time::from_timestamp(253_402_300_799, 0).unwrap_or(Time::MAX_UTC)
 }
 
 /// Two lists by time become one; a task goes before a fire of the same instant.
 struct Merge<T: Iterator<Item = ScheduledTask>, F: Iterator<Item = ScheduledTask>> {
     tasks: Peekable<T>,
+    /// Whether the store has tasks after these: what comes then may be one of them.
+    more_tasks: bool,
     fires: Peekable<F>,
 }
 
@@ -232,6 +244,7 @@ impl<T: Iterator<Item = ScheduledTask>, F: Iterator<Item = ScheduledTask>> Itera
         match (self.tasks.peek(), self.fires.peek()) {
             (Some(task), Some(fire)) if fire.trigger_time < task.trigger_time => self.fires.next(),
             (Some(_), _) => self.tasks.next(),
+            (None, _) if self.more_tasks => None,
             (None, _) => self.fires.next(),
         }
     }

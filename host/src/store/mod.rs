@@ -192,7 +192,7 @@ pub struct FireEvent {
 /// Which tasks a list shows, and in which order.
 #[derive(Clone, Debug)]
 pub enum Listing {
-    /// All, newest id first.
+    /// All: those that wait or run, newest first, then those that ended, latest first.
     All(Filter),
     /// Running, longest running first.
     Running,
@@ -261,7 +261,7 @@ pub trait Store: Send + Sync + 'static {
     async fn cancel(&self, id: TaskId, now: Time) -> Result<Option<Lease>>;
     /// Submits a failed task again under `new_id`. [`StoreError::Conflict`] where it did not fail or was retried before.
     async fn retry(&self, id: TaskId, new_id: TaskId, now: Time) -> Result<()>;
-    /// Takes a failed task off the list of failures. [`StoreError::Conflict`] where it did not fail.
+    /// Takes a failed task off the list of failures. [`StoreError::Conflict`] where it did not fail or is off it.
     async fn dismiss(&self, id: TaskId) -> Result<()>;
     /// Offers held tasks of these names to workers again, some thousands at a time. Returns whether there may be more.
     async fn release(&self, handlers: Arc<Handlers>) -> Result<bool>;
@@ -282,6 +282,8 @@ pub trait Store: Send + Sync + 'static {
     async fn task(&self, id: TaskId) -> Result<Task>;
     /// Many tasks, without their attempts.
     async fn tasks(&self, listing: Listing, page: PageRequest) -> Result<Page<Task>>;
+    /// The cursor for what comes after `task` in a list of this kind, for whoever shows less than a page of it.
+    fn cursor(&self, listing: &Listing, task: &Task) -> String;
     /// The log of a task over all attempts, oldest line first.
     async fn log(&self, id: TaskId, page: PageRequest) -> Result<Page<LogLine>>;
 
@@ -293,6 +295,8 @@ pub trait Store: Send + Sync + 'static {
     async fn schedule(&self, id: ScheduleId) -> Result<Schedule>;
     /// All schedules, oldest first.
     async fn schedules(&self, page: PageRequest) -> Result<Page<Schedule>>;
+    /// The schedules that fire next, earliest first, at most so many.
+    async fn upcoming_schedules(&self, limit: usize) -> Result<Vec<Schedule>>;
     /// Schedules whose cursor is not after `now`, earliest first, and the cursor of the first one after.
     async fn due_schedules(&self, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)>;
     /// Moves a schedule's cursor, and keeps the fire with its task. [`StoreError::Conflict`] where it moved meanwhile.

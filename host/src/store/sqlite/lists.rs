@@ -145,36 +145,61 @@ impl Query {
     }
 }
 
+/// What sorts a list.
+fn key(listing: &Listing, task: &Task) -> Key {
+    let time = match listing {
+        Listing::Running => task.started_at,
+        Listing::Waiting => task.due_at,
+        Listing::Failed => task.last_failure,
+        Listing::History(_) => task.completed_at,
+        Listing::All(_) => task.completed_at.or(Some(task.submitted_at)),
+    };
+    (time.map_or(0, rows::micros), *task.id.as_bytes())
+}
+
+/// The cursor for what comes after a task. In the list of all its first letter tells whether it is among those that ended.
+pub(super) fn cursor(listing: &Listing, task: &Task) -> String {
+    let part = match listing {
+        Listing::All(_) if task.completed_at.is_some() => "e",
+        Listing::All(_) => "w",
+        _ => "",
+    };
+    format!("{part}{}", page::encode(key(listing, task)))
+}
+
 pub(super) fn tasks(db: &Connection, listing: &Listing, request: &PageRequest) -> Result<Page<Task>> {
-    let started = |task: &Task| (task.started_at.map_or(0, rows::micros), *task.id.as_bytes());
-    let due = |task: &Task| (task.due_at.map_or(0, rows::micros), *task.id.as_bytes());
-    let failed = |task: &Task| (task.last_failure.map_or(0, rows::micros), *task.id.as_bytes());
-    let ended = |task: &Task| (task.completed_at.map_or(0, rows::micros), *task.id.as_bytes());
-    let one = |query: Query, key: &dyn Fn(&Task) -> Key| {
+    let one = |query: Query| {
         let tasks = query.run(db, page::decode(request.cursor.as_deref())?, request.limit + 1)?;
-        let shown = shown(&tasks, request.limit);
-        Ok(page::cut(tasks, shown, key))
+        Ok(cut(tasks, listing, request.limit))
     };
     match listing {
-        Listing::Running => one(Query::new(false, "started_at", false).and("queue = 3", []), &started),
-        Listing::Waiting => one(Query::new(false, "due_at", false).and("queue < 3", []), &due),
-        Listing::History(filter) => one(Query::new(true, "completed_at", true).filtered(filter), &ended),
+        Listing::Running => one(Query::new(false, "started_at", false).and("queue = 3", [])),
+        Listing::Waiting => one(Query::new(false, "due_at", false).and("queue < 3", [])),
+        Listing::History(filter) => one(Query::new(true, "completed_at", true).filtered(filter)),
         Listing::Failed => {
             let waiting = Query::new(false, "last_failure", true).and("retries > 0 AND queue < 3", []);
             let dead = Query::new(true, "last_failure", true).and("status = 3 AND dismissed = 0", []);
             let cursor = page::decode(request.cursor.as_deref())?;
             let mut tasks = waiting.run(db, cursor, request.limit + 1)?;
             tasks.extend(dead.run(db, cursor, request.limit + 1)?);
-            tasks.sort_by_key(|task| std::cmp::Reverse(failed(task)));
-            let shown = shown(&tasks, request.limit);
-            Ok(page::cut(tasks, shown, failed))
+            tasks.sort_by_key(|task| std::cmp::Reverse(key(listing, task)));
+            Ok(cut(tasks, listing, request.limit))
         }
-        Listing::All(filter) => all(db, filter, request),
+        Listing::All(filter) => Ok(cut(all(db, filter, request)?, listing, request.limit)),
     }
 }
 
-/// Waiting and running tasks, newest first, then ended ones, latest first. The cursor's first letter tells in which part it is.
-fn all(db: &Connection, filter: &Filter, request: &PageRequest) -> Result<Page<Task>> {
+/// The page of what was found: the rest is dropped, and the last one shown becomes the cursor.
+fn cut(mut items: Vec<Task>, listing: &Listing, limit: usize) -> Page<Task> {
+    let shown = shown(&items, limit);
+    let more = items.len() > shown;
+    items.truncate(shown);
+    let next = items.last().filter(|_| more).map(|last| cursor(listing, last));
+    Page { items, next }
+}
+
+/// Waiting and running tasks, newest first, then ended ones, latest first.
+fn all(db: &Connection, filter: &Filter, request: &PageRequest) -> Result<Vec<Task>> {
     let cursor = request.cursor.as_deref();
     let live_cursor = cursor.and_then(|cursor| cursor.strip_prefix('w'));
     let ended_cursor = cursor.and_then(|cursor| cursor.strip_prefix('e'));
@@ -197,17 +222,7 @@ fn all(db: &Connection, filter: &Filter, request: &PageRequest) -> Result<Page<T
                 .run(db, page::decode(ended_cursor)?, limit)?,
         );
     }
-    let shown = shown(&items, request.limit);
-    let more = items.len() > shown;
-    items.truncate(shown);
-    let next = match items.last() {
-        Some(last) if more => Some(match last.completed_at {
-            Some(completed_at) => format!("e{}", page::encode((rows::micros(completed_at), *last.id.as_bytes()))),
-            None => format!("w{}", page::encode((rows::micros(last.submitted_at), *last.id.as_bytes()))),
-        }),
-        _ => None,
-    };
-    Ok(Page { items, next })
+    Ok(items)
 }
 
 /// Lines of a task's log. The cursor holds the piece's row and how many of its lines were shown.

@@ -261,6 +261,9 @@ impl Store for Sqlite {
     async fn tasks(&self, listing: Listing, page: PageRequest) -> Result<Page<Task>> {
         self.read(move |db| lists::tasks(db, &listing, &page)).await
     }
+    fn cursor(&self, listing: &Listing, task: &Task) -> String {
+        lists::cursor(listing, task)
+    }
     async fn log(&self, id: TaskId, page: PageRequest) -> Result<Page<LogLine>> {
         self.read(move |db| lists::log(db, id, &page)).await
     }
@@ -276,6 +279,9 @@ impl Store for Sqlite {
     }
     async fn schedules(&self, page: PageRequest) -> Result<Page<Schedule>> {
         self.read(move |db| rules::schedules(db, &page)).await
+    }
+    async fn upcoming_schedules(&self, limit: usize) -> Result<Vec<Schedule>> {
+        self.read(move |db| rules::schedules_until(db, i64::MAX, limit)).await
     }
     async fn due_schedules(&self, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)> {
         self.own_reader.ask(move |db| rules::due_schedules(db, now, limit)).await

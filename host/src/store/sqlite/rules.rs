@@ -14,15 +14,17 @@ use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::HashMap;
 
 pub(super) fn put_schedule(tx: &Tx<'_>, s: &Schedule) -> Result<ScheduleId> {
-    // The cursor survives an update that leaves the times alone, so that registering again at every start skips no fire.
+    // A fire that is overdue and still allowed survives the update, so that registering again at every start skips none. Any other
+    // cursor is the next fire after now, as it is worked out for every update.
     let id: [u8; 16] = tx
         .db
         .prepare_cached(
             "INSERT INTO schedule (id, name, task_name, cron_expression, payload, priority, tags, start_at, end_at, created_at, next_fire)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
              ON CONFLICT (name) DO UPDATE SET task_name = excluded.task_name, payload = excluded.payload, priority = excluded.priority,
-               tags = excluded.tags, next_fire = CASE WHEN cron_expression = excluded.cron_expression AND start_at IS excluded.start_at
-                 AND end_at IS excluded.end_at THEN next_fire ELSE excluded.next_fire END,
+               tags = excluded.tags, next_fire = CASE WHEN cron_expression = excluded.cron_expression AND next_fire <= excluded.created_at
+                 AND next_fire >= COALESCE(excluded.start_at, next_fire) AND next_fire <= COALESCE(excluded.end_at, next_fire)
+                 THEN next_fire ELSE excluded.next_fire END,
                cron_expression = excluded.cron_expression, start_at = excluded.start_at, end_at = excluded.end_at
              RETURNING id",
         )
@@ -94,18 +96,22 @@ pub(super) fn schedules(db: &Connection, request: &PageRequest) -> Result<Page<S
     })
 }
 
-pub(super) fn due_schedules(db: &Connection, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)> {
+/// Those whose next fire is not after `until`, in microseconds, by it and their ids.
+pub(super) fn schedules_until(db: &Connection, until: i64, limit: usize) -> Result<Vec<Schedule>> {
     let sql = format!(
-        "SELECT {} FROM schedule WHERE next_fire <= ?1 ORDER BY next_fire LIMIT ?2",
+        "SELECT {} FROM schedule WHERE next_fire <= ?1 ORDER BY next_fire, id LIMIT ?2",
         rows::SCHEDULE
     );
-    let due = db
-        .prepare_cached(&sql)
+    db.prepare_cached(&sql)
         .and_then(|mut s| {
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            s.query_map(params![micros(now), limit], rows::schedule).and_then(Iterator::collect)
+            s.query_map(params![until, limit], rows::schedule).and_then(Iterator::collect)
         })
-        .failed()?;
+        .failed()
+}
+
+pub(super) fn due_schedules(db: &Connection, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)> {
+    let due = schedules_until(db, micros(now), limit)?;
     let next: Option<i64> = db
         .prepare_cached("SELECT MIN(next_fire) FROM schedule WHERE next_fire > ?1")
         .and_then(|mut s| s.query_row([micros(now)], |row| row.get(0)))

@@ -175,7 +175,7 @@ pub(super) fn cancel(tx: &Tx<'_>, id: TaskId, now: Time) -> Result<Option<Lease>
         node: NodeId::from_bytes(node),
     });
     if let (Some(_), Some(started_at)) = (lease, started_at) {
-        let execution_time = micros(now) - started_at;
+        let execution_time = (micros(now) - started_at).max(0); // the clock may have been set back
         let (outcome, error) = (OutcomeKind::Cancelled, Some("the task was cancelled"));
         end_attempt(
             tx,
@@ -278,7 +278,10 @@ pub(super) fn dismiss(tx: &Tx<'_>, id: TaskId) -> Result<()> {
         .prepare_cached("UPDATE history SET dismissed = 1 WHERE seq = ?1 AND dismissed = 0")
         .and_then(|mut s| s.execute([seq]))
         .failed()?;
-    if changed == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+    if changed == 0 {
+        return Err(StoreError::Conflict("the task is off the list already".into()));
+    }
+    Ok(())
 }
 
 /// Offers held tasks again whose handler is there now, so many at a time. Returns whether there may be more.
