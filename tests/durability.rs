@@ -233,9 +233,11 @@ fn a_plugin_that_takes_long_to_load_delays_no_others_tasks() {
     let later = in_ms(500);
     let ids = ["echo", "frozen"].map(|name| host.submit(&json!({"task_name": name, "trigger_time": later, "payload": {"value": 1}})));
     host.kill();
+    let now = || -> Time { in_ms(0).parse().expect("a time") };
+    eventually("both are due", || now() > later.parse::<Time>().expect("a time"));
     host.drop_plugin("slow", &guests::frozen("loop"));
     host.start(&[]);
-    let ready: Time = in_ms(0).parse().expect("a time");
+    let ready = now();
     for id in &ids {
         let task = host.end_of(id);
         assert_eq!(

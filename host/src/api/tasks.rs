@@ -208,6 +208,7 @@ pub(crate) async fn scheduled(
     let tasks_items = tasks.items.into_iter().map(|task| ScheduledTask::of_task(task, now));
     let mut merged = Merge {
         tasks: tasks_items.peekable(),
+        more_tasks: tasks.next.is_some(),
         fires: fires.peekable(),
     };
     let body: Vec<ScheduledTask> = merged.by_ref().take(limit).collect();
@@ -231,6 +232,8 @@ async fn waiting(state: &State, cursor: Option<String>, limit: usize) -> Result<
 /// Two lists by time become one; a task goes before a fire of the same instant.
 struct Merge<T: Iterator<Item = ScheduledTask>, F: Iterator<Item = ScheduledTask>> {
     tasks: Peekable<T>,
+    /// Whether the store has tasks after these: what comes then may be one of them.
+    more_tasks: bool,
     fires: Peekable<F>,
 }
 
@@ -241,6 +244,7 @@ impl<T: Iterator<Item = ScheduledTask>, F: Iterator<Item = ScheduledTask>> Itera
         match (self.tasks.peek(), self.fires.peek()) {
             (Some(task), Some(fire)) if fire.trigger_time < task.trigger_time => self.fires.next(),
             (Some(_), _) => self.tasks.next(),
+            (None, _) if self.more_tasks => None,
             (None, _) => self.fires.next(),
         }
     }

@@ -56,7 +56,7 @@ enum End {
 pub(super) async fn run(context: Context, assignment: Assignment, slot: Slot, word: watch::Receiver<Word>, cancel_grace: Duration) {
     let began = Instant::now();
     let mut said = Said::default();
-    let end = watch_guest(&context, &assignment, word, cancel_grace, &mut said).await;
+    let end = unless_it_panics(watch_guest(&context, &assignment, word, cancel_grace, &mut said)).await;
     drop(slot);
     let report = match end {
         End::Reported(report) => report,
@@ -88,7 +88,7 @@ async fn watch_guest(
     let is_cancelled = Arc::new(AtomicBool::new(false));
     let timeout = timeout_of(assignment);
     let request = request(context, assignment, timeout, is_cancelled.clone(), calls);
-    let mut guest = Box::pin(unless_it_panics(assignment.code.execute(request)));
+    let mut guest = assignment.code.execute(request);
     let flush = tokio::time::sleep(FLUSH_EVERY);
     tokio::pin!(flush);
     let long = tokio::time::sleep(long_execution_after(timeout));
@@ -156,19 +156,19 @@ fn end(told: Word, reported: Option<Report>) -> End {
 }
 
 /// A mistake of the host within an attempt ends that attempt, and nobody knows how far the guest came: as if it had trapped.
-async fn unless_it_panics(guest: impl Future<Output = Report>) -> Report {
+async fn unless_it_panics(attempt: impl Future<Output = End>) -> End {
     let began = Instant::now();
-    let mut guest = std::pin::pin!(guest);
+    let mut attempt = std::pin::pin!(attempt);
     std::future::poll_fn(|cx| {
-        catch_unwind(AssertUnwindSafe(|| guest.as_mut().poll(cx))).unwrap_or_else(|_| {
-            Poll::Ready(Report {
+        catch_unwind(AssertUnwindSafe(|| attempt.as_mut().poll(cx))).unwrap_or_else(|_| {
+            Poll::Ready(End::Reported(Report {
                 outcome: Outcome::Trap {
                     message: "the host made a mistake while the handler ran; its log says where".into(),
                     details: None,
                 },
                 usage: Usage::default(),
                 execution_time: began.elapsed(),
-            })
+            }))
         })
     })
     .await
@@ -329,7 +329,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_of_the_host_ends_the_attempt_as_one_without_an_answer() {
-        let report = unless_it_panics(async { panic!("in a host call") }).await;
+        let End::Reported(report) = unless_it_panics(async { panic!("in a host call") }).await else {
+            panic!("nobody stopped it")
+        };
         assert!(!report.outcome.kind().is_answer(), "{report:?}");
     }
 }
