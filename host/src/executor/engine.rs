@@ -114,7 +114,7 @@ impl Engine {
         let engine = wasmtime::Engine::new(&config)?;
         let mut linker = Linker::<State>::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-        PluginFull::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+        PluginFull::add_to_linker::<_, HasSelf<_>>(&mut linker, State::called)?;
         let compiler = Compiler::new(&engine, options, cache_dir, place)?;
         Ok(Self(Arc::new(Shared {
             engine,

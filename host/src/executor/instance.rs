@@ -10,12 +10,14 @@ use super::{AttemptRequest, HostCall, Limits, MAX_CHECKPOINT, Report};
 use crate::clock::Clock;
 use crate::model::attempt::{Class, Level, Outcome, Progress, Source, Usage};
 use serde_json::{Map, Value};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 use wasmtime::component::ResourceTable;
-use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
+use wasmtime::{CallHook, CallHookHandler, PoolConcurrencyLimitError, Store, StoreContextMut, Trap, WasmBacktrace};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView};
 
 /// Fuel between two turns of a guest: about 0.1 ms.
@@ -24,8 +26,8 @@ const YIELD_FUEL: u64 = 1_000_000;
 const MAX_HANDLES: usize = 10_000;
 /// Random bytes in one call: the host makes them, so no fuel is burnt on them.
 const MAX_RANDOM: u64 = 64 << 10;
-/// Bytes that one host call may carry besides a result's worth.
-const MAX_CALL: usize = 16 << 20;
+/// Bytes that one host call may carry besides a result's worth: no call of the host is long.
+const MAX_CALL: usize = 1 << 20;
 /// Fields of one log line.
 const MAX_FIELDS: usize = 64;
 /// Bytes of a progress message.
@@ -50,7 +52,9 @@ pub(crate) struct State {
 }
 
 impl WasiView for State {
+    /// Every function of WASI comes through here.
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.outlet.count();
         WasiCtxView {
             ctx: &mut self.wasi,
             table: &mut self.table,
@@ -61,8 +65,7 @@ impl WasiView for State {
 impl types::Host for State {}
 
 impl log::Host for State {
-    async fn write(&mut self, level: log::Level, message: String, fields: Vec<(String, String)>) {
-        self.outlet.call().await;
+    fn write(&mut self, level: log::Level, message: String, fields: Vec<(String, String)>) {
         let level = match level {
             log::Level::Trace => Level::Trace,
             log::Level::Debug => Level::Debug,
@@ -94,8 +97,7 @@ impl context::Host for State {
         u64::try_from(left.as_millis()).ok()
     }
 
-    async fn progress(&mut self, done: u64, total: Option<u64>, message: String) {
-        self.outlet.call().await;
+    fn progress(&mut self, done: u64, total: Option<u64>, message: String) {
         let message = answer::cut(&message, MAX_PROGRESS).to_owned();
         self.send(HostCall::Progress(Progress { done, total, message }));
     }
@@ -103,7 +105,6 @@ impl context::Host for State {
 
 impl checkpoint::Host for State {
     async fn save(&mut self, data: Vec<u8>) -> Result<(), types::Failure> {
-        self.outlet.call().await;
         if data.len() > MAX_CHECKPOINT {
             let why = format!("a checkpoint holds at most {MAX_CHECKPOINT} bytes; this has {}", data.len());
             return Err(refusal("fatal", why));
@@ -121,7 +122,6 @@ impl checkpoint::Host for State {
     }
 
     async fn load(&mut self) -> Option<Vec<u8>> {
-        self.outlet.call().await;
         let (reply, answer) = oneshot::channel();
         self.send(HostCall::LoadCheckpoint(reply));
         answer.await.unwrap_or_default()
@@ -129,18 +129,18 @@ impl checkpoint::Host for State {
 }
 
 impl events::Host for State {
-    async fn emit(&mut self, _event_type: String, _data: String) -> Result<String, types::Failure> {
-        Err(self.deny("events.emit").await)
+    fn emit(&mut self, _event_type: String, _data: String) -> Result<String, types::Failure> {
+        Err(self.deny("events.emit"))
     }
 }
 
 impl tasks::Host for State {
-    async fn submit(&mut self, _request: String) -> Result<String, types::Failure> {
-        Err(self.deny("tasks.submit").await)
+    fn submit(&mut self, _request: String) -> Result<String, types::Failure> {
+        Err(self.deny("tasks.submit"))
     }
 
-    async fn submit_workflow(&mut self, _request: String) -> Result<String, types::Failure> {
-        Err(self.deny("tasks.submit-workflow").await)
+    fn submit_workflow(&mut self, _request: String) -> Result<String, types::Failure> {
+        Err(self.deny("tasks.submit-workflow"))
     }
 }
 
@@ -153,19 +153,68 @@ fn refusal(kind: &str, message: String) -> types::Failure {
 }
 
 impl State {
+    /// Every function of the contract comes through here.
+    pub(super) fn called(&mut self) -> &mut Self {
+        self.outlet.count();
+        self
+    }
+
     fn send(&self, call: HostCall) {
         if let Some(calls) = &self.calls {
             let _ = calls.send(call); // nobody listens any more: the attempt is being stopped
         }
     }
 
-    async fn deny(&mut self, call: &str) -> types::Failure {
-        self.outlet.call().await;
+    fn deny(&mut self, call: &str) -> types::Failure {
         let why = format!("{call} denied: grants for events and submissions come in a later version of Taskhost");
         if !std::mem::replace(&mut self.denied, true) {
             self.outlet.journal().note(why.clone());
         }
         refusal("denied", why)
+    }
+}
+
+/// Holds a guest to its pace at the end of each host call, whoever wrote the call.
+struct Turns;
+
+impl CallHookHandler<State> for Turns {
+    // Written out, because an `async fn` would allocate at each crossing.
+    fn handle_call_event<'s, 'c, 'f>(
+        &'s self,
+        store: StoreContextMut<'c, State>,
+        event: CallHook,
+    ) -> Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send + 'f>>
+    where
+        's: 'f,
+        'c: 'f,
+        Self: 'f,
+    {
+        let owed = match event {
+            CallHook::ReturningFromHost => store.data().outlet.owed(),
+            _ => None,
+        };
+        match owed {
+            None => Box::pin(GoOn),
+            Some(Duration::ZERO) => Box::pin(async {
+                tokio::task::yield_now().await;
+                Ok(())
+            }),
+            Some(wait) => Box::pin(async move {
+                tokio::time::sleep(wait).await;
+                Ok(())
+            }),
+        }
+    }
+}
+
+/// Nothing, so that a box of it is nothing too.
+struct GoOn;
+
+impl Future for GoOn {
+    type Output = wasmtime::Result<()>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -259,7 +308,8 @@ impl Instance {
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.memory);
         store.set_max_component_handles(MAX_HANDLES);
-        store.set_hostcall_fuel(limits.result.saturating_mul(4).saturating_add(MAX_CALL));
+        store.set_hostcall_fuel(limits.result.saturating_add(MAX_CALL));
+        store.call_hook_async(Turns);
         store.set_fuel(limits.fuel)?;
         store.fuel_async_yield_interval(Some(YIELD_FUEL))?;
         Ok(Self {

@@ -105,11 +105,10 @@ impl Throttle {
         }
     }
 
-    /// Takes one token; says how long to wait where there was none left. What is owed is remembered, up to one second's worth.
-    pub(crate) fn take(&mut self, now: Instant) -> Option<Duration> {
+    /// Takes one token. What is owed is remembered, up to one second's worth.
+    pub(crate) fn take(&mut self, now: Instant) {
         self.refill(now);
         self.tokens = (self.tokens - 1.0).max(-self.rate);
-        self.owed(now)
     }
 
     /// How long to wait until nothing is owed.
@@ -159,13 +158,17 @@ mod tests {
     fn calls_wait_once_the_burst_is_spent() {
         let start = Instant::now();
         let mut throttle = Throttle::new(10, start);
-        assert!((0..10).all(|_| throttle.take(start).is_none()));
-        assert_eq!(throttle.take(start), Some(Duration::from_millis(100)));
-        assert_eq!(throttle.take(start), Some(Duration::from_millis(200)));
-        assert_eq!(throttle.take(start + Duration::from_secs(1)), None);
+        let mut take = |now| {
+            throttle.take(now);
+            throttle.owed(now)
+        };
+        assert!((0..10).all(|_| take(start).is_none()));
+        assert_eq!(take(start), Some(Duration::from_millis(100)));
+        assert_eq!(take(start), Some(Duration::from_millis(200)));
+        assert_eq!(take(start + Duration::from_secs(1)), None);
         // However long it rests, it holds no more than one second's worth.
         let later = start + Duration::from_secs(100);
-        assert!((0..10).all(|_| throttle.take(later).is_none()));
-        assert!(throttle.take(later).is_some());
+        assert!((0..10).all(|_| take(later).is_none()));
+        assert!(take(later).is_some());
     }
 }

@@ -221,6 +221,50 @@ async fn compiled_code_is_kept_and_a_damaged_file_made_again() {
     assert!(other.load(wasm.into(), Grants::default()).await.unwrap().compile_time().is_some());
 }
 
+/// A component that does nothing but draw random bytes, 64 KiB at a time, by `run` and by `describe`.
+fn drawing() -> Vec<u8> {
+    let text = r#"(component
+        (import "wasi:random/random@0.2.0" (instance $random
+            (export "get-random-bytes" (func (param "len" u64) (result (list u8))))))
+        (core module $libc
+            (memory (export "memory") 4)
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 65536)))
+        (core instance $libc (instantiate $libc))
+        (core func $draw (canon lower (func $random "get-random-bytes")
+            (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
+        (core module $m
+            (import "host" "draw" (func $draw (param i64 i32)))
+            (func $ever (result i32) (loop $l (call $draw (i64.const 65536) (i32.const 0)) (br $l)) unreachable)
+            (func (export "run") (param i32 i32 i32 i32) (result i32) (call $ever))
+            (func (export "describe") (result i32) (call $ever)))
+        (core instance $i (instantiate $m (with "host" (instance (export "draw" (func $draw))))))
+        (type $record (record (field "kind" string) (field "message" string) (field "details" (option string))))
+        (export $failure "failure" (type $record))
+        (func $describe (result string) (canon lift (core func $i "describe") (memory (core memory $libc "memory"))))
+        (func $run (param "name" string) (param "input" string) (result (result string (error $failure)))
+            (canon lift (core func $i "run") (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
+        (instance $handler (export "failure" (type $failure)) (export "describe" (func $describe)) (export "run" (func $run)))
+        (export "taskhost:plugin/handler@1.0.0" (instance $handler)))"#;
+    wat::parse_str(text).unwrap()
+}
+
+#[tokio::test]
+async fn calls_of_the_system_take_turns_and_are_counted_like_any_other() {
+    let bench = Bench::new();
+    let code = bench.load(drawing()).await.unwrap();
+    let begun = Instant::now();
+    let report = code.execute(request(|limits| limits.timeout = Duration::from_millis(300))).await;
+    assert_eq!(report.outcome.code(), "timeout");
+    assert!(begun.elapsed() < Duration::from_millis(400), "{:?}", begun.elapsed());
+    let slowed = code.execute(request(|limits| {
+        (limits.calls_per_second, limits.timeout) = (10, Duration::from_millis(300));
+    }));
+    let fuel = slowed.await.usage.fuel_used.unwrap();
+    assert!(fuel < report.usage.fuel_used.unwrap() && fuel < 1_000, "{fuel}");
+    let error = code.describe().await.unwrap_err().to_string();
+    assert!(error.contains("1 s"), "{error}");
+}
+
 /// Not a benchmark: a guard against a path that got ten times longer. Prints what it measured.
 #[test]
 fn an_attempt_costs_little() {
