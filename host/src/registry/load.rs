@@ -2,7 +2,6 @@
 
 use super::describe::{self, Described, Speaker};
 use super::manifest::{self, Manifest};
-use super::schema::Schema;
 use super::snapshot::{Handler, Import};
 use super::{Context, Options};
 use crate::executor::{Engine, LoadError, MAX_COMPONENT};
@@ -173,20 +172,14 @@ impl Loader {
             };
             let mut described = describe::parse(&document, &speaker).map_err(LoadError::new)?;
             let tasks = std::mem::take(&mut described.tasks).into_iter();
-            let handlers = tasks.map(|definition| {
-                let schema = definition
-                    .input_schema
-                    .as_ref()
-                    .map(Schema::compile)
-                    .transpose()
-                    .map_err(LoadError::new)?;
-                Ok(Arc::new(Handler {
+            let handlers = tasks.map(|(definition, schema)| {
+                Arc::new(Handler {
                     schema,
                     code: code.clone(),
                     definition: Arc::new(definition),
-                }))
+                })
             });
-            let handlers = handlers.collect::<Result<Vec<_>, LoadError>>()?;
+            let handlers = handlers.collect();
             Ok((described, handlers))
         })
         .await
