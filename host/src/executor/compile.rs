@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::hash::{Hash, Hasher};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
@@ -32,6 +32,16 @@ const THREADS: usize = 4;
 const AT_ONCE: usize = 2;
 /// Bytes of the child's stderr that are read.
 const MAX_STDERR: u64 = 8 << 10;
+/// Bytes of compiled code that one component may come to.
+const MAX_CODE: u64 = 512 << 20;
+/// Bytes of compiled code that are kept.
+const MAX_CACHE: u64 = 1 << 30;
+/// The child's exit code where it could not do its work, whatever the component.
+const BROKEN: u8 = 2;
+/// How nice the child is while somebody may wait for a plugin to be live, and what it is once it has taken too long for that.
+const NICE: (i32, i32) = (3, 15);
+/// When that is.
+const LONG: Duration = Duration::from_secs(2);
 
 /// Where components are compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +55,6 @@ pub enum CompileIn {
 /// Compiled code, and where it came from.
 pub(super) struct Compiled {
     pub component: Component,
-    /// `sha256:…` of the component.
-    pub digest: String,
     /// `None` where compiled code was at hand.
     pub compile_time: Option<Duration>,
 }
@@ -92,43 +100,44 @@ impl Compiler {
         })
     }
 
-    /// The component's code: from the directory, or made now.
-    pub(super) async fn compile(&self, engine: &Engine, bytes: Arc<[u8]>) -> Result<Compiled, LoadError> {
-        let hashed = bytes.clone();
-        let digest = blocking(move || Ok(hex(&Sha256::digest(&hashed)))).await?;
-        let _turn = self.turn.acquire().await.map_err(|error| LoadError::new(error.to_string()))?;
-        let prefix = format!("{digest}-{}-", self.settings);
-        let digest = format!("sha256:{digest}");
+    /// The code of a component with this SHA-256, in hexadecimal: from the directory, or made now.
+    pub(super) async fn compile(&self, engine: &Engine, bytes: Arc<[u8]>, sha256: &str) -> Result<Compiled, LoadError> {
+        let prefix = format!("{sha256}-{}-", self.settings);
+        let cached = |component| Compiled {
+            component,
+            compile_time: None,
+        };
         if let Some(component) = self.cached(engine, prefix.clone()).await {
-            return Ok(Compiled {
-                component,
-                digest,
-                compile_time: None,
-            });
+            return Ok(cached(component));
+        }
+        let _turn = self.turn.acquire().await.map_err(|error| LoadError::host(error.to_string()))?;
+        // Another may have compiled the same meanwhile.
+        if let Some(component) = self.cached(engine, prefix.clone()).await {
+            return Ok(cached(component));
         }
         let begun = Instant::now();
-        let made = self.dir.join(format!("{prefix}new-{}", self.made.fetch_add(1, Ordering::Relaxed)));
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let made = self.dir.join(format!("{prefix}new-{}-{number}", std::process::id()));
         let result = match self.place {
             CompileIn::Child => self.in_child(&bytes, &made).await,
             CompileIn::Here => {
                 let made = made.clone();
-                blocking(move || compile_to(&bytes, &made).map_err(|error| refused(&format!("{error:#}")))).await
+                blocking(move || {
+                    let code = precompile(&bytes).map_err(|error| refused(&format!("{error:#}")))?;
+                    std::fs::write(&made, code).map_err(|error| LoadError::host(error.to_string()))
+                })
+                .await
             }
         };
-        if let Err(error) = result {
-            let _ = std::fs::remove_file(&made);
-            return Err(error);
-        }
         let compile_time = Some(begun.elapsed());
-        let kept = self.keep(made, prefix.clone()).await;
-        kept.map_err(|error| LoadError::new(format!("compiled code could not be kept: {error}")))?;
-        let component = self.cached(engine, prefix).await;
-        let component = component.ok_or_else(|| LoadError::new("compiled code could not be read back: look at the data directory"))?;
-        Ok(Compiled {
-            component,
-            digest,
-            compile_time,
-        })
+        let component = match result {
+            Ok(()) => self.keep(engine, made.clone(), prefix).await,
+            Err(error) => Err(error),
+        };
+        let component = component.inspect_err(|_| {
+            let _ = std::fs::remove_file(&made); // it may not be there
+        })?;
+        Ok(Compiled { component, compile_time })
     }
 
     async fn cached(&self, engine: &Engine, prefix: String) -> Option<Component> {
@@ -152,20 +161,17 @@ impl Compiler {
         found.await.ok().flatten()
     }
 
-    /// Makes the code durable under the name that its content gives it.
-    async fn keep(&self, made: PathBuf, prefix: String) -> Result<(), LoadError> {
-        let dir = self.dir.clone();
-        blocking(move || {
-            let keep = || -> std::io::Result<()> {
-                let file = std::fs::File::open(&made)?;
-                file.sync_all()?;
-                let digest = hash_file(&made)?;
-                std::fs::rename(&made, dir.join(format!("{prefix}{digest}.cwasm")))?;
-                std::fs::File::open(&dir)?.sync_all()
-            };
-            keep().map_err(|error| LoadError::new(error.to_string()))
-        })
-        .await
+    /// Gives the code the name that its content asks for. Nothing is made durable: a file that a power cut tore does not fit its name.
+    async fn keep(&self, engine: &Engine, made: PathBuf, prefix: String) -> Result<Component, LoadError> {
+        let (dir, engine) = (self.dir.clone(), engine.clone());
+        let keep = move || -> anyhow::Result<Component> {
+            let kept = dir.join(format!("{prefix}{}.cwasm", hash_file(&made)?));
+            std::fs::rename(&made, &kept)?;
+            let component = map_code(&engine, &kept)?;
+            prune(&dir, &kept)?;
+            Ok(component)
+        };
+        blocking(move || keep().map_err(|error| LoadError::host(format!("compiled code could not be kept: {error:#}")))).await
     }
 
     async fn in_child(&self, bytes: &[u8], out: &Path) -> Result<(), LoadError> {
@@ -173,7 +179,7 @@ impl Compiler {
         match run.await {
             Ok(Ok((status, _))) if status.success() => Ok(()),
             Ok(Ok((status, stderr))) => Err(self.why(status, &stderr)),
-            Ok(Err(error)) => Err(LoadError::new(format!("the compiler could not be started: {error}"))),
+            Ok(Err(error)) => Err(LoadError::host(format!("the compiler could not be started: {error}"))),
             Err(_) => Err(LoadError::new(format!(
                 "compiling took longer than {} s and was stopped: make the component smaller or raise executor.compile_timeout",
                 self.timeout.as_secs()
@@ -219,10 +225,21 @@ impl Compiler {
 
     fn why(&self, status: std::process::ExitStatus, stderr: &str) -> LoadError {
         use std::os::unix::process::ExitStatusExt;
+        const SIGKILL: i32 = 9;
+        const SIGXCPU: i32 = 24;
+        const SIGXFSZ: i32 = 25;
         let out_of_memory = stderr.contains("memory allocation") || stderr.contains("Cannot allocate memory");
         match (status.code(), status.signal()) {
             (Some(1), _) if !out_of_memory => refused(stderr.trim()),
-            (_, Some(24 | 9)) => LoadError::new("compiling took too much CPU time and was stopped: make the component smaller"),
+            (Some(code), _) if code == i32::from(BROKEN) && !out_of_memory => {
+                LoadError::host(format!("the compiler could not do its work: {}", answer::end(stderr.trim(), 300)))
+            }
+            (_, Some(SIGXCPU)) => LoadError::new("compiling took too much CPU time and was stopped: make the component smaller"),
+            (_, Some(SIGXFSZ)) => LoadError::new(format!(
+                "the component's code has more than {}: make the component smaller",
+                bytesize::ByteSize(MAX_CODE)
+            )),
+            (_, Some(SIGKILL)) => LoadError::host("the compiler was killed from outside, perhaps because the machine had no memory left"),
             _ if out_of_memory => LoadError::new(format!(
                 "compiling took more than {} and was stopped: make the component smaller or raise executor.compile_memory",
                 bytesize::ByteSize(self.memory)
@@ -257,49 +274,82 @@ fn this_binary() -> std::io::Result<PathBuf> {
 /// The child's whole life: `compile-component OUT BYTES SECONDS`, the component on stdin. `args` are those after [`COMMAND`].
 /// To be called first thing in `main`, before any thread is started.
 pub fn run_child(args: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
+    let told = |error: anyhow::Error| eprintln!("{error:#}");
     match child_main(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(refused)) => {
+            told(refused);
             ExitCode::FAILURE
+        }
+        Err(broken) => {
+            told(broken);
+            ExitCode::from(BROKEN)
         }
     }
 }
 
-fn child_main(args: impl Iterator<Item = std::ffi::OsString>) -> anyhow::Result<()> {
+/// The inner error is the component's fault.
+fn child_main(args: impl Iterator<Item = std::ffi::OsString>) -> anyhow::Result<anyhow::Result<()>> {
     let args: Vec<_> = args.collect();
     let [out, memory, seconds] = args.as_slice() else {
         bail!("{COMMAND} is for the host's own use")
     };
     let number = |arg: &std::ffi::OsString| arg.to_str().and_then(|text| text.parse::<u64>().ok()).context("not a number");
-    let limit = |resource, most: u64| {
+    let limit = |resource, most: u64, at_last: u64| {
         let bounds = Rlimit {
             current: Some(most),
-            maximum: Some(most),
+            maximum: Some(at_last),
         };
         setrlimit(resource, bounds).context("a limit could not be set")
     };
-    limit(Resource::Core, 0)?;
-    limit(Resource::As, number(memory)?)?;
-    limit(Resource::Cpu, number(seconds)?)?;
-    be_nice();
+    let (memory, seconds) = (number(memory)?, number(seconds)?);
+    limit(Resource::Core, 0, 0)?;
+    limit(Resource::As, memory, memory)?;
+    limit(Resource::Fsize, MAX_CODE, MAX_CODE)?;
+    limit(Resource::Cpu, seconds, seconds + 1)?; // at the first a signal says why, at the second it is killed
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000"); // of all processes, this one can be spared
+    be_nice(NICE.0);
+    std::thread::spawn(|| {
+        std::thread::sleep(LONG);
+        all_be_nice();
+    });
     let mut bytes = Vec::new();
     std::io::stdin().lock().read_to_end(&mut bytes)?;
-    compile_to(&bytes, Path::new(out))
+    let code = match precompile(&bytes) {
+        Ok(code) => code,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    std::fs::write(out, code)?;
+    Ok(Ok(()))
 }
 
-fn compile_to(bytes: &[u8], out: &Path) -> anyhow::Result<()> {
-    let engine = Engine::new(&code_settings())?;
-    let code = engine.precompile_component(bytes)?;
-    let mut file = std::fs::File::create(out)?;
-    file.write_all(&code)?;
-    Ok(file.sync_all()?)
+/// Niceness is a thread's own, and the compiler has several.
+fn all_be_nice() {
+    for thread in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+        let id = thread
+            .file_name()
+            .to_str()
+            .and_then(|id| id.parse().ok())
+            .and_then(rustix::process::Pid::from_raw);
+        if id.is_some() {
+            let _ = rustix::process::setpriority_process(id, NICE.1); // it may have ended
+        }
+    }
+}
+
+fn precompile(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
+    Ok(Engine::new(&code_settings())?.precompile_component(bytes)?)
 }
 
 fn read_code(engine: &Engine, path: &Path, expect: &str) -> anyhow::Result<Component> {
     if hash_file(path)? != expect {
         bail!("the content does not match the name");
     }
+    map_code(engine, path)
+}
+
+/// Maps code whose content was just found to match its name.
+fn map_code(engine: &Engine, path: &Path) -> anyhow::Result<Component> {
     #[expect(
         unsafe_code,
         reason = "the file is the compiler's own: in a directory that only this user can write, whole by its hash, and never changed once named"
@@ -307,6 +357,29 @@ fn read_code(engine: &Engine, path: &Path, expect: &str) -> anyhow::Result<Compo
     // SAFETY: as said above.
     let component = unsafe { Component::deserialize_file(engine, path) }?;
     Ok(component)
+}
+
+/// Removes what was made longest ago, once all that is kept is too much. What runs stays mapped.
+fn prune(dir: &Path, latest: &Path) -> std::io::Result<()> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir)?.flatten() {
+        let metadata = entry.metadata()?;
+        if entry.path() != latest && entry.path().extension().is_some_and(|extension| extension == "cwasm") {
+            files.push((metadata.modified()?, metadata.len(), entry.path()));
+        }
+    }
+    files.sort();
+    let mut room = MAX_CACHE.saturating_sub(std::fs::metadata(latest)?.len());
+    for (_, size, path) in files.into_iter().rev() {
+        match room.checked_sub(size) {
+            Some(left) => room = left,
+            None => {
+                room = 0;
+                std::fs::remove_file(path)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn hash_file(path: &Path) -> std::io::Result<String> {

@@ -5,7 +5,7 @@ use super::bindings::PluginFullPre;
 use super::bindings::taskhost::plugin::{checkpoint, context, events, log, tasks, types};
 use super::capabilities::Grants;
 use super::journal::{Journal, Outlet, Stdio, Stream};
-use super::limits::{Memory, OverMemory, Throttle};
+use super::limits::{MAX_HANDLES, Memory, OverMemory, Throttle};
 use super::{AttemptRequest, HostCall, Limits, MAX_CHECKPOINT, Report};
 use crate::clock::Clock;
 use crate::model::attempt::{Class, Level, Outcome, Progress, Source, Usage};
@@ -15,15 +15,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc::UnboundedSender, oneshot};
+use tokio::sync::{mpsc::UnboundedSender, oneshot, watch};
 use wasmtime::component::ResourceTable;
 use wasmtime::{CallHook, CallHookHandler, PoolConcurrencyLimitError, Store, StoreContextMut, Trap, WasmBacktrace};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView};
 
 /// Fuel between two turns of a guest: about 0.1 ms.
 const YIELD_FUEL: u64 = 1_000_000;
-/// Handles that a guest may hold, and host objects behind them.
-const MAX_HANDLES: usize = 10_000;
 /// Random bytes in one call: the host makes them, so no fuel is burnt on them.
 const MAX_RANDOM: u64 = 64 << 10;
 /// Bytes that one host call may carry besides a result's worth: no call of the host is long.
@@ -43,7 +41,7 @@ pub(crate) struct State {
     table: ResourceTable,
     memory: Memory,
     outlet: Arc<Outlet>,
-    calls: Option<UnboundedSender<HostCall>>,
+    says: Option<Says>,
     cancelled: Arc<AtomicBool>,
     document: String,
     deadline: Instant,
@@ -99,7 +97,9 @@ impl context::Host for State {
 
     fn progress(&mut self, done: u64, total: Option<u64>, message: String) {
         let message = answer::cut(&message, MAX_PROGRESS).to_owned();
-        self.send(HostCall::Progress(Progress { done, total, message }));
+        if let Some(says) = &self.says {
+            says.progress.send_replace(Some(Progress { done, total, message }));
+        }
     }
 }
 
@@ -160,8 +160,8 @@ impl State {
     }
 
     fn send(&self, call: HostCall) {
-        if let Some(calls) = &self.calls {
-            let _ = calls.send(call); // nobody listens any more: the attempt is being stopped
+        if let Some(says) = &self.says {
+            let _ = says.calls.send(call); // nobody listens any more: the attempt is being stopped
         }
     }
 
@@ -252,7 +252,14 @@ fn wasi(grants: &Grants, outlet: &Arc<Outlet>) -> wasmtime::Result<WasiCtx> {
     Ok(wasi.build())
 }
 
-/// What an instance may do and know; `calls` is `None` while a plugin describes itself.
+/// Where what a guest says goes.
+#[derive(Clone)]
+pub(crate) struct Says {
+    calls: UnboundedSender<HostCall>,
+    progress: watch::Sender<Option<Progress>>,
+}
+
+/// What an instance may do and know; `says` is `None` while a plugin describes itself.
 pub(crate) struct Setting<'a> {
     pub grants: &'a Arc<Grants>,
     pub clock: &'a Clock,
@@ -260,12 +267,14 @@ pub(crate) struct Setting<'a> {
     pub attempt: u32,
     pub document: String,
     pub cancelled: Arc<AtomicBool>,
-    pub calls: Option<UnboundedSender<HostCall>>,
+    /// Handles that it may hold where it is granted folders.
+    pub handles: usize,
+    pub says: Option<Says>,
 }
 
 impl<'a> Setting<'a> {
     /// Splits a request into what runs and how it is set.
-    pub(crate) fn of(request: AttemptRequest, grants: &'a Arc<Grants>, clock: &'a Clock) -> (String, String, Self) {
+    pub(crate) fn of(request: AttemptRequest, grants: &'a Arc<Grants>, clock: &'a Clock, handles: usize) -> (String, String, Self) {
         let setting = Self {
             grants,
             clock,
@@ -273,7 +282,11 @@ impl<'a> Setting<'a> {
             attempt: request.number,
             document: request.document,
             cancelled: request.cancelled,
-            calls: Some(request.calls),
+            handles,
+            says: Some(Says {
+                calls: request.calls,
+                progress: request.progress,
+            }),
         };
         (request.task_name, request.input, setting)
     }
@@ -283,23 +296,25 @@ impl Instance {
     /// A store that is ready to be instantiated in. Blocks only where folders have to be opened, and then not this thread.
     pub(crate) async fn new(engine: &wasmtime::Engine, setting: Setting<'_>) -> wasmtime::Result<Self> {
         let started = Instant::now();
-        let Setting { limits, calls, .. } = setting;
-        let journal = Journal::new(calls.clone(), setting.clock.clone(), setting.attempt, limits.log);
+        let Setting { limits, says, .. } = setting;
+        let calls = says.as_ref().map(|says| says.calls.clone());
+        let journal = Journal::new(calls, setting.clock.clone(), setting.attempt, limits.log);
         let outlet = Outlet::new(journal, Throttle::new(limits.calls_per_second, started));
-        let wasi = if setting.grants.folders.is_empty() {
-            wasi(setting.grants, &outlet)?
+        let (wasi, handles) = if setting.grants.folders.is_empty() {
+            (wasi(setting.grants, &outlet)?, MAX_HANDLES)
         } else {
             let (grants, outlet) = (setting.grants.clone(), outlet.clone());
-            tokio::task::spawn_blocking(move || wasi(&grants, &outlet)).await??
+            let opened = tokio::task::spawn_blocking(move || wasi(&grants, &outlet)).await??;
+            (opened, setting.handles)
         };
         let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_HANDLES);
+        table.set_max_capacity(handles);
         let state = State {
             wasi,
             table,
             memory: Memory::new(limits.memory),
             outlet: outlet.clone(),
-            calls,
+            says,
             cancelled: setting.cancelled,
             document: setting.document,
             deadline: started.checked_add(limits.timeout).unwrap_or(started),
@@ -328,7 +343,8 @@ impl Instance {
             begun = true;
             plugin.taskhost_plugin_handler().call_run(&mut self.store, name, input).await
         };
-        let ended = tokio::time::timeout(self.limits.timeout, call).await;
+        let left = self.limits.timeout.saturating_sub(self.started.elapsed());
+        let ended = tokio::time::timeout(left, call).await;
         let outcome = match ended {
             Ok(Ok(Ok(result))) => answer::result(result, self.limits.result),
             Ok(Ok(Err(failure))) => answer::failure(&answer::Failure {

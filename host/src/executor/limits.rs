@@ -4,11 +4,24 @@ use std::time::{Duration, Instant};
 use wasmtime::ResourceLimiter;
 
 /// Core instances of one component: CPython with its libraries has some thirty.
-pub(crate) const MAX_INSTANCES: usize = 256;
+pub(crate) const MAX_INSTANCES: u32 = 64;
 /// Tables of one component.
-pub(crate) const MAX_TABLES: usize = 64;
+pub(crate) const MAX_TABLES: u32 = 8;
 /// Linear memories of one component.
-pub(crate) const MAX_MEMORIES: usize = 4;
+pub(crate) const MAX_MEMORIES: u32 = 4;
+/// Handles that a guest may hold, and host objects behind them.
+pub(crate) const MAX_HANDLES: usize = 10_000;
+
+/// Handles of a guest that may open files: each may take a descriptor, of which all slots together get a quarter.
+pub(crate) fn handles_with_folders(slots: usize) -> usize {
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    share(most, slots)
+}
+
+fn share(descriptors: Option<u64>, slots: usize) -> usize {
+    let descriptors = descriptors.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+    (descriptors / slots.max(1).saturating_mul(4)).clamp(64, MAX_HANDLES)
+}
 
 /// The guest asked for more memory than it may have.
 #[derive(Debug, thiserror::Error)]
@@ -75,15 +88,15 @@ impl ResourceLimiter for Memory {
     }
 
     fn instances(&self) -> usize {
-        MAX_INSTANCES
+        MAX_INSTANCES as usize
     }
 
     fn tables(&self) -> usize {
-        MAX_TABLES
+        MAX_TABLES as usize
     }
 
     fn memories(&self) -> usize {
-        MAX_MEMORIES
+        MAX_MEMORIES as usize
     }
 }
 
@@ -137,6 +150,14 @@ mod tests {
         let error = memory.memory_growing(100, 200, None).unwrap_err();
         assert_eq!(error.downcast_ref::<OverMemory>().unwrap().limit, 300);
         assert_eq!(memory.peak(), 250);
+    }
+
+    #[test]
+    fn open_files_are_shared_among_the_slots() {
+        assert_eq!(share(Some(1_024), 16), 64);
+        assert_eq!(share(Some(65_536), 16), 1_024);
+        assert_eq!(share(None, 16), MAX_HANDLES);
+        assert_eq!(share(Some(1_024), usize::MAX), 64);
     }
 
     #[test]

@@ -72,13 +72,19 @@ impl Bench {
     }
 
     async fn load(&self, bytes: Vec<u8>) -> Result<Code, LoadError> {
-        self.engine.load(bytes.into(), Grants::default()).await
+        load(&self.engine, bytes).await
     }
 
     async fn run(&self, run: &str) -> Report {
         let code = self.load(component(run, SAY)).await.unwrap();
         code.execute(request(|_| ())).await
     }
+}
+
+async fn load(engine: &Engine, bytes: Vec<u8>) -> Result<Code, LoadError> {
+    use sha2::{Digest, Sha256};
+    let sha256: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    engine.load(bytes.into(), &sha256, Grants::default()).await
 }
 
 fn request(change: impl FnOnce(&mut Limits)) -> AttemptRequest {
@@ -89,10 +95,10 @@ fn request(change: impl FnOnce(&mut Limits)) -> AttemptRequest {
         input: "{}".into(),
         number: 1,
         document: "{}".into(),
-        started_at: Time::UNIX_EPOCH,
         limits,
         cancelled: Arc::default(),
         calls: mpsc::unbounded_channel().0,
+        progress: watch::channel(None).0,
     }
 }
 
@@ -204,21 +210,14 @@ async fn compiled_code_is_kept_and_a_damaged_file_made_again() {
     let wasm = component(OK, SAY);
     assert!(bench.load(wasm.clone()).await.unwrap().compile_time().is_some());
     let again = Bench::engine(bench.dir.path());
-    assert!(
-        again
-            .load(wasm.clone().into(), Grants::default())
-            .await
-            .unwrap()
-            .compile_time()
-            .is_none()
-    );
+    assert!(load(&again, wasm.clone()).await.unwrap().compile_time().is_none());
     let kept = std::fs::read_dir(bench.dir.path().join("code")).unwrap().next().unwrap().unwrap();
     let code = std::fs::read(kept.path()).unwrap();
     drop(again);
     std::fs::remove_file(kept.path()).unwrap();
     std::fs::write(kept.path(), &code[..code.len() / 2]).unwrap();
     let other = Bench::engine(bench.dir.path());
-    assert!(other.load(wasm.into(), Grants::default()).await.unwrap().compile_time().is_some());
+    assert!(load(&other, wasm).await.unwrap().compile_time().is_some());
 }
 
 /// A component that does nothing but draw random bytes, 64 KiB at a time, by `run` and by `describe`.

@@ -259,7 +259,9 @@ fn count_steps(schema: &mut Value, patterns: &mut usize) -> Result<(), String> {
 
 /// Puts a count before a match, and keeps from it what is too long.
 fn guard_pattern(members: &mut Map<String, Value>) {
-    let Some(Value::String(pattern)) = members.get("pattern") else { return };
+    let Some(Value::String(pattern)) = members.get("pattern") else {
+        return;
+    };
     let guarded = json!({
         "if": { "type": "string", "minLength": MAX_MATCHED + 1 },
         "then": { "maxLength": MAX_MATCHED },
@@ -453,7 +455,12 @@ mod tests {
         let mut left = PatternsLeft::default();
         Schema::compile(&many(60), &mut left).unwrap();
         assert!(Schema::compile(&many(60), &mut left).is_err());
-        for fine in [r"^\d{4}-\d{2}-\d{2}$", r"^[A-Za-z0-9._-]{1,128}$", r"^[\w.+-]+@[\w-]+\.\w+$", r"^\p{Lu}\S{0,20}$"] {
+        for fine in [
+            r"^\d{4}-\d{2}-\d{2}$",
+            r"^[A-Za-z0-9._-]{1,128}$",
+            r"^[\w.+-]+@[\w-]+\.\w+$",
+            r"^\p{Lu}\S{0,20}$",
+        ] {
             compile(&json!({ "pattern": fine })).unwrap_or_else(|why| panic!("{fine}: {why}"));
         }
         assert!(compile(&json!({ "pattern": r"\p{L}{1000}" })).is_err());

@@ -13,7 +13,7 @@ use crate::store::{Lease, Settle, Store, StoreError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -78,11 +78,12 @@ async fn watch_guest(
     said: &mut Said,
 ) -> End {
     let (calls, mut asked) = mpsc::unbounded_channel();
+    let (progress, mut told) = watch::channel(None);
     let cancelled = Arc::new(AtomicBool::new(false));
     let timeout = timeout_of(assignment);
     let guest = assignment
         .code
-        .execute(request(context, assignment, timeout, cancelled.clone(), calls));
+        .execute(request(context, assignment, timeout, cancelled.clone(), calls, progress));
     tokio::pin!(guest);
     let flush = tokio::time::sleep(FLUSH_EVERY);
     tokio::pin!(flush);
@@ -102,7 +103,12 @@ async fn watch_guest(
                 break End::Stopped(stop);
             }
             report = &mut guest => break End::Reported(report),
-            Some(call) = asked.recv() => answer(context, assignment.lease, call, said),
+            Some(call) = asked.recv() => {
+                // All there is: a guest that takes a turn between any two of these would say more than is heard.
+                let more = std::iter::from_fn(|| asked.try_recv().ok());
+                std::iter::once(call).chain(more).for_each(|call| answer(context, assignment.lease, call, said));
+            }
+            Ok(()) = told.changed() => hear(context, assignment.lease, &mut told, said),
             () = &mut flush => {
                 // The store may be slow; the guest, its timeout and its cancellation do not wait for it.
                 if !said.lines.is_empty() && keeping.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -119,6 +125,7 @@ async fn watch_guest(
     while let Ok(call) = asked.try_recv() {
         answer(context, assignment.lease, call, said);
     }
+    hear(context, assignment.lease, &mut told, said);
     // The settlement keeps the last lines, so those before them have to be kept first.
     if let (End::Reported(_), Some(keeping)) = (&end, keeping) {
         let _ = keeping.await;
@@ -137,6 +144,7 @@ fn request(
     timeout: Duration,
     cancelled: Arc<AtomicBool>,
     calls: mpsc::UnboundedSender<HostCall>,
+    progress: watch::Sender<Option<Progress>>,
 ) -> AttemptRequest {
     let (task, definition) = (&assignment.task, &assignment.definition);
     let max_retries = task.max_retries.unwrap_or(definition.retry.max_retries);
@@ -156,10 +164,18 @@ fn request(
         input: task.payload.clone(),
         number: task.attempt,
         document: document.to_string(),
-        started_at: assignment.started_at,
         limits: context.executor.limits(timeout, definition.fuel_for(timeout), definition.memory),
         cancelled,
         calls,
+        progress,
+    }
+}
+
+/// Takes the latest word on how far the guest is.
+fn hear(context: &Context, lease: Lease, told: &mut watch::Receiver<Option<Progress>>, said: &mut Said) {
+    if let Some(progress) = told.borrow_and_update().clone() {
+        context.monitor.set_progress(lease.task, progress.clone());
+        said.progress = Some(progress);
     }
 }
 
@@ -167,10 +183,6 @@ fn request(
 fn answer(context: &Context, lease: Lease, call: HostCall, said: &mut Said) {
     match call {
         HostCall::Log(line) => said.lines.push(line),
-        HostCall::Progress(progress) => {
-            context.monitor.set_progress(lease.task, progress.clone());
-            said.progress = Some(progress);
-        }
         HostCall::SaveCheckpoint(data, reply) => {
             let store = context.store.clone();
             tokio::spawn(async move {
