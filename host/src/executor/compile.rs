@@ -178,7 +178,7 @@ impl Compiler {
         let run = tokio::time::timeout(self.timeout, self.child(bytes, out));
         match run.await {
             Ok(Ok((status, _))) if status.success() => Ok(()),
-            Ok(Ok((status, stderr))) => Err(self.why(status, &stderr)),
+            Ok(Ok((status, stderr))) => Err(why(status, &stderr, self.memory)),
             Ok(Err(error)) => Err(LoadError::host(format!("the compiler could not be started: {error}"))),
             Err(_) => Err(LoadError::new(format!(
                 "compiling took longer than {} s and was stopped: make the component smaller or raise executor.compile_timeout",
@@ -222,33 +222,34 @@ impl Compiler {
         let (status, (), text) = tokio::join!(child.wait(), feed, listen);
         Ok((status?, String::from_utf8_lossy(&text).into_owned()))
     }
+}
 
-    fn why(&self, status: std::process::ExitStatus, stderr: &str) -> LoadError {
-        use std::os::unix::process::ExitStatusExt;
-        const SIGKILL: i32 = 9;
-        const SIGXCPU: i32 = 24;
-        const SIGXFSZ: i32 = 25;
-        let out_of_memory = stderr.contains("memory allocation") || stderr.contains("Cannot allocate memory");
-        match (status.code(), status.signal()) {
-            (Some(1), _) if !out_of_memory => refused(stderr.trim()),
-            (Some(code), _) if code == i32::from(BROKEN) && !out_of_memory => {
-                LoadError::host(format!("the compiler could not do its work: {}", answer::end(stderr.trim(), 300)))
-            }
-            (_, Some(SIGXCPU)) => LoadError::new("compiling took too much CPU time and was stopped: make the component smaller"),
-            (_, Some(SIGXFSZ)) => LoadError::new(format!(
-                "the component's code has more than {}: make the component smaller",
-                bytesize::ByteSize(MAX_CODE)
-            )),
-            (_, Some(SIGKILL)) => LoadError::host("the compiler was killed from outside, perhaps because the machine had no memory left"),
-            _ if out_of_memory => LoadError::new(format!(
-                "compiling took more than {} and was stopped: make the component smaller or raise executor.compile_memory",
-                bytesize::ByteSize(self.memory)
-            )),
-            _ => LoadError::new(format!(
-                "the compiler broke on this component ({status}): {}",
-                answer::end(stderr.trim(), 300)
-            )),
+/// What it means that the child did not end well.
+fn why(status: std::process::ExitStatus, stderr: &str, memory: u64) -> LoadError {
+    use std::os::unix::process::ExitStatusExt;
+    const SIGKILL: i32 = 9;
+    const SIGXCPU: i32 = 24;
+    const SIGXFSZ: i32 = 25;
+    let out_of_memory = stderr.contains("memory allocation") || stderr.contains("Cannot allocate memory");
+    match (status.code(), status.signal()) {
+        (Some(1), _) if !out_of_memory => refused(stderr.trim()),
+        (Some(code), _) if code == i32::from(BROKEN) && !out_of_memory => {
+            LoadError::host(format!("the compiler could not do its work: {}", answer::end(stderr.trim(), 300)))
         }
+        (_, Some(SIGXCPU)) => LoadError::new("compiling took too much CPU time and was stopped: make the component smaller"),
+        (_, Some(SIGXFSZ)) => LoadError::new(format!(
+            "the component's code has more than {}: make the component smaller",
+            bytesize::ByteSize(MAX_CODE)
+        )),
+        (_, Some(SIGKILL)) => LoadError::host("the compiler was killed from outside, perhaps because the machine had no memory left"),
+        _ if out_of_memory => LoadError::new(format!(
+            "compiling took more than {} and was stopped: make the component smaller or raise executor.compile_memory",
+            bytesize::ByteSize(memory)
+        )),
+        _ => LoadError::new(format!(
+            "the compiler broke on this component ({status}): {}",
+            answer::end(stderr.trim(), 300)
+        )),
     }
 }
 
@@ -411,4 +412,57 @@ fn private_dir(dir: &Path) -> std::io::Result<()> {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, LoadError> + Send + 'static) -> Result<T, LoadError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| Err(LoadError::new(format!("loading failed: {error}"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    #[test]
+    fn only_what_is_the_components_fault_is_held_against_it() {
+        let cases = [
+            (ExitStatus::from_raw(9), "", true, "killed from outside"),
+            (ExitStatus::from_raw(24), "", false, "CPU time"),
+            (ExitStatus::from_raw(25), "", false, "code has more than"),
+            (
+                ExitStatus::from_raw(2 << 8),
+                "No space left on device (os error 28)",
+                true,
+                "No space left",
+            ),
+            (ExitStatus::from_raw(1 << 8), "invalid leading byte", false, "not a valid component"),
+            (
+                ExitStatus::from_raw(6),
+                "memory allocation of 8 bytes failed",
+                false,
+                "compile_memory",
+            ),
+        ];
+        for (status, stderr, is_hosts, words) in cases {
+            let error = why(status, stderr, 1 << 30);
+            assert_eq!(error.is_hosts(), is_hosts, "{error}");
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_was_made_longest_ago_gives_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str, mib: u64, age: u64| {
+            let path = dir.path().join(name);
+            let file = std::fs::File::create(&path).unwrap();
+            file.set_len(mib << 20).unwrap();
+            file.set_modified(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 - age))
+                .unwrap();
+            path
+        };
+        let latest = make("latest.cwasm", 400, 9);
+        let kept = [make("new.cwasm", 300, 1), make("newer.cwasm", 300, 0), make("other.txt", 900, 9)];
+        let gone = [make("old.cwasm", 100, 2), make("older.cwasm", 1, 3)];
+        prune(dir.path(), &latest).unwrap();
+        assert!(latest.exists() && kept.iter().all(|path| path.exists()));
+        assert!(!gone.iter().any(|path| path.exists()));
+    }
 }

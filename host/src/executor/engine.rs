@@ -250,7 +250,7 @@ impl Code {
             memory: 64 << 20,
             result: 1 << 20,
             log: 0,
-            calls_per_second: 1_000,
+            calls_per_second: 10_000,
         };
         let describing = &self.engine.0.describing;
         let _turn = describing.acquire().await.map_err(|error| LoadError::host(error.to_string()))?;
@@ -316,6 +316,7 @@ pub fn guest_runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime>
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads.max(1))
         .thread_name("guest")
+        .event_interval(8) // turns between two looks at timers and wakes: some are longer than others
         .on_thread_start(|| be_nice(10))
         .enable_all()
         .build()

@@ -344,16 +344,16 @@ impl Instance {
             plugin.taskhost_plugin_handler().call_run(&mut self.store, name, input).await
         };
         let left = self.limits.timeout.saturating_sub(self.started.elapsed());
-        let ended = tokio::time::timeout(left, call).await;
+        let ended = within(left, call).await;
         let outcome = match ended {
-            Ok(Ok(Ok(result))) => answer::result(result, self.limits.result),
-            Ok(Ok(Err(failure))) => answer::failure(&answer::Failure {
+            Some(Ok(Ok(result))) => answer::result(result, self.limits.result),
+            Some(Ok(Err(failure))) => answer::failure(&answer::Failure {
                 kind: failure.kind,
                 message: failure.message,
                 details: failure.details,
             }),
-            Ok(Err(error)) => self.fault(&error, begun),
-            Err(_) => Outcome::Timeout {
+            Some(Err(error)) => self.fault(&error, begun),
+            None => Outcome::Timeout {
                 limit: self.limits.timeout,
             },
         };
@@ -373,11 +373,11 @@ impl Instance {
             begun = true;
             plugin.taskhost_plugin_handler().call_describe(&mut self.store).await
         };
-        match tokio::time::timeout(self.limits.timeout, call).await {
-            Ok(Ok(document)) if document.len() > self.limits.result => Err(answer::too_large(Some(document.len()), self.limits.result)),
-            Ok(Ok(document)) => Ok(document),
-            Ok(Err(error)) => Err(self.fault(&error, begun)),
-            Err(_) => Err(Outcome::Timeout {
+        match within(self.limits.timeout, call).await {
+            Some(Ok(document)) if document.len() > self.limits.result => Err(answer::too_large(Some(document.len()), self.limits.result)),
+            Some(Ok(document)) => Ok(document),
+            Some(Err(error)) => Err(self.fault(&error, begun)),
+            None => Err(Outcome::Timeout {
                 limit: self.limits.timeout,
             }),
         }
@@ -427,6 +427,18 @@ impl Instance {
             details: Some(details),
         }
     }
+}
+
+/// What a guest comes to in the time that is left. Looks at the clock whenever the guest takes a turn: the runtime looks at its timers
+/// only after some sixty turns of all guests, and a turn that fills memory is long.
+async fn within<T>(left: Duration, call: impl Future<Output = T>) -> Option<T> {
+    let ended = Instant::now().checked_add(left);
+    let mut call = std::pin::pin!(call);
+    let on_time = std::future::poll_fn(|cx| match call.as_mut().poll(cx) {
+        Poll::Pending if ended.is_some_and(|ended| Instant::now() >= ended) => Poll::Ready(None),
+        other => other.map(Some),
+    });
+    tokio::time::timeout(left, on_time).await.ok().flatten()
 }
 
 /// The host could not start the guest: no fault of the guest, so it is tried again.
