@@ -11,7 +11,7 @@ use crate::model::attempt::{Class, Outcome, Usage};
 use async_trait::async_trait;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
@@ -295,7 +295,7 @@ impl Code {
 impl Execute for Code {
     async fn execute(&self, request: AttemptRequest) -> Report {
         let shared = &self.engine.0;
-        let timeout = request.limits.timeout;
+        let (timeout, began) = (request.limits.timeout, Instant::now());
         let (name, input, setting) = Setting::of(request, &self.grants, &shared.clock, shared.handles);
         // Folders may lie on a disk that does not answer.
         let outcome = match tokio::time::timeout(timeout, Instance::new(&shared.engine, setting)).await {
@@ -306,7 +306,7 @@ impl Execute for Code {
         Report {
             outcome,
             usage: Usage::default(),
-            execution_time: Duration::ZERO,
+            execution_time: began.elapsed(),
         }
     }
 }
