@@ -6,18 +6,17 @@ use super::bindings::taskhost::plugin::{checkpoint, context, events, log, tasks,
 use super::capabilities::Grants;
 use super::journal::{Journal, Outlet, Stdio, Stream};
 use super::limits::{MAX_HANDLES, Memory, OverMemory, Throttle};
+use super::turns::{Turns, within};
 use super::{AttemptRequest, HostCall, Limits, MAX_CHECKPOINT, Report};
 use crate::clock::Clock;
 use crate::model::attempt::{Class, Level, Outcome, Progress, Source, Usage};
 use serde_json::{Map, Value};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc::UnboundedSender, oneshot, watch};
 use wasmtime::component::ResourceTable;
-use wasmtime::{CallHook, CallHookHandler, PoolConcurrencyLimitError, Store, StoreContextMut, Trap, WasmBacktrace};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView};
 
 /// Fuel between two turns of a guest: about 0.1 ms.
@@ -40,7 +39,7 @@ pub(crate) struct State {
     wasi: WasiCtx,
     table: ResourceTable,
     memory: Memory,
-    outlet: Arc<Outlet>,
+    pub(super) outlet: Arc<Outlet>,
     says: Option<Says>,
     cancelled: Arc<AtomicBool>,
     document: String,
@@ -171,50 +170,6 @@ impl State {
             self.outlet.journal().note(why.clone());
         }
         refusal("denied", why)
-    }
-}
-
-/// Holds a guest to its pace at the end of each host call, whoever wrote the call.
-struct Turns;
-
-impl CallHookHandler<State> for Turns {
-    // Written out, because an `async fn` would allocate at each crossing.
-    fn handle_call_event<'s, 'c, 'f>(
-        &'s self,
-        store: StoreContextMut<'c, State>,
-        event: CallHook,
-    ) -> Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send + 'f>>
-    where
-        's: 'f,
-        'c: 'f,
-        Self: 'f,
-    {
-        let owed = match event {
-            CallHook::ReturningFromHost => store.data().outlet.owed(),
-            _ => None,
-        };
-        match owed {
-            None => Box::pin(GoOn),
-            Some(Duration::ZERO) => Box::pin(async {
-                tokio::task::yield_now().await;
-                Ok(())
-            }),
-            Some(wait) => Box::pin(async move {
-                tokio::time::sleep(wait).await;
-                Ok(())
-            }),
-        }
-    }
-}
-
-/// Nothing, so that a box of it is nothing too.
-struct GoOn;
-
-impl Future for GoOn {
-    type Output = wasmtime::Result<()>;
-
-    fn poll(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -427,18 +382,6 @@ impl Instance {
             details: Some(details),
         }
     }
-}
-
-/// What a guest comes to in the time that is left. Looks at the clock whenever the guest takes a turn: the runtime looks at its timers
-/// only after some sixty turns of all guests, and a turn that fills memory is long.
-async fn within<T>(left: Duration, call: impl Future<Output = T>) -> Option<T> {
-    let ended = Instant::now().checked_add(left);
-    let mut call = std::pin::pin!(call);
-    let on_time = std::future::poll_fn(|cx| match call.as_mut().poll(cx) {
-        Poll::Pending if ended.is_some_and(|ended| Instant::now() >= ended) => Poll::Ready(None),
-        other => other.map(Some),
-    });
-    tokio::time::timeout(left, on_time).await.ok().flatten()
 }
 
 /// The host could not start the guest: no fault of the guest, so it is tried again.

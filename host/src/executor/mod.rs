@@ -17,6 +17,7 @@ mod limits;
 mod options;
 #[cfg(test)]
 pub(crate) mod tests;
+mod turns;
 
 pub use engine::{Code, Engine, LoadError, MAX_COMPONENT, guest_runtime};
 pub use options::Options;
