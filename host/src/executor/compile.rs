@@ -2,21 +2,17 @@
 //! nobody when it does.
 //!
 //! The child is this very binary, started with [`COMMAND`], with an empty environment, the component on its stdin and limits on its
-//! time and memory. What it made is kept in the host's private directory as `<sha256>-<settings>-<sha256 of the code>.cwasm` and
-//! mapped from there; a file that does not match its name is thrown away and made again.
+//! time and memory. What it made is kept: see `cache`.
 
+use super::cache::Cache;
 use super::engine::{LoadError, be_nice, code_settings};
 use super::{Options, answer};
 use anyhow::{Context, bail};
 use rustix::process::{Resource, Rlimit, setrlimit};
-use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
-use std::hash::{Hash, Hasher};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
@@ -34,8 +30,6 @@ const AT_ONCE: usize = 2;
 const MAX_STDERR: u64 = 8 << 10;
 /// Bytes of compiled code that one component may come to.
 const MAX_CODE: u64 = 512 << 20;
-/// Bytes of compiled code that are kept.
-const MAX_CACHE: u64 = 1 << 30;
 /// The child's exit code where it could not do its work, whatever the component.
 const BROKEN: u8 = 2;
 /// How nice the child is while somebody may wait for a plugin to be live, and what it is once it has taken too long for that.
@@ -61,117 +55,54 @@ pub(super) struct Compiled {
 
 /// Compiles a few components at a time and keeps what was made.
 pub(super) struct Compiler {
-    dir: PathBuf,
-    /// Fingerprint of the code-generation settings and of the engine's version.
-    settings: String,
+    cache: Cache,
     place: CompileIn,
     timeout: Duration,
     memory: u64,
     turn: Semaphore,
-    /// Numbers the files under way.
-    made: AtomicU64,
 }
 
 impl Compiler {
-    /// Prepares the directory; what other versions left there is removed.
     pub(super) fn new(engine: &Engine, options: &Options, dir: PathBuf, place: CompileIn) -> anyhow::Result<Self> {
-        let mut hasher = std::hash::DefaultHasher::new();
-        engine.precompile_compatibility_hash().hash(&mut hasher);
-        let settings = format!("{:016x}", hasher.finish());
-        private_dir(&dir).with_context(|| format!("cannot use {} for compiled code", dir.display()))?;
-        // The child is started in another folder.
-        let dir = dir.canonicalize()?;
-        for entry in std::fs::read_dir(&dir)?.flatten() {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            let ours = name.split('-').nth(1) == Some(settings.as_str()) && name.ends_with(".cwasm");
-            if !ours {
-                let _ = std::fs::remove_file(entry.path()); // it costs room, nothing else
-            }
-        }
         Ok(Self {
-            dir,
-            settings,
+            cache: Cache::new(engine, dir)?,
             place,
             timeout: Duration::from_secs(options.compile_timeout),
             memory: options.compile_memory.as_u64(),
             turn: Semaphore::new(AT_ONCE),
-            made: AtomicU64::new(0),
         })
     }
 
-    /// The code of a component with this SHA-256, in hexadecimal: from the directory, or made now.
-    pub(super) async fn compile(&self, engine: &Engine, bytes: Arc<[u8]>, sha256: &str) -> Result<Compiled, LoadError> {
-        let prefix = format!("{sha256}-{}-", self.settings);
-        let cached = |component| Compiled {
+    /// The code of a component with this SHA-256, in hexadecimal: what is kept, or made now.
+    pub(super) async fn compile(&self, bytes: Arc<[u8]>, sha256: &str) -> Result<Compiled, LoadError> {
+        let kept = |component| Compiled {
             component,
             compile_time: None,
         };
-        if let Some(component) = self.cached(engine, prefix.clone()).await {
-            return Ok(cached(component));
+        if let Some(component) = self.cache.find(sha256).await {
+            return Ok(kept(component));
         }
         let _turn = self.turn.acquire().await.map_err(|error| LoadError::host(error.to_string()))?;
         // Another may have compiled the same meanwhile.
-        if let Some(component) = self.cached(engine, prefix.clone()).await {
-            return Ok(cached(component));
+        if let Some(component) = self.cache.find(sha256).await {
+            return Ok(kept(component));
         }
         let begun = Instant::now();
-        let number = self.made.fetch_add(1, Ordering::Relaxed);
-        let made = self.dir.join(format!("{prefix}new-{}-{number}", std::process::id()));
-        let result = match self.place {
-            CompileIn::Child => self.in_child(&bytes, &made).await,
+        let made = self.cache.room_for(sha256);
+        match self.place {
+            CompileIn::Child => self.in_child(&bytes, made.path()).await?,
             CompileIn::Here => {
-                let made = made.clone();
-                blocking(move || {
+                let out = made.path().to_owned();
+                let compile = move || {
                     let code = precompile(&bytes).map_err(|error| refused(&format!("{error:#}")))?;
-                    std::fs::write(&made, code).map_err(|error| LoadError::host(error.to_string()))
-                })
-                .await
-            }
-        };
-        let compile_time = Some(begun.elapsed());
-        let component = match result {
-            Ok(()) => self.keep(engine, made.clone(), prefix).await,
-            Err(error) => Err(error),
-        };
-        let component = component.inspect_err(|_| {
-            let _ = std::fs::remove_file(&made); // it may not be there
-        })?;
-        Ok(Compiled { component, compile_time })
-    }
-
-    async fn cached(&self, engine: &Engine, prefix: String) -> Option<Component> {
-        let (dir, engine) = (self.dir.clone(), engine.clone());
-        let found = blocking(move || {
-            for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                let Some(expect) = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(".cwasm")) else {
-                    continue;
+                    std::fs::write(out, code).map_err(|error| LoadError::host(error.to_string()))
                 };
-                match read_code(&engine, &entry.path(), expect) {
-                    Ok(component) => return Ok(Some(component)),
-                    Err(error) => {
-                        tracing::warn!(file = name, error = format!("{error:#}"), "compiled code is damaged and made again");
-                        let _ = std::fs::remove_file(entry.path());
-                    }
-                }
+                blocking(compile).await?;
             }
-            Ok(None)
-        });
-        found.await.ok().flatten()
-    }
-
-    /// Gives the code the name that its content asks for. Nothing is made durable: a file that a power cut tore does not fit its name.
-    async fn keep(&self, engine: &Engine, made: PathBuf, prefix: String) -> Result<Component, LoadError> {
-        let (dir, engine) = (self.dir.clone(), engine.clone());
-        let keep = move || -> anyhow::Result<Component> {
-            let kept = dir.join(format!("{prefix}{}.cwasm", hash_file(&made)?));
-            std::fs::rename(&made, &kept)?;
-            let component = map_code(&engine, &kept)?;
-            prune(&dir, &kept)?;
-            Ok(component)
-        };
-        blocking(move || keep().map_err(|error| LoadError::host(format!("compiled code could not be kept: {error:#}")))).await
+        }
+        let compile_time = Some(begun.elapsed());
+        let component = self.cache.keep(made, sha256).await?;
+        Ok(Compiled { component, compile_time })
     }
 
     async fn in_child(&self, bytes: &[u8], out: &Path) -> Result<(), LoadError> {
@@ -342,74 +273,7 @@ fn precompile(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
     Ok(Engine::new(&code_settings())?.precompile_component(bytes)?)
 }
 
-fn read_code(engine: &Engine, path: &Path, expect: &str) -> anyhow::Result<Component> {
-    if hash_file(path)? != expect {
-        bail!("the content does not match the name");
-    }
-    map_code(engine, path)
-}
-
-/// Maps code whose content was just found to match its name.
-fn map_code(engine: &Engine, path: &Path) -> anyhow::Result<Component> {
-    #[expect(
-        unsafe_code,
-        reason = "the file is the compiler's own: in a directory that only this user can write, whole by its hash, and never changed once named"
-    )]
-    // SAFETY: as said above.
-    let component = unsafe { Component::deserialize_file(engine, path) }?;
-    Ok(component)
-}
-
-/// Removes what was made longest ago, once all that is kept is too much. What runs stays mapped.
-fn prune(dir: &Path, latest: &Path) -> std::io::Result<()> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir)?.flatten() {
-        let metadata = entry.metadata()?;
-        if entry.path() != latest && entry.path().extension().is_some_and(|extension| extension == "cwasm") {
-            files.push((metadata.modified()?, metadata.len(), entry.path()));
-        }
-    }
-    files.sort();
-    let mut room = MAX_CACHE.saturating_sub(std::fs::metadata(latest)?.len());
-    for (_, size, path) in files.into_iter().rev() {
-        match room.checked_sub(size) {
-            Some(left) => room = left,
-            None => {
-                room = 0;
-                std::fs::remove_file(path)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn hash_file(path: &Path) -> std::io::Result<String> {
-    let mut file = std::fs::File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            read => hasher.update(&buffer[..read]),
-        }
-    }
-    Ok(hex(&hasher.finalize()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-fn private_dir(dir: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::create_dir_all(dir)?;
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, LoadError> + Send + 'static) -> Result<T, LoadError> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, LoadError> + Send + 'static) -> Result<T, LoadError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| Err(LoadError::new(format!("loading failed: {error}"))))
 }
@@ -445,24 +309,5 @@ mod tests {
             assert_eq!(error.is_hosts(), is_hosts, "{error}");
             assert!(error.to_string().contains(words), "{error}");
         }
-    }
-
-    #[test]
-    fn what_was_made_longest_ago_gives_way() {
-        let dir = tempfile::tempdir().unwrap();
-        let make = |name: &str, mib: u64, age: u64| {
-            let path = dir.path().join(name);
-            let file = std::fs::File::create(&path).unwrap();
-            file.set_len(mib << 20).unwrap();
-            file.set_modified(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 - age))
-                .unwrap();
-            path
-        };
-        let latest = make("latest.cwasm", 400, 9);
-        let kept = [make("new.cwasm", 300, 1), make("newer.cwasm", 300, 0), make("other.txt", 900, 9)];
-        let gone = [make("old.cwasm", 100, 2), make("older.cwasm", 1, 3)];
-        prune(dir.path(), &latest).unwrap();
-        assert!(latest.exists() && kept.iter().all(|path| path.exists()));
-        assert!(!gone.iter().any(|path| path.exists()));
     }
 }

@@ -160,7 +160,7 @@ impl Engine {
     /// component's, in hexadecimal: whoever read it knows it already, and hashing takes its time.
     pub async fn load(&self, bytes: Arc<[u8]>, sha256: &str, grants: Grants) -> Result<Code, LoadError> {
         check_bytes(&bytes)?;
-        let compiled = self.0.compiler.compile(&self.0.engine, bytes, sha256).await?;
+        let compiled = self.0.compiler.compile(bytes, sha256).await?;
         let this = self.clone();
         let link = tokio::task::spawn_blocking(move || {
             let component = compiled.component;

@@ -8,6 +8,7 @@
 
 mod answer;
 mod bindings;
+mod cache;
 pub mod capabilities;
 pub mod compile;
 mod engine;
