@@ -227,10 +227,11 @@ fn foreign_hosts_and_origins_are_refused() {
             &[("content-type", "application/json"), ("origin", origin)],
         )
     };
-    for bad in ["https://evil.example", "null", "http://localhost.evil.example"] {
+    // A page that another program serves on this machine is a stranger too.
+    for bad in ["https://evil.example", "null", "http://localhost.evil.example", "http://127.0.0.1:1"] {
         with_origin(bad).problem(403);
     }
-    with_origin(&format!("http://localhost:{port}")).ok();
+    with_origin(&format!("http://127.0.0.1:{port}")).ok();
     // What a form on a foreign page can send without asking the browser.
     host.request("POST", "/task/submit", Some(body), &[("content-type", "text/plain")])
         .problem(415);

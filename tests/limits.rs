@@ -19,7 +19,7 @@ fn a_handler_is_stopped_at_its_timeout_wherever_it_is() {
     // With the default budget a fast core burns up its fuel just before its time.
     host.manifest("probe", "[limits]\nfuel = 1_000_000_000_000\n");
     host.start(&[]);
-    for name in ["spin", "sleep", "busy"] {
+    for name in ["spin", "sleep", "busy", "restless"] {
         let task = host.run_with(&json!({"task_name": name, "timeout": 0.5, "max_retries": 0}));
         assert_eq!(outcome(&task), "failed timeout", "{name}: {task}");
         let ran = task["attempts"][0]["execution_time"].as_f64().expect("a time");
@@ -30,7 +30,7 @@ fn a_handler_is_stopped_at_its_timeout_wherever_it_is() {
 #[test]
 fn cancelling_stops_a_handler_wherever_it_is() {
     let host = Host::with_probe();
-    for name in ["spin", "sleep", "busy"] {
+    for name in ["spin", "sleep", "busy", "restless"] {
         let id = host.submit(&json!({"task_name": name}));
         host.wait_for(&id, "running");
         assert_eq!(
@@ -61,7 +61,7 @@ fn a_slot_is_free_within_100_ms_of_a_cancellation() {
     let mut host = Host::prepare();
     host.drop_plugin("probe", &crate::harness::guests::probe());
     host.start(&["--slots", "1"]);
-    for name in ["spin", "sleep", "busy"] {
+    for name in ["spin", "sleep", "busy", "restless"] {
         let id = host.submit(&json!({"task_name": name}));
         host.wait_for(&id, "running");
         let next = host.submit(&json!({"task_name": "noop"}));

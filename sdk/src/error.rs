@@ -13,6 +13,10 @@ pub type TaskResult<T> = Result<T, TaskError>;
 
 /// At most so many members are reported by one invalid input; the rest is counted in the message.
 const MAX_REPORTED: usize = 100;
+/// Bytes of a pointer or detail that the host keeps.
+const MAX_TEXT: usize = 1 << 10;
+/// Bytes of all of them as JSON: the host drops `details` of more than 256 KiB.
+const MAX_DETAILS: usize = 240 << 10;
 
 /// What the host does with a failed attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -154,7 +158,7 @@ impl TaskError {
     /// order of the input.
     pub fn invalid_members(members: impl IntoIterator<Item = InvalidMember>) -> Self {
         let mut members = members.into_iter();
-        let reported: Vec<InvalidMember> = members.by_ref().take(MAX_REPORTED).collect();
+        let reported: Vec<InvalidMember> = members.by_ref().take(MAX_REPORTED).map(cut_member).collect();
         let rest = members.count();
         let mut message = match reported.first() {
             Some(first) if first.pointer.is_empty() => first.detail.clone(),
@@ -166,9 +170,15 @@ impl TaskError {
             1 => message.push_str(" (and 1 more error)"),
             more => message.push_str(&format!(" (and {more} more errors)")),
         }
+        let mut room = MAX_DETAILS;
         let errors: Vec<Value> = reported
             .into_iter()
             .map(|member| serde_json::json!({ "pointer": member.pointer, "detail": member.detail }))
+            .take_while(|error| {
+                let left = room.checked_sub(error.to_string().len());
+                room = left.unwrap_or(0);
+                left.is_some()
+            })
             .collect();
         Self::new(FailureKind::InvalidInput, message).with_detail("errors", errors.into())
     }
@@ -245,6 +255,13 @@ impl TaskError {
         self.details.insert(name.to_owned(), value);
         self
     }
+}
+
+fn cut_member(mut member: InvalidMember) -> InvalidMember {
+    for text in [&mut member.pointer, &mut member.detail] {
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
+    }
+    member
 }
 
 impl fmt::Display for TaskError {
@@ -351,5 +368,16 @@ mod tests {
             error.details()["errors"][3],
             serde_json::json!({ "pointer": "/trades/3", "detail": "bad" })
         );
+    }
+    #[test]
+    fn details_stay_within_what_the_host_takes() {
+        let members = (0..200).map(|_| InvalidMember {
+            pointer: "/ä".repeat(5_000),
+            detail: "\u{1}".repeat(5_000),
+        });
+        let error = TaskError::invalid_members(members);
+        let details = Value::Object(error.details().clone()).to_string();
+        assert!((100 << 10..256 << 10).contains(&details.len()), "{}", details.len());
+        assert!(error.message().ends_with("(and 199 more errors)") && error.message().len() < 4 << 10);
     }
 }

@@ -7,12 +7,10 @@ use super::page::{self, Listed};
 use super::tasks::PageQuery;
 use super::wire::{PluginRecord, Removed};
 use crate::model::name;
+use crate::registry::MAX_COMPONENT;
 use axum::Json;
 use axum::extract::{OriginalUri, Request};
 use axum::http::{StatusCode, header};
-
-/// The largest component, in bytes.
-const MAX_PLUGIN: usize = 64 << 20;
 
 /// Lists plugins, by name
 #[utoipa::path(get, path = "/plugins", tag = "plugins", params(PageQuery),
@@ -61,7 +59,7 @@ pub(crate) async fn put(state: State, name: Name, request: Request) -> Result<(S
             "the body is a component; send `Content-Type: application/wasm`",
         ));
     }
-    let (bytes, _room) = read_body(request, MAX_PLUGIN, &state).await?;
+    let (bytes, _room) = read_body(request, MAX_COMPONENT, &state).await?;
     if bytes.is_empty() {
         return Err(Problem::invalid("", "is empty; send a WebAssembly component"));
     }

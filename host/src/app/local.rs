@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// How one task went.
 #[derive(Clone, Debug, Serialize)]
@@ -136,10 +136,10 @@ async fn run(handler: &Handler, input: String) -> LocalRun {
         input,
         number: 1,
         document: document.to_string(),
-        started_at: now,
         limits: options.limits(definition.timeout, definition.fuel_for(definition.timeout), definition.memory),
         cancelled: Arc::default(),
         calls,
+        progress: watch::channel(None).0,
     };
     let mut log = Vec::new();
     let mut checkpoint = None;
@@ -148,7 +148,10 @@ async fn run(handler: &Handler, input: String) -> LocalRun {
     let report = loop {
         tokio::select! {
             biased;
-            Some(call) = asked.recv() => answer(call, &mut log, &mut checkpoint),
+            Some(call) = asked.recv() => {
+                let more = std::iter::from_fn(|| asked.try_recv().ok());
+                std::iter::once(call).chain(more).for_each(|call| answer(call, &mut log, &mut checkpoint));
+            }
             report = &mut guest => break report,
         }
     };
@@ -161,7 +164,6 @@ async fn run(handler: &Handler, input: String) -> LocalRun {
 fn answer(call: HostCall, log: &mut Vec<LogLine>, checkpoint: &mut Option<Vec<u8>>) {
     match call {
         HostCall::Log(line) => log.push(line),
-        HostCall::Progress(_) => {}
         HostCall::SaveCheckpoint(data, reply) => {
             *checkpoint = Some(data);
             let _ = reply.send(Ok(()));

@@ -8,6 +8,7 @@ pub use local::{LocalRun, check_plugin, run_plugin};
 
 use crate::config::{self, Loaded, Sources};
 use crate::executor::guest_runtime;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
 /// Runs the host until it is told to stop. With `dev` it first builds the plugin crates that it finds, and again whenever their
@@ -15,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 pub fn serve(sources: Sources, dev: bool) -> anyhow::Result<()> {
     let loaded = config::load(sources)?;
     tell_on_stderr();
+    allow_open_files();
     if dev {
         dev::build_all(&loaded.config.plugins.dirs)?;
         dev::build_on_change(loaded.config.plugins.dirs.clone())?;
@@ -31,6 +33,15 @@ pub fn serve(sources: Sources, dev: bool) -> anyhow::Result<()> {
     guests.shutdown_background();
     runtime.shutdown_background();
     served
+}
+
+/// As many as the system lets this user have: the default that a shell hands on is for `select`, which nobody here calls.
+fn allow_open_files() {
+    let mut most = getrlimit(Resource::Nofile);
+    most.current = most.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, most) {
+        tracing::debug!(%error, "the number of open files stays as it is");
+    }
 }
 
 /// The configuration that holds, as a file with comments.

@@ -42,6 +42,11 @@ pub struct Folder {
 /// The interface that a plugin exports.
 const HANDLER: &str = "taskhost:plugin/handler";
 
+/// Imports of a component.
+const MAX_IMPORTS: usize = 1_000;
+/// Bytes of an import's name.
+const MAX_NAME: usize = 200;
+
 /// How an import stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
@@ -73,6 +78,7 @@ pub(crate) fn inspect(engine: &Engine, component: &Component, grants: &Grants) -
     let exports: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
     check_exports(&exports)?;
     let imports: Vec<&str> = ty.imports(engine).map(|(name, _)| name).collect();
+    check_bounds(&imports)?;
     check_imports(&imports, grants)
 }
 
@@ -88,6 +94,21 @@ fn check_exports(exports: &[&str]) -> Result<(), LoadError> {
     Err(LoadError::new(format!(
         "the component is built for another world: it exports {what}, and a plugin exports {HANDLER}@1.0.0"
     )))
+}
+
+/// The names are kept and shown as long as the plugin is loaded.
+fn check_bounds(imports: &[&str]) -> Result<(), LoadError> {
+    let long = imports.iter().find(|import| import.len() > MAX_NAME);
+    match (imports.len(), long) {
+        (count, _) if count > MAX_IMPORTS => Err(LoadError::new(format!(
+            "the component has {count} imports; it may have {MAX_IMPORTS}"
+        ))),
+        (_, Some(long)) => Err(LoadError::new(format!(
+            "the component imports a name of {} bytes; it may have {MAX_NAME}",
+            long.len()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn check_imports(imports: &[&str], grants: &Grants) -> Result<Vec<(String, bool)>, LoadError> {
@@ -185,5 +206,7 @@ mod tests {
         assert!(error.contains("another world") && error.contains("wasi:cli/run@0.2.0"));
         assert!(check_exports(&["taskhost:plugin/handler@2.0.0"]).is_err());
         check_exports(&["x", "taskhost:plugin/handler@1.1.0"]).unwrap();
+        check_bounds(&["a:b/c@1.0.0"; 1_000]).unwrap();
+        assert!(check_bounds(&["a:b/c@1.0.0"; 1_001]).is_err() && check_bounds(&["x".repeat(201).as_str()]).is_err());
     }
 }

@@ -4,20 +4,24 @@ use super::bindings::{PluginFull, PluginFullPre};
 use super::capabilities::{self, Grants};
 use super::compile::{CompileIn, Compiler};
 use super::instance::{self, Instance, Setting, State};
+use super::limits::{MAX_INSTANCES, MAX_MEMORIES, MAX_TABLES, handles_with_folders};
 use super::{AttemptRequest, Execute, Limits, Options, Report};
 use crate::clock::Clock;
-use crate::model::attempt::Usage;
+use crate::model::attempt::{Class, Outcome, Usage};
 use async_trait::async_trait;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 /// Bytes of a component.
-pub const MAX_COMPONENT: u64 = 64 << 20;
+pub const MAX_COMPONENT: usize = 64 << 20;
 /// Instances besides the slots: plugins that describe themselves, and slots whose last instance is being taken down.
 const SPARE: u32 = 8;
+/// Plugins that describe themselves at once.
+const DESCRIBED: usize = SPARE as usize / 2;
 /// Address space of one memory: all that 32 bits can address, so that no bounds check is compiled into a guest. It costs nothing
 /// but numbers: 64 slots of 4 memories take 1 TiB of the 128 that a process has, and no byte of it is real until it is used.
 const RESERVATION: u64 = 4 << 30;
@@ -26,14 +30,33 @@ const MAX_POOL_MEMORIES: u32 = 16_384;
 
 /// Why a component was refused: one sentence that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct LoadError(String);
+#[error("{sentence}")]
+pub struct LoadError {
+    sentence: String,
+    is_hosts: bool,
+}
 
 impl LoadError {
     /// Bounded, and without control characters: parts of it come from hostile files.
     pub(crate) fn new(sentence: impl AsRef<str>) -> Self {
         let plain: String = sentence.as_ref().chars().flat_map(plain).collect();
-        Self(super::answer::cut(&plain, 1 << 10).to_owned())
+        Self {
+            sentence: super::answer::cut(&plain, 1 << 10).to_owned(),
+            is_hosts: false,
+        }
+    }
+
+    /// What is no fault of the component: the same file may load in a minute.
+    pub(crate) fn host(sentence: impl AsRef<str>) -> Self {
+        Self {
+            is_hosts: true,
+            ..Self::new(sentence)
+        }
+    }
+
+    /// Whether the host is to blame, so that another try makes sense.
+    pub(crate) fn is_hosts(&self) -> bool {
+        self.is_hosts
     }
 }
 
@@ -67,13 +90,16 @@ fn pool(options: &Options, slots: usize) -> PoolingAllocationConfig {
     let memory = usize::try_from(options.max_memory.as_u64().min(RESERVATION)).unwrap_or(usize::MAX);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
-        .total_core_instances(instances.saturating_mul(64)) // a counter: components of interpreters have dozens
-        .total_memories(instances.saturating_mul(4).min(MAX_POOL_MEMORIES.max(instances)))
-        .total_tables(instances.saturating_mul(8))
+        .total_core_instances(instances.saturating_mul(MAX_INSTANCES))
+        .total_memories(instances.saturating_mul(MAX_MEMORIES).min(MAX_POOL_MEMORIES.max(instances)))
+        .total_tables(instances.saturating_mul(MAX_TABLES))
         .total_stacks(instances)
-        .max_memories_per_component(4)
-        .max_memories_per_module(4)
-        .max_tables_per_module(4)
+        // One component takes no more than its share of the totals.
+        .max_core_instances_per_component(MAX_INSTANCES)
+        .max_memories_per_component(MAX_MEMORIES)
+        .max_tables_per_component(MAX_TABLES)
+        .max_memories_per_module(MAX_MEMORIES)
+        .max_tables_per_module(MAX_TABLES)
         .table_elements(1 << 16)
         .max_memory_size(memory)
         .linear_memory_keep_resident(2 << 20) // no madvise for small guests …
@@ -88,6 +114,9 @@ struct Shared {
     compiler: Compiler,
     clock: Clock,
     max_memory: u64,
+    /// Handles of a guest that may open files.
+    handles: usize,
+    describing: Semaphore,
 }
 
 /// Loads components and runs them. Cheap to clone.
@@ -114,7 +143,7 @@ impl Engine {
         let engine = wasmtime::Engine::new(&config)?;
         let mut linker = Linker::<State>::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-        PluginFull::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+        PluginFull::add_to_linker::<_, HasSelf<_>>(&mut linker, State::called)?;
         let compiler = Compiler::new(&engine, options, cache_dir, place)?;
         Ok(Self(Arc::new(Shared {
             engine,
@@ -122,13 +151,16 @@ impl Engine {
             compiler,
             clock,
             max_memory: options.max_memory.as_u64(),
+            handles: handles_with_folders(slots),
+            describing: Semaphore::new(DESCRIBED),
         })))
     }
 
-    /// Checks a component, compiles it where no compiled code is at hand, and links it to what it is granted.
-    pub async fn load(&self, bytes: Arc<[u8]>, grants: Grants) -> Result<Code, LoadError> {
+    /// Checks a component, compiles it where no compiled code is at hand, and links it to what it is granted. `sha256` is the
+    /// component's, in hexadecimal: whoever read it knows it already, and hashing takes its time.
+    pub async fn load(&self, bytes: Arc<[u8]>, sha256: &str, grants: Grants) -> Result<Code, LoadError> {
         check_bytes(&bytes)?;
-        let compiled = self.0.compiler.compile(&self.0.engine, bytes).await?;
+        let compiled = self.0.compiler.compile(bytes, sha256).await?;
         let this = self.clone();
         let link = tokio::task::spawn_blocking(move || {
             let component = compiled.component;
@@ -140,7 +172,6 @@ impl Engine {
                 engine: this,
                 pre,
                 grants: Arc::new(grants),
-                digest: compiled.digest,
                 imports,
                 compile_time: compiled.compile_time,
             })
@@ -169,7 +200,7 @@ fn check_bytes(bytes: &[u8]) -> Result<(), LoadError> {
     if bytes.is_empty() {
         return refuse("the file is empty: copy the component again".to_owned());
     }
-    if bytes.len() as u64 > MAX_COMPONENT {
+    if bytes.len() > MAX_COMPONENT {
         return refuse(format!("the file has {} bytes; a component may have {MAX_COMPONENT}", bytes.len()));
     }
     if wasmtime::Engine::detect_precompiled(bytes).is_some() {
@@ -190,23 +221,17 @@ pub struct Code {
     engine: Engine,
     pre: PluginFullPre<State>,
     grants: Arc<Grants>,
-    digest: String,
     imports: Vec<(String, bool)>,
     compile_time: Option<Duration>,
 }
 
 impl std::fmt::Debug for Code {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Code({})", self.digest)
+        f.write_str("Code")
     }
 }
 
 impl Code {
-    /// `sha256:…` of the component.
-    pub fn digest(&self) -> &str {
-        &self.digest
-    }
-
     /// What it imports, and whether that is granted.
     pub fn imports(&self) -> Vec<(String, bool)> {
         self.imports.clone()
@@ -225,8 +250,10 @@ impl Code {
             memory: 64 << 20,
             result: 1 << 20,
             log: 0,
-            calls_per_second: 1_000,
+            calls_per_second: 10_000,
         };
+        let describing = &self.engine.0.describing;
+        let _turn = describing.acquire().await.map_err(|error| LoadError::host(error.to_string()))?;
         let code = self.clone();
         let handle = tokio::runtime::Handle::current();
         // On a thread of its own: a plugin that loops here takes turns with nobody on this runtime.
@@ -239,7 +266,8 @@ impl Code {
                     attempt: 0,
                     document: "{}".to_owned(),
                     cancelled: Arc::default(),
-                    calls: None,
+                    handles: 0,
+                    says: None,
                 };
                 let instance = Instance::new(&code.engine.0.engine, setting).await;
                 match instance {
@@ -251,7 +279,14 @@ impl Code {
         let answer = asked.await.map_err(|error| LoadError::new(format!("describe failed: {error}")))?;
         answer.map_err(|outcome| {
             let why = outcome.message().unwrap_or_default();
-            LoadError::new(format!("the plugin could not describe itself: {why}"))
+            let why = format!("the plugin could not describe itself: {why}");
+            match outcome {
+                Outcome::Error {
+                    class: Class::Retryable { .. },
+                    ..
+                } => LoadError::host(why),
+                _ => LoadError::new(why),
+            }
         })
     }
 }
@@ -259,14 +294,19 @@ impl Code {
 #[async_trait]
 impl Execute for Code {
     async fn execute(&self, request: AttemptRequest) -> Report {
-        let (name, input, setting) = Setting::of(request, &self.grants, &self.engine.0.clock);
-        match Instance::new(&self.engine.0.engine, setting).await {
-            Ok(instance) => instance.run(&self.pre, &name, &input).await,
-            Err(error) => Report {
-                outcome: instance::busy(&error),
-                usage: Usage::default(),
-                execution_time: Duration::ZERO,
-            },
+        let shared = &self.engine.0;
+        let (timeout, began) = (request.limits.timeout, Instant::now());
+        let (name, input, setting) = Setting::of(request, &self.grants, &shared.clock, shared.handles);
+        // Folders may lie on a disk that does not answer.
+        let outcome = match tokio::time::timeout(timeout, Instance::new(&shared.engine, setting)).await {
+            Ok(Ok(instance)) => return instance.run(&self.pre, &name, &input).await,
+            Ok(Err(error)) => instance::busy(&error),
+            Err(_) => Outcome::Timeout { limit: timeout },
+        };
+        Report {
+            outcome,
+            usage: Usage::default(),
+            execution_time: began.elapsed(),
         }
     }
 }
@@ -276,14 +316,15 @@ pub fn guest_runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime>
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads.max(1))
         .thread_name("guest")
-        .on_thread_start(be_nice)
+        .event_interval(8) // turns between two looks at timers and wakes: some are longer than others
+        .on_thread_start(|| be_nice(10))
         .enable_all()
         .build()
 }
 
 /// Lowers the priority of the calling thread; on Linux that is a thread's own.
-pub(super) fn be_nice() {
-    if let Err(error) = rustix::process::setpriority_process(None, 10) {
-        tracing::debug!(%error, "guests run at normal priority");
+pub(super) fn be_nice(by: i32) {
+    if let Err(error) = rustix::process::setpriority_process(None, by) {
+        tracing::debug!(%error, "a thread runs at normal priority");
     }
 }

@@ -5,7 +5,8 @@ use super::bindings::PluginFullPre;
 use super::bindings::taskhost::plugin::{checkpoint, context, events, log, tasks, types};
 use super::capabilities::Grants;
 use super::journal::{Journal, Outlet, Stdio, Stream};
-use super::limits::{Memory, OverMemory, Throttle};
+use super::limits::{MAX_HANDLES, Memory, OverMemory, Throttle};
+use super::turns::{Turns, within};
 use super::{AttemptRequest, HostCall, Limits, MAX_CHECKPOINT, Report};
 use crate::clock::Clock;
 use crate::model::attempt::{Class, Level, Outcome, Progress, Source, Usage};
@@ -13,19 +14,17 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc::UnboundedSender, oneshot};
+use tokio::sync::{mpsc::UnboundedSender, oneshot, watch};
 use wasmtime::component::ResourceTable;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView};
 
 /// Fuel between two turns of a guest: about 0.1 ms.
 const YIELD_FUEL: u64 = 1_000_000;
-/// Handles that a guest may hold, and host objects behind them.
-const MAX_HANDLES: usize = 10_000;
 /// Random bytes in one call: the host makes them, so no fuel is burnt on them.
 const MAX_RANDOM: u64 = 64 << 10;
-/// Bytes that one host call may carry besides a result's worth.
-const MAX_CALL: usize = 16 << 20;
+/// Bytes that one host call may carry besides a result's worth: no call of the host is long.
+const MAX_CALL: usize = 1 << 20;
 /// Fields of one log line.
 const MAX_FIELDS: usize = 64;
 /// Bytes of a progress message.
@@ -40,8 +39,8 @@ pub(crate) struct State {
     wasi: WasiCtx,
     table: ResourceTable,
     memory: Memory,
-    outlet: Arc<Outlet>,
-    calls: Option<UnboundedSender<HostCall>>,
+    pub(super) outlet: Arc<Outlet>,
+    says: Option<Says>,
     cancelled: Arc<AtomicBool>,
     document: String,
     deadline: Instant,
@@ -50,7 +49,9 @@ pub(crate) struct State {
 }
 
 impl WasiView for State {
+    /// Every function of WASI comes through here.
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.outlet.count();
         WasiCtxView {
             ctx: &mut self.wasi,
             table: &mut self.table,
@@ -61,8 +62,7 @@ impl WasiView for State {
 impl types::Host for State {}
 
 impl log::Host for State {
-    async fn write(&mut self, level: log::Level, message: String, fields: Vec<(String, String)>) {
-        self.outlet.call().await;
+    fn write(&mut self, level: log::Level, message: String, fields: Vec<(String, String)>) {
         let level = match level {
             log::Level::Trace => Level::Trace,
             log::Level::Debug => Level::Debug,
@@ -94,16 +94,16 @@ impl context::Host for State {
         u64::try_from(left.as_millis()).ok()
     }
 
-    async fn progress(&mut self, done: u64, total: Option<u64>, message: String) {
-        self.outlet.call().await;
+    fn progress(&mut self, done: u64, total: Option<u64>, message: String) {
         let message = answer::cut(&message, MAX_PROGRESS).to_owned();
-        self.send(HostCall::Progress(Progress { done, total, message }));
+        if let Some(says) = &self.says {
+            says.progress.send_replace(Some(Progress { done, total, message }));
+        }
     }
 }
 
 impl checkpoint::Host for State {
     async fn save(&mut self, data: Vec<u8>) -> Result<(), types::Failure> {
-        self.outlet.call().await;
         if data.len() > MAX_CHECKPOINT {
             let why = format!("a checkpoint holds at most {MAX_CHECKPOINT} bytes; this has {}", data.len());
             return Err(refusal("fatal", why));
@@ -121,7 +121,6 @@ impl checkpoint::Host for State {
     }
 
     async fn load(&mut self) -> Option<Vec<u8>> {
-        self.outlet.call().await;
         let (reply, answer) = oneshot::channel();
         self.send(HostCall::LoadCheckpoint(reply));
         answer.await.unwrap_or_default()
@@ -129,18 +128,18 @@ impl checkpoint::Host for State {
 }
 
 impl events::Host for State {
-    async fn emit(&mut self, _event_type: String, _data: String) -> Result<String, types::Failure> {
-        Err(self.deny("events.emit").await)
+    fn emit(&mut self, _event_type: String, _data: String) -> Result<String, types::Failure> {
+        Err(self.deny("events.emit"))
     }
 }
 
 impl tasks::Host for State {
-    async fn submit(&mut self, _request: String) -> Result<String, types::Failure> {
-        Err(self.deny("tasks.submit").await)
+    fn submit(&mut self, _request: String) -> Result<String, types::Failure> {
+        Err(self.deny("tasks.submit"))
     }
 
-    async fn submit_workflow(&mut self, _request: String) -> Result<String, types::Failure> {
-        Err(self.deny("tasks.submit-workflow").await)
+    fn submit_workflow(&mut self, _request: String) -> Result<String, types::Failure> {
+        Err(self.deny("tasks.submit-workflow"))
     }
 }
 
@@ -153,14 +152,19 @@ fn refusal(kind: &str, message: String) -> types::Failure {
 }
 
 impl State {
+    /// Every function of the contract comes through here.
+    pub(super) fn called(&mut self) -> &mut Self {
+        self.outlet.count();
+        self
+    }
+
     fn send(&self, call: HostCall) {
-        if let Some(calls) = &self.calls {
-            let _ = calls.send(call); // nobody listens any more: the attempt is being stopped
+        if let Some(says) = &self.says {
+            let _ = says.calls.send(call); // nobody listens any more: the attempt is being stopped
         }
     }
 
-    async fn deny(&mut self, call: &str) -> types::Failure {
-        self.outlet.call().await;
+    fn deny(&mut self, call: &str) -> types::Failure {
         let why = format!("{call} denied: grants for events and submissions come in a later version of Taskhost");
         if !std::mem::replace(&mut self.denied, true) {
             self.outlet.journal().note(why.clone());
@@ -203,7 +207,14 @@ fn wasi(grants: &Grants, outlet: &Arc<Outlet>) -> wasmtime::Result<WasiCtx> {
     Ok(wasi.build())
 }
 
-/// What an instance may do and know; `calls` is `None` while a plugin describes itself.
+/// Where what a guest says goes.
+#[derive(Clone)]
+pub(crate) struct Says {
+    calls: UnboundedSender<HostCall>,
+    progress: watch::Sender<Option<Progress>>,
+}
+
+/// What an instance may do and know; `says` is `None` while a plugin describes itself.
 pub(crate) struct Setting<'a> {
     pub grants: &'a Arc<Grants>,
     pub clock: &'a Clock,
@@ -211,12 +222,14 @@ pub(crate) struct Setting<'a> {
     pub attempt: u32,
     pub document: String,
     pub cancelled: Arc<AtomicBool>,
-    pub calls: Option<UnboundedSender<HostCall>>,
+    /// Handles that it may hold where it is granted folders.
+    pub handles: usize,
+    pub says: Option<Says>,
 }
 
 impl<'a> Setting<'a> {
     /// Splits a request into what runs and how it is set.
-    pub(crate) fn of(request: AttemptRequest, grants: &'a Arc<Grants>, clock: &'a Clock) -> (String, String, Self) {
+    pub(crate) fn of(request: AttemptRequest, grants: &'a Arc<Grants>, clock: &'a Clock, handles: usize) -> (String, String, Self) {
         let setting = Self {
             grants,
             clock,
@@ -224,7 +237,11 @@ impl<'a> Setting<'a> {
             attempt: request.number,
             document: request.document,
             cancelled: request.cancelled,
-            calls: Some(request.calls),
+            handles,
+            says: Some(Says {
+                calls: request.calls,
+                progress: request.progress,
+            }),
         };
         (request.task_name, request.input, setting)
     }
@@ -234,23 +251,25 @@ impl Instance {
     /// A store that is ready to be instantiated in. Blocks only where folders have to be opened, and then not this thread.
     pub(crate) async fn new(engine: &wasmtime::Engine, setting: Setting<'_>) -> wasmtime::Result<Self> {
         let started = Instant::now();
-        let Setting { limits, calls, .. } = setting;
-        let journal = Journal::new(calls.clone(), setting.clock.clone(), setting.attempt, limits.log);
+        let Setting { limits, says, .. } = setting;
+        let calls = says.as_ref().map(|says| says.calls.clone());
+        let journal = Journal::new(calls, setting.clock.clone(), setting.attempt, limits.log);
         let outlet = Outlet::new(journal, Throttle::new(limits.calls_per_second, started));
-        let wasi = if setting.grants.folders.is_empty() {
-            wasi(setting.grants, &outlet)?
+        let (wasi, handles) = if setting.grants.folders.is_empty() {
+            (wasi(setting.grants, &outlet)?, MAX_HANDLES)
         } else {
             let (grants, outlet) = (setting.grants.clone(), outlet.clone());
-            tokio::task::spawn_blocking(move || wasi(&grants, &outlet)).await??
+            let opened = tokio::task::spawn_blocking(move || wasi(&grants, &outlet)).await??;
+            (opened, setting.handles)
         };
         let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_HANDLES);
+        table.set_max_capacity(handles);
         let state = State {
             wasi,
             table,
             memory: Memory::new(limits.memory),
             outlet: outlet.clone(),
-            calls,
+            says,
             cancelled: setting.cancelled,
             document: setting.document,
             deadline: started.checked_add(limits.timeout).unwrap_or(started),
@@ -259,7 +278,8 @@ impl Instance {
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.memory);
         store.set_max_component_handles(MAX_HANDLES);
-        store.set_hostcall_fuel(limits.result.saturating_mul(4).saturating_add(MAX_CALL));
+        store.set_hostcall_fuel(limits.result.saturating_add(MAX_CALL));
+        store.call_hook_async(Turns);
         store.set_fuel(limits.fuel)?;
         store.fuel_async_yield_interval(Some(YIELD_FUEL))?;
         Ok(Self {
@@ -278,16 +298,17 @@ impl Instance {
             begun = true;
             plugin.taskhost_plugin_handler().call_run(&mut self.store, name, input).await
         };
-        let ended = tokio::time::timeout(self.limits.timeout, call).await;
+        let left = self.limits.timeout.saturating_sub(self.started.elapsed());
+        let ended = within(left, call).await;
         let outcome = match ended {
-            Ok(Ok(Ok(result))) => answer::result(result, self.limits.result),
-            Ok(Ok(Err(failure))) => answer::failure(&answer::Failure {
+            Some(Ok(Ok(result))) => answer::result(result, self.limits.result),
+            Some(Ok(Err(failure))) => answer::failure(&answer::Failure {
                 kind: failure.kind,
                 message: failure.message,
                 details: failure.details,
             }),
-            Ok(Err(error)) => self.fault(&error, begun),
-            Err(_) => Outcome::Timeout {
+            Some(Err(error)) => self.fault(&error, begun),
+            None => Outcome::Timeout {
                 limit: self.limits.timeout,
             },
         };
@@ -307,11 +328,11 @@ impl Instance {
             begun = true;
             plugin.taskhost_plugin_handler().call_describe(&mut self.store).await
         };
-        match tokio::time::timeout(self.limits.timeout, call).await {
-            Ok(Ok(document)) if document.len() > self.limits.result => Err(answer::too_large(Some(document.len()), self.limits.result)),
-            Ok(Ok(document)) => Ok(document),
-            Ok(Err(error)) => Err(self.fault(&error, begun)),
-            Err(_) => Err(Outcome::Timeout {
+        match within(self.limits.timeout, call).await {
+            Some(Ok(document)) if document.len() > self.limits.result => Err(answer::too_large(Some(document.len()), self.limits.result)),
+            Some(Ok(document)) => Ok(document),
+            Some(Err(error)) => Err(self.fault(&error, begun)),
+            None => Err(Outcome::Timeout {
                 limit: self.limits.timeout,
             }),
         }

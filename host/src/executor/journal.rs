@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::model::attempt::{Level, LogLine, Source};
 use bytes::Bytes;
 use serde_json::{Map, Value};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWrite;
@@ -171,17 +172,28 @@ fn boundary(bytes: &[u8], at: usize) -> usize {
 #[derive(Debug)]
 pub(crate) struct Outlet {
     journal: Mutex<Journal>,
-    throttle: Mutex<Throttle>,
+    pace: Mutex<Pace>,
+    /// Whether the host was called since the guest was last held to its pace: what wasm asks of its own runtime costs no look at
+    /// the clock.
+    called: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Pace {
+    throttle: Throttle,
     /// When a host call last let others have the thread.
-    turn: Mutex<Instant>,
+    turn: Instant,
 }
 
 impl Outlet {
     pub(crate) fn new(journal: Journal, throttle: Throttle) -> Arc<Self> {
         Arc::new(Self {
             journal: Mutex::new(journal),
-            throttle: Mutex::new(throttle),
-            turn: Mutex::new(Instant::now()),
+            pace: Mutex::new(Pace {
+                throttle,
+                turn: Instant::now(),
+            }),
+            called: AtomicBool::new(false),
         })
     }
 
@@ -189,33 +201,29 @@ impl Outlet {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn throttle(&self) -> MutexGuard<'_, Throttle> {
-        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts one host call, and waits where there were too many.
-    pub(crate) async fn call(&self) {
-        let wait = self.throttle().take(Instant::now());
-        self.pause(wait).await;
+    /// Counts one host call.
+    pub(crate) fn count(&self) {
+        self.called.store(true, Ordering::Relaxed);
+        self.pace().throttle.take(Instant::now());
     }
 
-    /// Waits as long as is owed, and takes turns with others even where nothing is.
-    pub(crate) async fn pause(&self, owed: Option<Duration>) {
-        if let Some(wait) = owed {
-            tokio::time::sleep(wait).await;
-        } else if self.is_turn_over() {
-            tokio::task::yield_now().await;
+    /// How long a guest has to wait before it goes on: zero lets others have the thread, `None` nobody.
+    pub(crate) fn owed(&self) -> Option<Duration> {
+        if !self.called.swap(false, Ordering::Relaxed) {
+            return None;
         }
-    }
-
-    fn is_turn_over(&self) -> bool {
         let now = Instant::now();
-        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_over = now.saturating_duration_since(*turn) >= TURN;
-        if is_over {
-            *turn = now;
+        let mut pace = self.pace();
+        let wait = pace.throttle.owed(now);
+        let is_over = now.saturating_duration_since(pace.turn) >= TURN;
+        if wait.is_some() || is_over {
+            pace.turn = now;
         }
-        is_over
+        wait.or(is_over.then_some(Duration::ZERO))
     }
 }
 
@@ -250,15 +258,11 @@ impl StdoutStream for Stdio {
 
 #[wasmtime_wasi::async_trait]
 impl Pollable for Stdio {
-    async fn ready(&mut self) {
-        let wait = self.outlet.throttle().owed(Instant::now());
-        self.outlet.pause(wait).await;
-    }
+    async fn ready(&mut self) {}
 }
 
 impl OutputStream for Stdio {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.outlet.throttle().take(Instant::now()); // the wait is in `ready` and `check_write`
         self.outlet.journal().write(self.stream, &bytes);
         Ok(())
     }
@@ -268,8 +272,7 @@ impl OutputStream for Stdio {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        let owed = self.outlet.throttle().owed(Instant::now());
-        Ok(if owed.is_some() { 0 } else { PERMIT })
+        Ok(PERMIT)
     }
 }
 

@@ -4,11 +4,24 @@ use std::time::{Duration, Instant};
 use wasmtime::ResourceLimiter;
 
 /// Core instances of one component: CPython with its libraries has some thirty.
-pub(crate) const MAX_INSTANCES: usize = 256;
+pub(crate) const MAX_INSTANCES: u32 = 64;
 /// Tables of one component.
-pub(crate) const MAX_TABLES: usize = 64;
+pub(crate) const MAX_TABLES: u32 = 8;
 /// Linear memories of one component.
-pub(crate) const MAX_MEMORIES: usize = 4;
+pub(crate) const MAX_MEMORIES: u32 = 4;
+/// Handles that a guest may hold, and host objects behind them.
+pub(crate) const MAX_HANDLES: usize = 10_000;
+
+/// Handles of a guest that may open files: each may take a descriptor, of which all slots together get a quarter.
+pub(crate) fn handles_with_folders(slots: usize) -> usize {
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    share(most, slots)
+}
+
+fn share(descriptors: Option<u64>, slots: usize) -> usize {
+    let descriptors = descriptors.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+    (descriptors / slots.max(1).saturating_mul(4)).clamp(64, MAX_HANDLES)
+}
 
 /// The guest asked for more memory than it may have.
 #[derive(Debug, thiserror::Error)]
@@ -75,15 +88,15 @@ impl ResourceLimiter for Memory {
     }
 
     fn instances(&self) -> usize {
-        MAX_INSTANCES
+        MAX_INSTANCES as usize
     }
 
     fn tables(&self) -> usize {
-        MAX_TABLES
+        MAX_TABLES as usize
     }
 
     fn memories(&self) -> usize {
-        MAX_MEMORIES
+        MAX_MEMORIES as usize
     }
 }
 
@@ -105,11 +118,10 @@ impl Throttle {
         }
     }
 
-    /// Takes one token; says how long to wait where there was none left. What is owed is remembered, up to one second's worth.
-    pub(crate) fn take(&mut self, now: Instant) -> Option<Duration> {
+    /// Takes one token. What is owed is remembered, up to one second's worth.
+    pub(crate) fn take(&mut self, now: Instant) {
         self.refill(now);
         self.tokens = (self.tokens - 1.0).max(-self.rate);
-        self.owed(now)
     }
 
     /// How long to wait until nothing is owed.
@@ -141,6 +153,14 @@ mod tests {
     }
 
     #[test]
+    fn open_files_are_shared_among_the_slots() {
+        assert_eq!(share(Some(1_024), 16), 64);
+        assert_eq!(share(Some(65_536), 16), 1_024);
+        assert_eq!(share(None, 16), MAX_HANDLES);
+        assert_eq!(share(Some(1_024), usize::MAX), 64);
+    }
+
+    #[test]
     fn a_growth_that_failed_is_taken_back() {
         let mut memory = Memory::new(300);
         assert!(memory.memory_growing(0, 300, None).unwrap());
@@ -159,13 +179,17 @@ mod tests {
     fn calls_wait_once_the_burst_is_spent() {
         let start = Instant::now();
         let mut throttle = Throttle::new(10, start);
-        assert!((0..10).all(|_| throttle.take(start).is_none()));
-        assert_eq!(throttle.take(start), Some(Duration::from_millis(100)));
-        assert_eq!(throttle.take(start), Some(Duration::from_millis(200)));
-        assert_eq!(throttle.take(start + Duration::from_secs(1)), None);
+        let mut take = |now| {
+            throttle.take(now);
+            throttle.owed(now)
+        };
+        assert!((0..10).all(|_| take(start).is_none()));
+        assert_eq!(take(start), Some(Duration::from_millis(100)));
+        assert_eq!(take(start), Some(Duration::from_millis(200)));
+        assert_eq!(take(start + Duration::from_secs(1)), None);
         // However long it rests, it holds no more than one second's worth.
         let later = start + Duration::from_secs(100);
-        assert!((0..10).all(|_| throttle.take(later).is_none()));
-        assert!(throttle.take(later).is_some());
+        assert!((0..10).all(|_| take(later).is_none()));
+        assert!(take(later).is_some());
     }
 }

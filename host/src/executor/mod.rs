@@ -8,6 +8,7 @@
 
 mod answer;
 mod bindings;
+mod cache;
 pub mod capabilities;
 pub mod compile;
 mod engine;
@@ -17,17 +18,17 @@ mod limits;
 mod options;
 #[cfg(test)]
 pub(crate) mod tests;
+mod turns;
 
 pub use engine::{Code, Engine, LoadError, MAX_COMPONENT, guest_runtime};
 pub use options::Options;
 
-use crate::model::Time;
 use crate::model::attempt::{LogLine, Outcome, Progress, Usage};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// The largest checkpoint, in bytes.
 pub const MAX_CHECKPOINT: usize = 1 << 20;
@@ -60,14 +61,14 @@ pub struct AttemptRequest {
     pub number: u32,
     /// What the guest's `context.attempt` answers: JSON text.
     pub document: String,
-    /// When it began.
-    pub started_at: Time,
     /// What bounds it.
     pub limits: Limits,
     /// What the guest's `context.is-cancelled` answers.
     pub cancelled: Arc<AtomicBool>,
-    /// Where the guest's calls go. Bounded by the log limit and the call rate.
+    /// Where the guest's calls go. Bounded by the log limit, and as many checkpoints as are answered.
     pub calls: mpsc::UnboundedSender<HostCall>,
+    /// How far the guest says it is: the latest word only, since there may be ten thousand a second.
+    pub progress: watch::Sender<Option<Progress>>,
 }
 
 /// What a guest asks of the host.
@@ -75,8 +76,6 @@ pub struct AttemptRequest {
 pub enum HostCall {
     /// Keep a line.
     Log(LogLine),
-    /// Show how far it is.
-    Progress(Progress),
     /// Keep a checkpoint; answered once it is durable, or with why not.
     SaveCheckpoint(Vec<u8>, oneshot::Sender<Result<(), String>>),
     /// Give the checkpoint back.

@@ -16,7 +16,7 @@ pub struct Options {
     pub result_limit: ByteSize,
     /// Most bytes of one attempt's log: lines, stdout and stderr together.
     pub log_limit: ByteSize,
-    /// Host calls a second that an attempt may make before it is slowed down.
+    /// Host calls a second, those of WASI included, that an attempt may make before it is slowed down.
     pub calls_per_second: u32,
     /// Seconds of wall clock that compiling one component may take.
     pub compile_timeout: u64,
@@ -50,7 +50,7 @@ impl Options {
         ("log_limit", "Most bytes of one attempt's log: lines, stdout and stderr together."),
         (
             "calls_per_second",
-            "Host calls a second that an attempt may make before it is slowed down.",
+            "Host calls a second, those of WASI included, that an attempt may make before it is slowed down.",
         ),
         ("compile_timeout", "Seconds that compiling one component may take."),
         ("compile_memory", "Address space that compiling one component may take."),

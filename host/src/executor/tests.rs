@@ -72,13 +72,19 @@ impl Bench {
     }
 
     async fn load(&self, bytes: Vec<u8>) -> Result<Code, LoadError> {
-        self.engine.load(bytes.into(), Grants::default()).await
+        load(&self.engine, bytes).await
     }
 
     async fn run(&self, run: &str) -> Report {
         let code = self.load(component(run, SAY)).await.unwrap();
         code.execute(request(|_| ())).await
     }
+}
+
+async fn load(engine: &Engine, bytes: Vec<u8>) -> Result<Code, LoadError> {
+    use sha2::{Digest, Sha256};
+    let sha256: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    engine.load(bytes.into(), &sha256, Grants::default()).await
 }
 
 fn request(change: impl FnOnce(&mut Limits)) -> AttemptRequest {
@@ -89,10 +95,10 @@ fn request(change: impl FnOnce(&mut Limits)) -> AttemptRequest {
         input: "{}".into(),
         number: 1,
         document: "{}".into(),
-        started_at: Time::UNIX_EPOCH,
         limits,
         cancelled: Arc::default(),
         calls: mpsc::unbounded_channel().0,
+        progress: watch::channel(None).0,
     }
 }
 
@@ -154,6 +160,29 @@ async fn the_wall_clock_stops_a_hot_loop_and_so_does_dropping_it() {
     assert!(tokio::time::timeout(Duration::from_millis(50), endless).await.is_err());
 }
 
+#[test]
+fn long_turns_do_not_put_a_timeout_off() {
+    let fill = "(drop (memory.grow (i32.const 8191))) (loop $l
+        (memory.fill (i32.const 0) (i32.const 1) (i32.const 536870912)) (br $l)) unreachable";
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let code = Bench::new().load(component(fill, SAY)).await.unwrap();
+        let begun = Instant::now();
+        let run = |code: Code| async move {
+            let wait = request(|limits| {
+                (limits.timeout, limits.fuel, limits.memory) = (Duration::from_millis(200), u64::MAX, 512 << 20);
+            });
+            code.execute(wait).await
+        };
+        assert_eq!(tokio::spawn(run(code)).await.unwrap().outcome.code(), "timeout");
+        assert!(begun.elapsed() < Duration::from_millis(800), "{:?}", begun.elapsed());
+    });
+}
+
 #[tokio::test]
 async fn describing_is_bounded_like_an_attempt() {
     let bench = Bench::new();
@@ -204,21 +233,117 @@ async fn compiled_code_is_kept_and_a_damaged_file_made_again() {
     let wasm = component(OK, SAY);
     assert!(bench.load(wasm.clone()).await.unwrap().compile_time().is_some());
     let again = Bench::engine(bench.dir.path());
-    assert!(
-        again
-            .load(wasm.clone().into(), Grants::default())
-            .await
-            .unwrap()
-            .compile_time()
-            .is_none()
-    );
+    assert!(load(&again, wasm.clone()).await.unwrap().compile_time().is_none());
     let kept = std::fs::read_dir(bench.dir.path().join("code")).unwrap().next().unwrap().unwrap();
     let code = std::fs::read(kept.path()).unwrap();
     drop(again);
     std::fs::remove_file(kept.path()).unwrap();
     std::fs::write(kept.path(), &code[..code.len() / 2]).unwrap();
     let other = Bench::engine(bench.dir.path());
-    assert!(other.load(wasm.into(), Grants::default()).await.unwrap().compile_time().is_some());
+    assert!(load(&other, wasm).await.unwrap().compile_time().is_some());
+}
+
+/// A component that does nothing but draw random bytes, 64 KiB at a time, by `run` and by `describe`.
+fn drawing() -> Vec<u8> {
+    let text = r#"(component
+        (import "wasi:random/random@0.2.0" (instance $random
+            (export "get-random-bytes" (func (param "len" u64) (result (list u8))))))
+        (core module $libc
+            (memory (export "memory") 4)
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 65536)))
+        (core instance $libc (instantiate $libc))
+        (core func $draw (canon lower (func $random "get-random-bytes")
+            (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
+        (core module $m
+            (import "host" "draw" (func $draw (param i64 i32)))
+            (func $ever (result i32) (loop $l (call $draw (i64.const 65536) (i32.const 0)) (br $l)) unreachable)
+            (func (export "run") (param i32 i32 i32 i32) (result i32) (call $ever))
+            (func (export "describe") (result i32) (call $ever)))
+        (core instance $i (instantiate $m (with "host" (instance (export "draw" (func $draw))))))
+        (type $record (record (field "kind" string) (field "message" string) (field "details" (option string))))
+        (export $failure "failure" (type $record))
+        (func $describe (result string) (canon lift (core func $i "describe") (memory (core memory $libc "memory"))))
+        (func $run (param "name" string) (param "input" string) (result (result string (error $failure)))
+            (canon lift (core func $i "run") (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
+        (instance $handler (export "failure" (type $failure)) (export "describe" (func $describe)) (export "run" (func $run)))
+        (export "taskhost:plugin/handler@1.0.0" (instance $handler)))"#;
+    wat::parse_str(text).unwrap()
+}
+
+#[tokio::test]
+async fn calls_of_the_system_take_turns_and_are_counted_like_any_other() {
+    let bench = Bench::new();
+    let code = bench.load(drawing()).await.unwrap();
+    let begun = Instant::now();
+    let report = code.execute(request(|limits| limits.timeout = Duration::from_millis(300))).await;
+    assert_eq!(report.outcome.code(), "timeout");
+    assert!(begun.elapsed() < Duration::from_millis(400), "{:?}", begun.elapsed());
+    let slowed = code.execute(request(|limits| {
+        (limits.calls_per_second, limits.timeout) = (10, Duration::from_millis(300));
+    }));
+    let fuel = slowed.await.usage.fuel_used.unwrap();
+    assert!(fuel < report.usage.fuel_used.unwrap() && fuel < 1_000, "{fuel}");
+    let error = code.describe().await.unwrap_err().to_string();
+    assert!(error.contains("1 s"), "{error}");
+}
+
+/// A component that waits for as many copies of one moment that has come as one call takes.
+fn polling(copies: u32) -> Vec<u8> {
+    let text = format!(
+        r#"(component
+        (import "wasi:io/poll@0.2.0" (instance $poll
+            (export "pollable" (type $pollable (sub resource)))
+            (export "poll" (func (param "in" (list (borrow $pollable))) (result (list u32))))))
+        (alias export $poll "pollable" (type $pollable))
+        (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+            (alias outer 1 $pollable (type $outer))
+            (export "pollable" (type $pollable (eq $outer)))
+            (export "subscribe-duration" (func (param "when" u64) (result (own $pollable))))))
+        (core module $libc
+            (memory (export "memory") 256)
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 8388608)))
+        (core instance $libc (instantiate $libc))
+        (core func $poll (canon lower (func $poll "poll")
+            (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
+        (core func $now (canon lower (func $clock "subscribe-duration")))
+        (core module $m
+            (import "libc" "memory" (memory 1))
+            (import "host" "poll" (func $poll (param i32 i32 i32)))
+            (import "host" "now" (func $now (param i64) (result i32)))
+            (func $ever (result i32) (local $at i32) (local $handle i32)
+                (local.set $handle (call $now (i64.const 0)))
+                (loop $fill
+                    (i32.store offset=16 (local.get $at) (local.get $handle))
+                    (local.set $at (i32.add (local.get $at) (i32.const 4)))
+                    (br_if $fill (i32.lt_u (local.get $at) (i32.const {}))))
+                (loop $l (call $poll (i32.const 16) (i32.const {copies}) (i32.const 0)) (br $l)) unreachable)
+            (func (export "run") (param i32 i32 i32 i32) (result i32) (call $ever))
+            (func (export "describe") (result i32) (call $ever)))
+        (core instance $i (instantiate $m (with "libc" (instance $libc))
+            (with "host" (instance (export "poll" (func $poll)) (export "now" (func $now))))))
+        (type $record (record (field "kind" string) (field "message" string) (field "details" (option string))))
+        (export $failure "failure" (type $record))
+        (func $describe (result string) (canon lift (core func $i "describe") (memory (core memory $libc "memory"))))
+        (func $run (param "name" string) (param "input" string) (result (result string (error $failure)))
+            (canon lift (core func $i "run") (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
+        (instance $handler (export "failure" (type $failure)) (export "describe" (func $describe)) (export "run" (func $run)))
+        (export "taskhost:plugin/handler@1.0.0" (instance $handler)))"#,
+        copies * 4
+    );
+    wat::parse_str(text).unwrap()
+}
+
+#[tokio::test]
+async fn a_call_of_the_system_is_short_however_much_it_is_given() {
+    let bench = Bench::new();
+    let code = bench.load(polling(9_000)).await.unwrap();
+    let begun = Instant::now();
+    let wait = |limits: &mut Limits| (limits.timeout, limits.memory) = (Duration::from_millis(300), 64 << 20);
+    let report = code.execute(request(wait)).await;
+    assert_eq!(report.outcome.code(), "timeout", "{report:?}");
+    assert!(begun.elapsed() < Duration::from_millis(400), "{:?}", begun.elapsed());
+    let more = bench.load(polling(11_000)).await.unwrap().execute(request(wait)).await;
+    assert!(more.outcome.message().unwrap().contains("handle limit"), "{more:?}");
 }
 
 /// Not a benchmark: a guard against a path that got ten times longer. Prints what it measured.

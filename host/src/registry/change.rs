@@ -21,8 +21,8 @@ impl Service {
         let (loader, events) = (self.loader.clone(), self.events.clone());
         self.loads.spawn(async move {
             let (wasm, beside) = (bytes.clone(), path.clone());
-            let result = match blocking(move || Source::read_manifest(&beside)).await {
-                Ok(manifest) => loader.load(&name, Source { wasm, manifest }).await,
+            let result = match blocking(move || Ok(Source::new(wasm, Source::read_manifest(&beside)?))).await {
+                Ok(source) => loader.load(&name, source).await,
                 Err(error) => Err(error),
             };
             let pushed = Event::Pushed {
@@ -73,18 +73,18 @@ impl Service {
         let entry = self.plugins.entry(name.to_owned()).or_insert_with(|| Entry::new(files.clone()));
         let freed = entry.frees(&version);
         let source = version.source.take();
-        entry.tried = Some(files.clone());
+        entry.tried = None; // the manifest may have changed since it was read: what is on disk is looked at once more
         entry.files = files;
         entry.loading = None; // a load of the file before is overtaken
-        entry.good = Some((version, self.clock.now()));
-        entry.trouble = None;
+        entry.go_live(version, self.clock.now());
         let plugin = entry.plugin(name).map(Arc::new);
         self.publish();
         if freed {
             self.names_freed();
         }
         tracing::info!(plugin = name, "a plugin was pushed");
-        self.keep(name, source).await;
+        self.keep(name, source);
+        self.start_due();
         plugin.ok_or_else(|| RegistryError::UnknownPlugin(name.to_owned()))
     }
 

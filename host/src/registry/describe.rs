@@ -3,7 +3,7 @@
 //! The document grows with versions, so members that are not known are passed over; those that are known must be right.
 
 use super::manifest::Limits;
-use super::schema::Schema;
+use super::schema::{PatternsLeft, Schema};
 use crate::executor;
 use crate::model::definition::Definition;
 use crate::model::name;
@@ -13,7 +13,7 @@ use bytesize::ByteSize;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The least memory that a component can start with: one page.
 pub(super) const MIN_MEMORY: u64 = 64 << 10;
@@ -27,6 +27,8 @@ const MAX_VERSION: usize = 128;
 const MAX_DESCRIPTION: usize = 8 << 10;
 /// Bytes of a schema.
 const MAX_SCHEMA: usize = 256 << 10;
+/// How long reading the document may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Of a task for which neither plugin nor manifest names one.
 const TIMEOUT: Duration = Duration::from_secs(300);
 /// Of a task for which neither plugin nor manifest names one.
@@ -101,7 +103,8 @@ pub(super) struct Speaker<'a> {
 pub(super) struct Described {
     pub version: Option<String>,
     pub description: Option<String>,
-    pub tasks: Vec<Definition>,
+    /// Each with its `input_schema`, compiled.
+    pub tasks: Vec<(Definition, Option<Schema>)>,
 }
 
 /// Reads the document; the error is a sentence.
@@ -117,6 +120,8 @@ pub(super) fn parse(text: &str, speaker: &Speaker<'_>) -> Result<Described, Stri
     let version = document.version.clone().unwrap_or_default();
     let mut names = HashSet::new();
     let mut tasks = Vec::with_capacity(count);
+    let mut patterns = PatternsLeft::default();
+    let begun = Instant::now();
     for (index, task) in document.tasks.into_iter().enumerate() {
         let known = task.get("name").and_then(Value::as_str).filter(|known| name::is_valid(known));
         let which = known.map_or(format!("task number {}", index + 1), |known| format!("task {known:?}"));
@@ -127,7 +132,13 @@ pub(super) fn parse(text: &str, speaker: &Speaker<'_>) -> Result<Described, Stri
         if !names.insert(task.name.clone()) {
             return Err(format!("the plugin describes the {which} twice"));
         }
-        tasks.push(definition(task, speaker, &version).map_err(|why| format!("{which}: {why}"))?);
+        if begun.elapsed() > PATIENCE {
+            return Err(format!(
+                "its schemas take longer than {} s to be read: make them simpler",
+                PATIENCE.as_secs()
+            ));
+        }
+        tasks.push(definition(task, speaker, &version, &mut patterns).map_err(|why| format!("{which}: {why}"))?);
     }
     Ok(Described {
         version: document.version,
@@ -143,7 +154,12 @@ fn bounded(what: &str, text: Option<&str>, max: usize) -> Result<(), String> {
     }
 }
 
-fn definition(task: TaskDocument, speaker: &Speaker<'_>, version: &str) -> Result<Definition, String> {
+fn definition(
+    task: TaskDocument,
+    speaker: &Speaker<'_>,
+    version: &str,
+    patterns: &mut PatternsLeft,
+) -> Result<(Definition, Option<Schema>), String> {
     bounded("the description", task.description.as_deref(), MAX_DESCRIPTION)?;
     if task.max_concurrency.as_ref().is_some_and(|value| !value.is_null()) {
         return Err("max_concurrency: concurrency limits come in a later version of Taskhost; remove it".to_owned());
@@ -151,12 +167,12 @@ fn definition(task: TaskDocument, speaker: &Speaker<'_>, version: &str) -> Resul
     let retry = retry(task.retry)?;
     let priority = task.priority.map_or(Some(Priority::NORMAL), Priority::new);
     let priority = priority.ok_or_else(|| format!("priority is {}; it must be 1 to 9", task.priority.unwrap_or_default()))?;
-    let input_schema = schema("input_schema", task.input_schema)?;
-    let output_schema = schema("output_schema", task.output_schema)?;
+    let (input_schema, compiled) = schema("input_schema", task.input_schema, patterns)?;
+    let (output_schema, _) = schema("output_schema", task.output_schema, patterns)?;
     let asked = Asked::new(task.timeout, task.fuel, task.memory)?;
     let max_timeout = at_most(speaker.limits.timeout, speaker.executor.max_timeout());
     let max_memory = at_most(speaker.limits.memory, speaker.executor.max_memory.as_u64());
-    Ok(Definition {
+    let definition = Definition {
         name: task.name,
         description: task.description.unwrap_or_default(),
         timeout: asked.timeout.or(speaker.limits.timeout).unwrap_or(TIMEOUT).min(max_timeout),
@@ -172,7 +188,8 @@ fn definition(task: TaskDocument, speaker: &Speaker<'_>, version: &str) -> Resul
         plugin: speaker.plugin.to_owned(),
         plugin_version: version.to_owned(),
         plugin_digest: speaker.digest.to_owned(),
-    })
+    };
+    Ok((definition, compiled))
 }
 
 fn at_most<T: Ord>(bound: Option<T>, value: T) -> T {
@@ -239,13 +256,14 @@ fn tags(mut tags: Vec<String>) -> Result<Vec<String>, String> {
 }
 
 /// A schema that compiles.
-fn schema(what: &str, schema: Option<Value>) -> Result<Option<Value>, String> {
+fn schema(what: &str, schema: Option<Value>, patterns: &mut PatternsLeft) -> Result<(Option<Value>, Option<Schema>), String> {
     let Some(schema) = schema.filter(|schema| !schema.is_null()) else {
-        return Ok(None);
+        return Ok((None, None));
     };
     bounded(what, Some(&schema.to_string()), MAX_SCHEMA)?;
-    Schema::compile(&schema).map_err(|why| format!("{what} is not a JSON Schema that this host can use: {why}"))?;
-    Ok(Some(schema))
+    let compiled = Schema::compile(&schema, patterns);
+    let compiled = compiled.map_err(|why| format!("{what} is not a JSON Schema that this host can use: {why}"))?;
+    Ok((Some(schema), Some(compiled)))
 }
 
 #[cfg(test)]
@@ -271,7 +289,7 @@ mod tests {
         if members.get("name").is_none() {
             members["name"] = "t".into();
         }
-        Ok(describe(&json!({ "tasks": [members] }), limits)?.tasks.remove(0))
+        Ok(describe(&json!({ "tasks": [members] }), limits)?.tasks.remove(0).0)
     }
 
     #[test]
@@ -367,7 +385,7 @@ mod tests {
             json!({"allOf": [{"$ref": "#"}]}),
             json!({"$dynamicAnchor": "x", "anyOf": [{"$dynamicRef": "#x"}]}),
         ] {
-            if let Ok(schema) = Schema::compile(&schema) {
+            if let Ok(schema) = Schema::compile(&schema, &mut PatternsLeft::default()) {
                 let _ = schema.errors(&json!({}));
             }
         }

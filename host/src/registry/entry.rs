@@ -5,6 +5,7 @@ use super::scan::Files;
 use super::snapshot::{Plugin, PluginState};
 use crate::model::Time;
 use std::path::PathBuf;
+use tokio::task::AbortHandle;
 
 /// A file that fails to load is taken for half copied while it is younger than this.
 const YOUNG: chrono::TimeDelta = chrono::TimeDelta::seconds(2);
@@ -18,14 +19,29 @@ pub(super) struct Entry {
     pub others: Vec<PathBuf>,
     /// What was loaded last, or is being loaded.
     pub tried: Option<Files>,
-    /// The number of the load under way.
-    pub loading: Option<u64>,
+    /// The load under way.
+    pub loading: Option<Loading>,
     /// What runs, and since when.
     pub good: Option<(Version, Time)>,
     /// Whether the last good version of an earlier run has been tried.
     pub revived: bool,
     /// Why `tried` was refused.
     pub trouble: Option<Trouble>,
+    /// How often in a row that was no fault of the file.
+    setbacks: u32,
+}
+
+/// A load under way. Dropping it, as when the plugin is removed or a push overtakes it, gives it up.
+#[derive(Debug)]
+pub(super) struct Loading {
+    pub number: u64,
+    pub task: AbortHandle,
+}
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// Why a file was refused.
@@ -46,7 +62,7 @@ pub(super) enum Again {
     Never,
     /// When another plugin gives up a task name.
     NamesFreed,
-    /// At the next look: the store was in trouble, not the file.
+    /// Soon, and then less and less often: the host or the store was in trouble, not the file.
     Soon,
 }
 
@@ -60,7 +76,27 @@ impl Entry {
             good: None,
             revived: false,
             trouble: None,
+            setbacks: 0,
         }
+    }
+
+    /// Whether this load is the one under way.
+    pub(super) fn is_loading(&self, number: u64) -> bool {
+        self.loading.as_ref().is_some_and(|loading| loading.number == number)
+    }
+
+    /// Makes a version the one that runs.
+    pub(super) fn go_live(&mut self, version: Version, now: Time) {
+        self.good = Some((version, now));
+        self.trouble = None;
+        self.setbacks = 0;
+    }
+
+    /// Whether the host's or the store's trouble was long enough ago.
+    pub(super) fn may_try_again(&self, now: Time) -> bool {
+        let wait = chrono::TimeDelta::seconds(1 << self.setbacks.min(6)) - chrono::TimeDelta::seconds(1);
+        let soon = |trouble: &Trouble| trouble.again == Again::Soon && now - trouble.since >= wait;
+        self.trouble.as_ref().is_some_and(soon)
     }
 
     /// Whether what is on disk has not been looked into.
@@ -76,6 +112,7 @@ impl Entry {
     /// Notes why the file was refused; told at once where the file is old enough, or somebody waits for the answer.
     pub(super) fn refuse(&mut self, sentence: String, again: Again, now: Time, asked: bool) {
         let young = now - self.files.modified() < YOUNG;
+        self.setbacks = if again == Again::Soon { self.setbacks.saturating_add(1) } else { 0 };
         self.trouble = Some(Trouble {
             sentence,
             since: now,
@@ -113,7 +150,6 @@ impl Entry {
         let error = trouble.map(|trouble| trouble.sentence.clone()).or_else(|| self.rivals());
         Some(Plugin {
             name: name.to_owned(),
-            path: self.files.path.clone(),
             state: if version.is_some() {
                 PluginState::Loaded
             } else {

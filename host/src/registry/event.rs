@@ -13,8 +13,8 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, RegistryError>>;
 
 /// All that can happen to the registry.
 pub(super) enum Event {
-    /// Something changed on disk, perhaps.
-    Changed,
+    /// Something changed on disk, perhaps; and it may be whole.
+    Changed { is_whole: bool },
     /// A load came to its end; `None` where the files hold what runs already.
     Loaded {
         name: String,

@@ -27,8 +27,7 @@ impl Kept {
 
     /// Keeps a copy of what runs now. Blocks.
     pub(super) fn save(&self, name: &str, source: &Source) -> std::io::Result<()> {
-        let digest = source.key().digest();
-        let sha256 = digest.trim_start_matches("sha256:").to_owned();
+        let sha256 = source.key.sha256();
         let copy = self.0.join(format!("{sha256}.wasm"));
         if std::fs::metadata(&copy).map_or(0, |file| file.len()) != source.wasm.len() as u64 {
             store_file::replace(&copy, &source.wasm)?;
@@ -45,11 +44,8 @@ impl Kept {
     pub(super) fn load(&self, name: &str) -> Option<Source> {
         let note: Note = serde_json::from_slice(&std::fs::read(self.note(name)).ok()?).ok()?;
         let wasm = std::fs::read(self.0.join(format!("{}.wasm", note.sha256))).ok()?;
-        let source = Source {
-            wasm: wasm.into(),
-            manifest: note.manifest.map(Into::into),
-        };
-        (source.key().digest() == format!("sha256:{}", note.sha256)).then_some(source)
+        let source = Source::new(wasm.into(), note.manifest.map(Into::into));
+        (source.key.sha256() == note.sha256).then_some(source)
     }
 
     /// Gives up the copy of a plugin that was removed. Blocks.
@@ -92,10 +88,7 @@ mod tests {
     fn a_copy_is_kept_until_nobody_needs_it() {
         let root = tempfile::tempdir().unwrap();
         let kept = Kept::within(root.path());
-        let source = |wasm: &[u8]| Source {
-            wasm: wasm.into(),
-            manifest: Some("strict = true".into()),
-        };
+        let source = |wasm: &[u8]| Source::new(wasm.into(), Some("strict = true".into()));
         let copies = || std::fs::read_dir(root.path().join("plugins")).unwrap().count();
         assert!(kept.load("p").is_none());
         kept.forget("p").unwrap();

@@ -2,7 +2,6 @@
 
 use super::describe::{self, Described, Speaker};
 use super::manifest::{self, Manifest};
-use super::schema::Schema;
 use super::snapshot::{Handler, Import};
 use super::{Context, Options};
 use crate::executor::{Engine, LoadError, MAX_COMPONENT};
@@ -11,15 +10,21 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes of a manifest.
-const MAX_MANIFEST: u64 = 1 << 20;
+const MAX_MANIFEST: usize = 1 << 20;
+/// Sources that are in memory at once: a hundred large files that come together are not all read together.
+const READ: usize = 4;
 
 /// What two files held.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     pub wasm: Arc<[u8]>,
     pub manifest: Option<Arc<str>>,
+    pub key: Key,
+    /// Held as long as the bytes are.
+    _room: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 /// Tells whether two sources are the same.
@@ -32,8 +37,13 @@ pub(super) struct Key {
 impl Key {
     /// `sha256:…` of the component.
     pub(super) fn digest(&self) -> String {
+        format!("sha256:{}", self.sha256())
+    }
+
+    /// The same in bare hexadecimal.
+    pub(super) fn sha256(&self) -> String {
         use std::fmt::Write;
-        self.wasm.iter().fold("sha256:".to_owned(), |mut text, byte| {
+        self.wasm.iter().fold(String::new(), |mut text, byte| {
             let _ = write!(text, "{byte:02x}");
             text
         })
@@ -41,13 +51,33 @@ impl Key {
 }
 
 impl Source {
+    /// Blocks for as long as hashing takes.
+    pub(super) fn new(wasm: Arc<[u8]>, manifest: Option<Arc<str>>) -> Self {
+        let hash = |bytes: &[u8]| Sha256::digest(bytes).into();
+        let key = Key {
+            wasm: hash(&wasm),
+            manifest: manifest.as_ref().map(|text| hash(text.as_bytes())),
+        };
+        Self {
+            wasm,
+            manifest,
+            key,
+            _room: None,
+        }
+    }
+
     /// Reads a component and the manifest beside it. Blocks.
     pub(super) fn read(path: &Path) -> Result<Self, LoadError> {
         let wasm = read(path, MAX_COMPONENT)?.ok_or_else(|| LoadError::new("the file is gone"))?;
-        Ok(Self {
-            wasm: wasm.into(),
-            manifest: Self::read_manifest(path)?,
-        })
+        Ok(Self::new(wasm.into(), Self::read_manifest(path)?))
+    }
+
+    /// Gives its room back when its bytes go.
+    pub(super) fn within(self, room: OwnedSemaphorePermit) -> Self {
+        Self {
+            _room: Some(Arc::new(room)),
+            ..self
+        }
     }
 
     /// Reads the manifest beside a component, where there is one. Blocks.
@@ -57,19 +87,10 @@ impl Source {
         let text = String::from_utf8(bytes).map_err(|_| LoadError::new(format!("{} is not UTF-8 text", path.display())))?;
         Ok(Some(text.into()))
     }
-
-    /// Blocks for as long as hashing takes.
-    pub(super) fn key(&self) -> Key {
-        let hash = |bytes: &[u8]| Sha256::digest(bytes).into();
-        Key {
-            wasm: hash(&self.wasm),
-            manifest: self.manifest.as_ref().map(|text| hash(text.as_bytes())),
-        }
-    }
 }
 
-fn read(path: &Path, max: u64) -> Result<Option<Vec<u8>>, LoadError> {
-    let failed = |error: std::io::Error| LoadError::new(format!("{} cannot be read: {error}", path.display()));
+fn read(path: &Path, max: usize) -> Result<Option<Vec<u8>>, LoadError> {
+    let failed = |error: std::io::Error| LoadError::host(format!("{} cannot be read: {error}", path.display()));
     // Opening a pipe would wait for whoever writes to it, for ever.
     if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         return Err(LoadError::new(format!("{} is no plain file", path.display())));
@@ -80,8 +101,8 @@ fn read(path: &Path, max: u64) -> Result<Option<Vec<u8>>, LoadError> {
         Err(error) => return Err(failed(error)),
     };
     let mut bytes = Vec::new();
-    file.take(max + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > max {
+    file.take(max as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() > max {
         return Err(LoadError::new(format!("{} is larger than {max} bytes", path.display())));
     }
     Ok(Some(bytes))
@@ -115,20 +136,35 @@ pub(super) struct Loader {
     pub engine: Engine,
     pub context: Context,
     pub options: Arc<Options>,
+    room: Arc<Semaphore>,
 }
 
 impl Loader {
+    pub(super) fn new(engine: Engine, context: Context, options: Options) -> Self {
+        Self {
+            engine,
+            context,
+            options: Arc::new(options),
+            room: Arc::new(Semaphore::new(READ)),
+        }
+    }
+
+    /// The right to read another source into memory.
+    pub(super) async fn room(&self) -> Result<OwnedSemaphorePermit, LoadError> {
+        let room = self.room.clone().acquire_owned().await;
+        room.map_err(|error| LoadError::host(error.to_string()))
+    }
+
     /// Does everything that can be refused.
     pub(super) async fn load(&self, name: &str, source: Source) -> Result<Version, LoadError> {
         let this = self.clone();
         let (plugin, text) = (name.to_owned(), source.manifest.clone());
-        let hashed = source.clone();
-        let (manifest, key) = blocking(move || {
+        let manifest = blocking(move || {
             let text = text.as_deref().unwrap_or_default();
-            let manifest = manifest::parse(&plugin, text, &this.context, &this.options.dirs).map_err(LoadError::new)?;
-            Ok((manifest, hashed.key()))
+            manifest::parse(&plugin, text, &this.context, &this.options.dirs).map_err(LoadError::new)
         })
         .await?;
+        let key = source.key.clone();
         let digest = key.digest();
         if let Some(pin) = manifest.digest.as_ref().filter(|pin| digest != format!("sha256:{pin}")) {
             return Err(LoadError::new(format!(
@@ -136,7 +172,10 @@ impl Loader {
             )));
         }
         let size = source.wasm.len() as u64;
-        let code = self.engine.load(source.wasm.clone(), manifest.grants.clone()).await?;
+        let code = self
+            .engine
+            .load(source.wasm.clone(), &key.sha256(), manifest.grants.clone())
+            .await?;
         let document = code.describe().await?;
         let imports = code.imports().into_iter().map(|(name, granted)| Import { name, granted });
         let imports = imports.collect();
@@ -173,20 +212,14 @@ impl Loader {
             };
             let mut described = describe::parse(&document, &speaker).map_err(LoadError::new)?;
             let tasks = std::mem::take(&mut described.tasks).into_iter();
-            let handlers = tasks.map(|definition| {
-                let schema = definition
-                    .input_schema
-                    .as_ref()
-                    .map(Schema::compile)
-                    .transpose()
-                    .map_err(LoadError::new)?;
-                Ok(Arc::new(Handler {
+            let handlers = tasks.map(|(definition, schema)| {
+                Arc::new(Handler {
                     schema,
                     code: code.clone(),
                     definition: Arc::new(definition),
-                }))
+                })
             });
-            let handlers = handlers.collect::<Result<Vec<_>, LoadError>>()?;
+            let handlers = handlers.collect();
             Ok((described, handlers))
         })
         .await

@@ -21,6 +21,7 @@ mod tests;
 mod watch;
 
 use crate::clock::Clock;
+pub use crate::executor::MAX_COMPONENT;
 use crate::executor::{self, Engine};
 use crate::store::Store;
 use event::{Event, Reply};
@@ -130,24 +131,11 @@ impl Registry {
         let snapshot = Arc::new(arc_swap::ArcSwap::from_pointee(Snapshot::default()));
         let (changes, changed) = latest::channel(0);
         let (events, inbox) = mpsc::channel(64);
-        let loader = load::Loader {
-            engine,
-            context,
-            options: Arc::new(options),
-        };
+        let loader = load::Loader::new(engine, context, options);
         let service = Service::new(loader, store, clock, service::Shelf::new(snapshot.clone(), changes), events.clone());
         let task = tokio::spawn(service.run(inbox));
         let registry = Self { snapshot, changed, events };
         Ok((registry, task))
-    }
-
-    /// A registry that shows one snapshot for ever, for tests of rooms that only read.
-    pub fn fixed(snapshot: Snapshot) -> Self {
-        Self {
-            snapshot: Arc::new(arc_swap::ArcSwap::from_pointee(snapshot)),
-            changed: latest::channel(0).1,
-            events: mpsc::channel(1).0,
-        }
     }
 
     /// What is loaded now.
@@ -170,6 +158,11 @@ impl Registry {
     pub async fn push(&self, name: &str, bytes: Vec<u8>) -> Result<Arc<Plugin>, RegistryError> {
         if !crate::model::name::is_valid(name) {
             return Err(RegistryError::Refused(crate::model::name::why_invalid("the plugin name", name)));
+        }
+        if name.starts_with('.') {
+            return Err(RegistryError::Refused(format!(
+                "the plugin name {name:?} begins with a dot, and hidden files are no plugins: choose another"
+            )));
         }
         let (name, bytes) = (name.to_owned(), bytes.into());
         self.ask(|reply| Event::Push { name, bytes, reply }).await

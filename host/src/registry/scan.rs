@@ -19,6 +19,8 @@ pub(super) struct Stamp {
     inode: u64,
     device: u64,
     modified: (i64, i64),
+    /// Nobody can set it, so it tells of a change that kept size and time of modification.
+    changed: (i64, i64),
 }
 
 impl Stamp {
@@ -28,6 +30,7 @@ impl Stamp {
             inode: metadata.ino(),
             device: metadata.dev(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 
@@ -111,7 +114,11 @@ impl Scan {
             }
         };
         self.folders.push(dir.to_owned());
-        let mut paths: Vec<PathBuf> = entries.flatten().take(MAX_FILES).map(|entry| entry.path()).collect();
+        let mut paths: Vec<PathBuf> = entries.flatten().take(MAX_FILES + 1).map(|entry| entry.path()).collect();
+        if paths.len() > MAX_FILES {
+            let why = format!("it has more than {MAX_FILES} entries, of which only some are looked at");
+            self.unreadable.push((dir.to_owned(), why));
+        }
         paths.sort();
         let mut folders = Vec::new();
         for path in paths {
@@ -189,5 +196,38 @@ mod tests {
         assert_eq!(one.others, [root.path().join("a/deep/one.wasm"), root.path().join("b/one.wasm")]);
         assert_eq!(scan.misnamed, [root.path().join("a/bad name.wasm")]);
         assert_eq!(scan.folders.len(), 3);
+    }
+    #[test]
+    fn a_directory_with_too_many_files_hides_some_and_loses_none() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: String| root.path().join(name);
+        for n in 0..=MAX_FILES {
+            std::fs::write(path(format!("{n}.txt")), "").unwrap();
+        }
+        let scan = scan(&Options {
+            dirs: vec![root.path().to_owned()],
+            ..Options::default()
+        });
+        assert!(scan.may_hide(&path("p.wasm".to_owned())));
+    }
+
+    #[test]
+    fn a_change_that_hides_itself_is_seen() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("p.wasm");
+        std::fs::write(&path, "one").unwrap();
+        let before = Files::at(path.clone()).unwrap();
+        let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::fs::write(&path, "two").unwrap();
+        std::fs::File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(modified)
+            .unwrap();
+        let after = Files::at(path).unwrap();
+        assert_eq!(before.modified(), after.modified());
+        assert_ne!(before, after);
     }
 }

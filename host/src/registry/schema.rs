@@ -17,8 +17,14 @@ use std::time::{Duration, Instant};
 const MAX_ERRORS: usize = 100;
 /// Bytes of one complaint.
 const MAX_DETAIL: usize = 1 << 10;
-/// Regular expressions of one schema: compiled, each may take a megabyte.
+/// Regular expressions of all schemas of one plugin.
 const MAX_PATTERNS: usize = 100;
+/// Bytes of one regular expression, compiled: `\S{0,20}` has more than 64 KiB.
+const MAX_PATTERN: usize = 256 << 10;
+/// Characters of a string that is held against a regular expression: one that is hard on the engine takes a microsecond for each.
+const MAX_MATCHED: u64 = 64 << 10;
+/// Bytes of text that are held against regular expressions between two requests.
+const QUICK_TEXT: usize = 16 << 10;
 /// Schemas that one with `unevaluated…` in it may unfold to: the validator compiles each way to each of them by itself.
 const MAX_UNFOLDED: usize = 1_000;
 /// The keyword that counts, and holds.
@@ -61,12 +67,27 @@ const TELLING: Effort = Effort {
 
 /// A compiled schema.
 #[derive(Debug)]
-pub struct Schema(Validator);
+pub struct Schema {
+    validator: Validator,
+    has_patterns: bool,
+}
+
+/// How many regular expressions a plugin may still have.
+#[derive(Debug)]
+pub(super) struct PatternsLeft(usize);
+
+impl Default for PatternsLeft {
+    fn default() -> Self {
+        Self(MAX_PATTERNS)
+    }
+}
 
 impl Schema {
     /// Draft 2020-12, nothing fetched from anywhere, and patterns by an engine that cannot be made to backtrack.
-    pub(super) fn compile(schema: &Value) -> Result<Self, String> {
-        let patterns = jsonschema::PatternOptions::regex().size_limit(1 << 20).dfa_size_limit(1 << 20);
+    pub(super) fn compile(schema: &Value, patterns_left: &mut PatternsLeft) -> Result<Self, String> {
+        let patterns = jsonschema::PatternOptions::regex()
+            .size_limit(MAX_PATTERN)
+            .dfa_size_limit(MAX_PATTERN);
         let mut left = MAX_UNFOLDED;
         if is_unevaluated(schema) && !unfolds(schema, schema, &mut Vec::new(), &mut left) {
             return Err(format!(
@@ -76,20 +97,30 @@ impl Schema {
         let mut counted = schema.clone();
         let mut found = 0;
         count_steps(&mut counted, &mut found)?;
-        if found > MAX_PATTERNS {
-            return Err(format!("it has {found} patterns; the limit is {MAX_PATTERNS}"));
-        }
+        patterns_left.0 = patterns_left
+            .0
+            .checked_sub(found)
+            .ok_or_else(|| format!("with its {found} patterns the plugin has more than {MAX_PATTERNS}"))?;
+        // A match takes long enough to look at the clock before each.
+        let look = if found == 0 { 16 } else { 1 };
         let options = jsonschema::options()
             .with_draft(jsonschema::Draft::Draft202012)
-            .with_keyword(STEP, |_, _, _| Ok(Box::new(Step { holds: true })))
-            .with_keyword(MISS, |_, _, _| Ok(Box::new(Step { holds: false })))
+            .with_keyword(STEP, move |_, _, _| Ok(Box::new(Step { holds: true, look })))
+            .with_keyword(MISS, move |_, _, _| Ok(Box::new(Step { holds: false, look })))
             .with_pattern_options(patterns);
-        options.build(&counted).map(Self).map_err(|error| error.to_string())
+        let validator = options.build(&counted).map_err(|error| error.to_string())?;
+        Ok(Self {
+            validator,
+            has_patterns: found > 0,
+        })
     }
 
     /// What is wrong with a payload; empty where nothing is. `None` where that takes longer than a moment.
     pub(super) fn quick_errors(&self, payload: &Value) -> Option<Vec<InputError>> {
-        match within(QUICK, || self.0.is_valid(payload))? {
+        if self.has_patterns && !has_less_text(payload, &mut QUICK_TEXT.clone()) {
+            return None;
+        }
+        match within(QUICK, || self.validator.is_valid(payload))? {
             true => Some(Vec::new()),
             false => within(QUICK, || self.tell(payload)),
         }
@@ -103,7 +134,10 @@ impl Schema {
                 detail: detail.to_owned(),
             }]
         };
-        match within(THOROUGH, || self.0.is_valid(payload)) {
+        if self.has_patterns && has_long_name(payload) {
+            return whole("has a member whose name is too long to be held against the task's schema");
+        }
+        match within(THOROUGH, || self.validator.is_valid(payload)) {
             Some(true) => Vec::new(),
             Some(false) => within(TELLING, || self.tell(payload))
                 .unwrap_or_else(|| whole("does not fit the task's schema, in ways too many to be told")),
@@ -114,7 +148,7 @@ impl Schema {
     }
 
     fn tell(&self, payload: &Value) -> Vec<InputError> {
-        let complaints = self.0.iter_errors(payload).take(MAX_ERRORS);
+        let complaints = self.validator.iter_errors(payload).take(MAX_ERRORS);
         let complaints = complaints.map(|error| InputError {
             pointer: error.instance_path().to_string(),
             detail: match error.kind() {
@@ -126,10 +160,40 @@ impl Schema {
     }
 }
 
-/// A complaint quotes what it complains of, which may be large.
-fn cut(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(MAX_DETAIL));
-    text
+/// A complaint quotes what it complains of, which may be large, and then says why.
+fn cut(text: String) -> String {
+    const ENDS: usize = MAX_DETAIL / 2 - 2;
+    if text.len() <= MAX_DETAIL {
+        return text;
+    }
+    let head = &text[..text.floor_char_boundary(ENDS)];
+    let tail = &text[text.ceil_char_boundary(text.len() - ENDS)..];
+    format!("{head}…{tail}")
+}
+
+/// Whether the strings and names in a payload have no more bytes than are left.
+fn has_less_text(payload: &Value, left: &mut usize) -> bool {
+    let mut take = |text: &str| {
+        let rest = left.checked_sub(text.len());
+        *left = rest.unwrap_or(0);
+        rest.is_some()
+    };
+    match payload {
+        Value::String(text) => take(text),
+        Value::Array(items) => items.iter().all(|item| has_less_text(item, left)),
+        Value::Object(members) => members.keys().all(|name| take(name)) && members.values().all(|value| has_less_text(value, left)),
+        _ => true,
+    }
+}
+
+fn has_long_name(payload: &Value) -> bool {
+    match payload {
+        Value::Array(items) => items.iter().any(has_long_name),
+        Value::Object(members) => members
+            .iter()
+            .any(|(name, value)| name.len() as u64 > MAX_MATCHED || has_long_name(value)),
+        _ => false,
+    }
 }
 
 fn is_unevaluated(schema: &Value) -> bool {
@@ -184,11 +248,28 @@ fn count_steps(schema: &mut Value, patterns: &mut usize) -> Result<(), String> {
                 }
             }
             *patterns += usize::from(members.contains_key("pattern"));
+            guard_pattern(members);
             count_misses(members);
             members.insert(STEP.to_owned(), Value::Bool(true));
             Ok(())
         }
         _ => Ok(()),
+    }
+}
+
+/// Puts a count before a match, and keeps from it what is too long.
+fn guard_pattern(members: &mut Map<String, Value>) {
+    let Some(Value::String(pattern)) = members.get("pattern") else {
+        return;
+    };
+    let guarded = json!({
+        "if": { "type": "string", "minLength": MAX_MATCHED + 1 },
+        "then": { "maxLength": MAX_MATCHED },
+        "else": { "pattern": pattern }
+    });
+    if let Value::Array(all) = members.entry("allOf").or_insert_with(|| json!([])) {
+        all.extend([json!({ STEP: true }), guarded]);
+        members.remove("pattern");
     }
 }
 
@@ -257,6 +338,8 @@ fn within<T>(effort: Effort, check: impl FnOnce() -> T) -> Option<T> {
 
 struct Step {
     holds: bool,
+    /// Steps between two looks at the clock.
+    look: u32,
 }
 
 impl<'i> Keyword<'i> for Step {
@@ -268,10 +351,8 @@ impl<'i> Keyword<'i> for Step {
     }
 
     fn is_valid(&self, _: &'i Value) -> bool {
-        /// Steps between two looks at the clock.
-        const LOOK: u32 = 16;
         let Some((left, until)) = LEFT.get() else { return self.holds };
-        if left == 0 || (left % LOOK == 0 && Instant::now() > until) {
+        if left == 0 || (left % self.look == 0 && Instant::now() > until) {
             resume_unwind(Box::new(Spent)); // as a panic, but without a word on stderr
         }
         LEFT.set(Some((left - 1, until)));
@@ -283,8 +364,12 @@ impl<'i> Keyword<'i> for Step {
 mod tests {
     use super::*;
 
+    fn compile(schema: &Value) -> Result<Schema, String> {
+        Schema::compile(schema, &mut PatternsLeft::default())
+    }
+
     fn details(schema: &Value, payload: &Value) -> Vec<String> {
-        let schema = Schema::compile(schema).unwrap();
+        let schema = compile(schema).unwrap();
         schema.errors(payload).into_iter().map(|error| error.detail).collect()
     }
 
@@ -316,12 +401,12 @@ mod tests {
             ),
             (r#"{"items": NEXT, "allOf": [{"items": NEXT}]}"#, json!(true)),
         ] {
-            let schema = Schema::compile(&doubling(twice, &last)).unwrap();
+            let schema = compile(&doubling(twice, &last)).unwrap();
             let errors = schema.errors(&deep);
             assert!(errors.iter().all(|error| error.detail.len() <= MAX_DETAIL), "{twice}: {errors:?}");
         }
         assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
-        let schema = Schema::compile(&doubling(r#"{"anyOf": [NEXT, NEXT]}"#, &json!(false))).unwrap();
+        let schema = compile(&doubling(r#"{"anyOf": [NEXT, NEXT]}"#, &json!(false))).unwrap();
         assert!(schema.quick_errors(&deep).is_none());
         assert!(schema.errors(&deep)[0].detail.contains("too long"));
     }
@@ -329,7 +414,7 @@ mod tests {
     #[test]
     fn a_schema_that_never_compiles_is_refused() {
         let mut schema = doubling(r#"{"allOf": [NEXT, NEXT]}"#, &json!({"unevaluatedItems": true}));
-        assert!(Schema::compile(&schema).unwrap_err().contains("unevaluatedItems"));
+        assert!(compile(&schema).unwrap_err().contains("unevaluatedItems"));
         schema["$defs"] = json!({"a64": {"properties": {"x": {"$ref": "#"}}}});
         schema["unevaluatedProperties"] = false.into();
         assert!(details(&schema, &json!({"x": {}})).is_empty());
@@ -361,7 +446,36 @@ mod tests {
         ] {
             assert!(!is_data(target), "{target}");
         }
-        let many: Vec<Value> = (0..101).map(|n| json!({ "pattern": format!("{n}") })).collect();
-        assert!(Schema::compile(&json!({ "anyOf": many })).unwrap_err().contains("101 patterns"));
+    }
+
+    #[test]
+    fn patterns_are_few_small_and_held_against_little() {
+        let many = |count| json!({ "anyOf": (0..count).map(|n| json!({ "pattern": format!("{n}") })).collect::<Vec<_>>() });
+        assert!(compile(&many(101)).unwrap_err().contains("101 patterns"));
+        let mut left = PatternsLeft::default();
+        Schema::compile(&many(60), &mut left).unwrap();
+        assert!(Schema::compile(&many(60), &mut left).is_err());
+        for fine in [
+            r"^\d{4}-\d{2}-\d{2}$",
+            r"^[A-Za-z0-9._-]{1,128}$",
+            r"^[\w.+-]+@[\w-]+\.\w+$",
+            r"^\p{Lu}\S{0,20}$",
+        ] {
+            compile(&json!({ "pattern": fine })).unwrap_or_else(|why| panic!("{fine}: {why}"));
+        }
+        assert!(compile(&json!({ "pattern": r"\p{L}{1000}" })).is_err());
+        let schema = json!({"properties": {"a": {"pattern": "^(x|y)*$", "allOf": [{"minLength": 1}]}}});
+        assert!(details(&schema, &json!({"a": "xy", "b": "z".repeat(1 << 20)})).is_empty());
+        assert!(details(&schema, &json!({"a": "z"}))[0].contains("^(x|y)*$"));
+        assert_eq!(details(&schema, &json!({"a": ""})).len(), 1);
+        let long = json!({"a": "x".repeat(65_537)});
+        assert!(compile(&schema).unwrap().quick_errors(&long).is_none());
+        assert!(details(&schema, &long)[0].contains("longer than 65536"));
+        assert!(details(&schema, &json!({"x".repeat(65_537): 1}))[0].contains("too long"));
+        // The hardest that fits: the host is held up for no longer than its budget.
+        let hard = json!({ "items": { "anyOf": (0..100).map(|n| json!({ "pattern": format!("(.?){{20}}[{n}]$") })).collect::<Vec<_>>() } });
+        let begun = Instant::now();
+        details(&hard, &json!(vec!["a".repeat(65_536); 30]));
+        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     }
 }

@@ -1,7 +1,7 @@
 //! The loop that looks after the plugin directories: one event at a time, loads beside it, and a swap at the end of each.
 
 use super::RegistryError;
-use super::entry::{Again, Entry};
+use super::entry::{Again, Entry, Loading};
 use super::event::{Event, Reply};
 use super::kept::Kept;
 use super::load::{Key, Loader, Source, Version, blocking};
@@ -16,11 +16,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch as latest};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 /// How soon a file that may be half copied is looked at again.
 const SOON: Duration = Duration::from_millis(250);
+/// How soon a file that may be whole is looked at.
+const AT_ONCE: Duration = Duration::from_millis(20);
 /// However busy a directory is, it is looked at so often.
 const MAX_DEBOUNCE: Duration = Duration::from_secs(1);
 
@@ -64,14 +66,18 @@ pub(super) struct Service {
     ready: bool,
     next_look: Instant,
     first_hint: Option<Instant>,
+    /// When a file that came and may be whole is looked at.
+    whole: Option<Instant>,
+    /// The private copies that are being written.
+    pub(super) keeping: Option<JoinHandle<()>>,
 }
 
 impl Service {
     pub(super) fn new(loader: Loader, store: Arc<dyn Store>, clock: Clock, shelf: Shelf, events: mpsc::Sender<Event>) -> Self {
         let hints = events.clone();
         Self {
-            watch: Watch::new(move || {
-                let _ = hints.try_send(Event::Changed); // a full inbox is looked at soon anyhow
+            watch: Watch::new(move |is_whole| {
+                let _ = hints.try_send(Event::Changed { is_whole }); // a full inbox is looked at soon anyhow
             }),
             kept: Kept::within(&loader.context.data_dir),
             loader,
@@ -90,6 +96,8 @@ impl Service {
             ready: false,
             next_look: Instant::now(),
             first_hint: None,
+            whole: None,
+            keeping: None,
         }
     }
 
@@ -97,7 +105,7 @@ impl Service {
         loop {
             tokio::select! {
                 event = inbox.recv() => match event {
-                    None | Some(Event::Stop) => return,
+                    None | Some(Event::Stop) => break,
                     Some(event) => self.handle(event).await,
                 },
                 () = tokio::time::sleep_until(self.next_look) => self.look().await,
@@ -105,16 +113,19 @@ impl Service {
             while self.loads.try_join_next().is_some() {}
             self.finish();
         }
+        if let Some(keeping) = self.keeping {
+            let _ = keeping.await; // what went wrong was told
+        }
     }
 
     async fn handle(&mut self, event: Event) {
         match event {
-            Event::Changed => self.debounce(),
+            Event::Changed { is_whole } => self.debounce(is_whole),
             Event::Loaded { name, number, result } => self.loaded(name, number, result).await,
             Event::Revived { name, number, version } => self.revived(&name, number, version).await,
             Event::Reload(reply) => {
                 self.waiting.push(reply);
-                for entry in self.plugins.values_mut().filter(|entry| entry.trouble.is_some()) {
+                for entry in self.plugins.values_mut() {
                     entry.tried = None;
                 }
                 self.look().await;
@@ -138,20 +149,33 @@ impl Service {
         }
     }
 
-    fn debounce(&mut self) {
+    fn debounce(&mut self, is_whole: bool) {
         let now = Instant::now();
         let first = *self.first_hint.get_or_insert(now);
+        if is_whole {
+            self.whole.get_or_insert(now + AT_ONCE);
+        }
         let quiet = now + Duration::from_secs_f64(self.loader.options.debounce);
-        self.next_look = quiet.min(first + MAX_DEBOUNCE);
+        let latest = self.whole.unwrap_or(first + MAX_DEBOUNCE);
+        self.next_look = quiet.min(latest);
     }
 
     /// Compares the directories with what is known, and starts to load what is new.
     pub(super) async fn look(&mut self) {
-        self.first_hint = None;
+        (self.first_hint, self.whole) = (None, None);
+        self.next_look = Instant::now() + Duration::from_secs_f64(self.loader.options.rescan);
         let options = self.loader.options.clone();
-        let scan = blocking(move || Ok(scan(&options))).await.unwrap_or_default();
+        let scan = match blocking(move || Ok(scan(&options))).await {
+            Ok(scan) => scan,
+            Err(error) => {
+                tracing::error!(%error, "the plugin directories could not be looked at; trying again");
+                return;
+            }
+        };
         self.disown_the_gone(&scan).await;
-        self.watch.follow(scan.folders.clone());
+        if self.watch.follow(scan.folders.clone()) {
+            self.next_look = Instant::now();
+        }
         for path in scan.misnamed.iter().filter(|path| !self.told.contains(*path)) {
             tracing::warn!(file = %path.display(), "not a plugin: its name must be 1 to 128 characters of A-Z a-z 0-9 . _ -");
         }
@@ -171,7 +195,7 @@ impl Service {
             told |= entry.others != found.others;
             entry.files = found.files;
             entry.others = found.others;
-            if entry.trouble.as_ref().is_some_and(|trouble| trouble.again == Again::Soon) {
+            if entry.may_try_again(now) {
                 entry.tried = None;
             }
             if entry.tell_if_old(now) {
@@ -186,7 +210,6 @@ impl Service {
         if told {
             self.publish();
         }
-        self.next_look = Instant::now() + Duration::from_secs_f64(self.loader.options.rescan);
         self.look_soon_if_quiet();
     }
 
@@ -234,17 +257,17 @@ impl Service {
         self.started += 1;
         let number = self.started;
         entry.tried = Some(entry.files.clone());
-        entry.loading = Some(number);
         let running = entry.good.as_ref().map(|(version, _)| version.key.clone());
         let (path, loader, events) = (entry.files.path.clone(), self.loader.clone(), self.events.clone());
-        self.loads.spawn(async move {
+        let task = self.loads.spawn(async move {
             let result = load(&loader, &name, path, running).await;
             let _ = events.send(Event::Loaded { name, number, result }).await; // the registry is stopped
         });
+        entry.loading = Some(Loading { number, task });
     }
 
     async fn loaded(&mut self, name: String, number: u64, result: Result<Option<Version>, LoadError>) {
-        let Some(entry) = self.plugins.get_mut(&name).filter(|entry| entry.loading == Some(number)) else {
+        let Some(entry) = self.plugins.get_mut(&name).filter(|entry| entry.is_loading(number)) else {
             return; // removed, or overtaken by a push
         };
         entry.loading = None;
@@ -258,12 +281,15 @@ impl Service {
                 }
             }
             Err(error) => {
-                entry.refuse(error.to_string(), Again::Never, self.clock.now(), asked);
+                let again = if error.is_hosts() { Again::Soon } else { Again::Never };
+                entry.refuse(error.to_string(), again, self.clock.now(), asked);
                 if !entry.is_quiet() {
                     tracing::warn!(plugin = name, %error, "a plugin was refused");
                     self.publish();
                 }
-                self.revive(&name);
+                if !error.is_hosts() {
+                    self.revive(&name);
+                }
             }
         }
         self.start_due();
@@ -285,10 +311,9 @@ impl Service {
                     tasks = version.handlers.len(),
                     "a plugin is live"
                 );
-                entry.good = Some((version, now));
-                entry.trouble = None;
+                entry.go_live(version, now);
                 self.publish();
-                self.keep(name, source).await;
+                self.keep(name, source);
                 if freed {
                     self.names_freed();
                 }
@@ -319,10 +344,7 @@ impl Service {
     pub(super) async fn forget(&mut self, name: &str) {
         let Some(entry) = self.plugins.remove(name) else { return };
         self.give_back(name).await;
-        let (kept, plugin) = (self.kept.clone(), name.to_owned());
-        if let Err(error) = blocking(move || kept.forget(&plugin).map_err(|error| LoadError::new(error.to_string()))).await {
-            tracing::debug!(plugin = name, %error, "the private copy of a removed plugin stays");
-        }
+        self.unkeep(name);
         if entry.good.is_some() {
             tracing::info!(plugin = name, "a plugin was removed");
         }
@@ -376,13 +398,9 @@ pub(super) fn owned_by_another(error: &StoreError) -> String {
 
 /// Reads and loads; `None` where the files hold what runs already.
 async fn load(loader: &Loader, name: &str, path: PathBuf, running: Option<Key>) -> Result<Option<Version>, LoadError> {
-    let (source, key) = blocking(move || {
-        let source = Source::read(&path)?;
-        let key = source.key();
-        Ok((source, key))
-    })
-    .await?;
-    if running.as_ref() == Some(&key) {
+    let room = loader.room().await?;
+    let source = blocking(move || Source::read(&path)).await?.within(room);
+    if running.as_ref() == Some(&source.key) {
         return Ok(None);
     }
     loader.load(name, source).await.map(Some)

@@ -75,8 +75,6 @@ pub struct Import {
 pub struct Plugin {
     /// The file's stem.
     pub name: String,
-    /// Where the file is.
-    pub path: std::path::PathBuf,
     /// Where it stands.
     pub state: PluginState,
     /// `sha256:…` of the version that runs.

@@ -196,6 +196,7 @@ async fn a_push_is_checked_before_anything_changes() {
         ("p", handles(&[])),
         ("q", handles(&["a"])),
         ("q q", handles(&["b"])),
+        (".q", handles(&["b"])),
         ("../q", handles(&["b"])),
     ] {
         let error = house.registry.push(name, bytes).await.unwrap_err();
@@ -207,6 +208,35 @@ async fn a_push_is_checked_before_anything_changes() {
     house.registry.push("p", handles(&["b"])).await.unwrap();
     house.registry.push("q", handles(&["a"])).await.unwrap();
     assert!(matches!(house.registry.remove("r").await, Err(RegistryError::UnknownPlugin(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_changes_during_a_push_is_not_passed_over() {
+    let house = House::new().await;
+    house.registry.push("p", handles(&["a"])).await.unwrap();
+    house.put("p.toml", b"[limits]\nmemory = \"1MiB\"");
+    house.until(|snapshot| snapshot.handlers["a"].definition.memory == 1 << 20).await;
+    let (bytes, plugin) = (handles(&["a", "b"]), house.registry.clone());
+    let push = tokio::spawn(async move { plugin.push("p", bytes).await.map(drop) });
+    house.put("p.toml", b"[limits]\nmemory = \"2MiB\"");
+    push.await.unwrap().unwrap();
+    house
+        .until(|snapshot| snapshot.handlers.get("b").is_some_and(|b| b.definition.memory == 2 << 20))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_the_hosts_fault_is_tried_again() {
+    let house = House::new().await;
+    let code = house.root.path().join("data/code");
+    let away = house.root.path().join("away");
+    std::fs::rename(&code, &away).unwrap();
+    house.put("p.wasm", &handles(&["a"]));
+    house.until(|snapshot| snapshot.plugins.contains_key("p")).await;
+    assert!(house.error("p").is_some());
+    std::fs::rename(&away, &code).unwrap();
+    let well = house.until(|snapshot| snapshot.handlers.contains_key("a")).await;
+    assert_eq!(well.plugins["p"].error, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -85,9 +85,10 @@ async fn watch_guest(
     said: &mut Said,
 ) -> End {
     let (calls, mut asked) = mpsc::unbounded_channel();
+    let (progress, mut said_progress) = watch::channel(None);
     let is_cancelled = Arc::new(AtomicBool::new(false));
     let timeout = timeout_of(assignment);
-    let request = request(context, assignment, timeout, is_cancelled.clone(), calls);
+    let request = request(context, assignment, timeout, is_cancelled.clone(), calls, progress);
     let mut guest = assignment.code.execute(request);
     let flush = tokio::time::sleep(FLUSH_EVERY);
     tokio::pin!(flush);
@@ -116,7 +117,12 @@ async fn watch_guest(
             }
             () = &mut grace, if told == Word::Cancelled => break None,
             report = &mut guest => break Some(report),
-            Some(call) = asked.recv() => answer(context, assignment.lease, call, said),
+            Some(call) = asked.recv() => {
+                // All there is: a guest that takes a turn between any two of these would say more than is heard.
+                let more = std::iter::from_fn(|| asked.try_recv().ok());
+                std::iter::once(call).chain(more).for_each(|call| answer(context, assignment.lease, call, said));
+            }
+            Ok(()) = said_progress.changed() => hear(context, assignment.lease, &mut said_progress, said),
             () = &mut flush => {
                 // The store may be slow; the guest, its timeout and its cancellation do not wait for it.
                 if !said.lines.is_empty() && keeping.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -134,6 +140,7 @@ async fn watch_guest(
     while let Ok(call) = asked.try_recv() {
         answer(context, assignment.lease, call, said);
     }
+    hear(context, assignment.lease, &mut said_progress, said);
     // What is left of the lines is kept at the end, so those before them have to be kept first.
     if let Some(keeping) = keeping {
         let _ = keeping.await;
@@ -185,6 +192,7 @@ fn request(
     timeout: Duration,
     cancelled: Arc<AtomicBool>,
     calls: mpsc::UnboundedSender<HostCall>,
+    progress: watch::Sender<Option<Progress>>,
 ) -> AttemptRequest {
     let (task, definition) = (&assignment.task, &assignment.definition);
     let max_retries = task.max_retries.unwrap_or(definition.retry.max_retries);
@@ -204,10 +212,18 @@ fn request(
         input: task.payload.clone(),
         number: task.attempt,
         document: document.to_string(),
-        started_at: assignment.started_at,
         limits: context.executor.limits(timeout, definition.fuel_for(timeout), definition.memory),
         cancelled,
         calls,
+        progress,
+    }
+}
+
+/// Takes the latest word on how far the guest is.
+fn hear(context: &Context, lease: Lease, told: &mut watch::Receiver<Option<Progress>>, said: &mut Said) {
+    if let Some(progress) = told.borrow_and_update().clone() {
+        context.monitor.set_progress(lease.task, progress.clone());
+        said.progress = Some(progress);
     }
 }
 
@@ -215,10 +231,6 @@ fn request(
 fn answer(context: &Context, lease: Lease, call: HostCall, said: &mut Said) {
     match call {
         HostCall::Log(line) => said.lines.push(line),
-        HostCall::Progress(progress) => {
-            context.monitor.set_progress(lease.task, progress.clone());
-            said.progress = Some(progress);
-        }
         HostCall::SaveCheckpoint(data, reply) => {
             let store = context.store.clone();
             tokio::spawn(async move {

@@ -10,7 +10,11 @@ use syn::{
 };
 
 const KEYS: &str = "name, description, timeout, retries, initial_delay, backoff_factor, max_delay, priority, tags, memory, fuel, \
-                    max_concurrency, idempotent";
+                    idempotent";
+/// Bytes of a description, as the host takes them.
+const MAX_DESCRIPTION: usize = 8 << 10;
+/// Tags of one task, as the host takes them.
+const MAX_TAGS: usize = 32;
 
 /// What the author asked for. Only what was written is published; everything else is the host's default.
 #[derive(Default, Debug)]
@@ -26,7 +30,6 @@ pub(crate) struct Attribute {
     tags: Option<Vec<String>>,
     memory: Option<String>,
     fuel: Option<u64>,
-    max_concurrency: Option<u64>,
     idempotent: Option<bool>,
 }
 
@@ -57,7 +60,7 @@ impl Attribute {
     fn set(&mut self, key: &Ident, value: &Expr) -> Result<()> {
         match key.to_string().as_str() {
             "name" => self.name = Some(task_name(&text(value)?, value.span())?),
-            "description" => self.description = Some(text(value)?),
+            "description" => self.description = Some(description(text(value)?, value.span())?),
             "timeout" => self.timeout = Some(number(value, "seconds above 0", |seconds| seconds > 0.0)?),
             "retries" => self.retries = Some(integer(value, "a whole number from 0 to 1000", |count| count <= 1000)?),
             "initial_delay" => self.initial_delay = Some(number(value, "seconds, 0 or more", |seconds| seconds >= 0.0)?),
@@ -71,7 +74,10 @@ impl Attribute {
             "tags" => self.tags = Some(tags(value)?),
             "memory" => self.memory = Some(memory(value)?),
             "fuel" => self.fuel = Some(integer(value, "a whole number above 0", |fuel| fuel > 0)?),
-            "max_concurrency" => self.max_concurrency = Some(integer(value, "a whole number above 0", |count| count > 0)?),
+            "max_concurrency" => {
+                let later = "`max_concurrency` comes in a later version of Taskhost, and its host refuses it until then; remove it";
+                return Err(Error::new(key.span(), later));
+            }
             "idempotent" => self.idempotent = Some(boolean(value)?),
             unknown => {
                 return Err(Error::new(
@@ -96,7 +102,6 @@ impl Attribute {
         set("tags", self.tags.as_ref().map(|tags| quote!(&[#(#tags),*] as &[&str])));
         set("memory", self.memory.as_ref().map(|value| quote!(#value)));
         set("fuel", self.fuel.map(|value| quote!(#value)));
-        set("max_concurrency", self.max_concurrency.map(|value| quote!(#value)));
         set("idempotent", self.idempotent.map(|value| quote!(#value)));
         let mut retry = |member: &str, value: Option<TokenStream>| {
             if let Some(value) = value {
@@ -129,14 +134,29 @@ fn json_number(value: f64) -> TokenStream {
 
 /// Names go into URLs, file names and metrics, so they are few characters of a safe set.
 pub(crate) fn task_name(name: &str, span: Span) -> Result<String> {
+    safe("task name", name, span)
+}
+
+fn safe(what: &str, name: &str, span: Span) -> Result<String> {
     let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if (1..=128).contains(&name.len()) && name.bytes().all(safe) {
         Ok(name.to_owned())
     } else {
         Err(Error::new(
             span,
-            format!("`{name}` is no task name: 1 to 128 of the characters A-Z a-z 0-9 . _ -"),
+            format!("`{name}` is no {what}: 1 to 128 of the characters A-Z a-z 0-9 . _ -"),
         ))
+    }
+}
+
+/// A description that the host takes.
+pub(crate) fn description(text: String, span: Span) -> Result<String> {
+    match text.len() {
+        length if length > MAX_DESCRIPTION => Err(Error::new(
+            span,
+            format!("the description has {length} bytes; the host takes {MAX_DESCRIPTION}"),
+        )),
+        _ => Ok(text),
     }
 }
 
@@ -187,12 +207,15 @@ fn tags(value: &Expr) -> Result<Vec<String>> {
         return Err(Error::new(value.span(), "write a list of texts: [\"eod\", \"risk\"]"));
     };
     let elements: &Punctuated<Expr, Token![,]> = elems;
+    if elements.len() > MAX_TAGS {
+        return Err(Error::new(
+            value.span(),
+            format!("there are {} tags; the host takes {MAX_TAGS}", elements.len()),
+        ));
+    }
     elements
         .iter()
-        .map(|element| match text(element)? {
-            empty if empty.is_empty() => Err(Error::new(element.span(), "a tag is not empty")),
-            tag => Ok(tag),
-        })
+        .map(|element| safe("tag", &text(element)?, element.span()))
         .collect()
 }
 
@@ -224,7 +247,7 @@ mod tests {
     fn every_key_is_accepted_and_published_under_the_name_of_the_contract() {
         let attribute: Attribute = syn::parse2(quote! {
             name = "n", description = "d", timeout = 1.5, retries = 0, initial_delay = 10, backoff_factor = 2, max_delay = 60,
-            priority = 9, tags = ["a", "b"], memory = "128MiB", fuel = 1_000, max_concurrency = 2, idempotent = false,
+            priority = 9, tags = ["a", "b"], memory = "128MiB", fuel = 1_000, idempotent = false,
         })
         .unwrap();
         let setters = attribute.setters().to_string();
@@ -273,7 +296,13 @@ mod tests {
         assert!(refused(quote!(name = "")).contains("no task name"));
         assert!(refused(quote!(tags = "demo")).contains("list of texts"));
         assert!(refused(quote!(tags = ["demo", 3])).contains("write a text"));
-        assert!(refused(quote!(tags = [""])).contains("not empty"));
+        for tag in ["", "two words", &"x".repeat(129)] {
+            assert!(refused(quote!(tags = [#tag])).contains("no tag"));
+        }
+        let tags = vec!["a"; 33];
+        assert!(refused(quote!(tags = [#(#tags),*])).contains("33 tags"));
+        let long = "x".repeat(8_193);
+        assert!(refused(quote!(description = #long)).contains("8193 bytes"));
         for memory in ["128", "MiB", "0MiB", "128 megabytes", "-1MiB", "1.5GiB"] {
             assert!(refused(quote!(memory = #memory)).contains("128MiB"), "{memory}");
         }
@@ -285,5 +314,6 @@ mod tests {
         assert!(error.contains("`retry` is no key") && error.contains("retries"), "{error}");
         assert!(refused(quote!(retries = 3, retries = 4)).contains("twice"));
         assert!(refused(quote!(idempotent)).contains("idempotent = "));
+        assert!(refused(quote!(max_concurrency = 2)).contains("later version"));
     }
 }

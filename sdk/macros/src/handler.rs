@@ -1,7 +1,7 @@
 //! `#[task]`: the function stays as it is; beside it stands a type of the same name (types and functions have separate
 //! namespaces) that implements `taskhost_sdk::Task`, so that `plugin!(name)` and `use module::name` find both.
 
-use crate::attribute::{Attribute, task_name};
+use crate::attribute::{Attribute, description, task_name};
 use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{Error, Expr, FnArg, ItemFn, Lit, Meta, Result, ReturnType, Type, ext::IdentExt, spanned::Spanned};
@@ -16,7 +16,10 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
         Some(name) => name.clone(),
         None => task_name(&function.sig.ident.unraw().to_string(), function.sig.ident.span())?,
     };
-    let description = attribute.description.clone().unwrap_or_else(|| doc_comment(&function.attrs));
+    let description = match &attribute.description {
+        Some(description) => description.clone(),
+        None => description(doc_comment(&function.attrs), function.sig.ident.span())?,
+    };
     let setters = attribute.setters();
     let (ident, visibility) = (&function.sig.ident, &function.vis);
     let answer = quote!(<#output as ::taskhost_sdk::__private::Answer>);

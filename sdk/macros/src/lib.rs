@@ -18,17 +18,16 @@ use proc_macro::TokenStream;
 /// | key | value | unset means |
 /// |---|---|---|
 /// | `name` | text matching `[A-Za-z0-9._-]{1,128}` | the function's name |
-/// | `description` | text | the function's doc comment |
+/// | `description` | text of at most 8 KiB | the function's doc comment |
 /// | `timeout` | seconds of wall clock, above 0 | the host's default |
 /// | `retries` | retries after the first attempt, 0 to 1,000 | the host's default (3) |
 /// | `initial_delay` | seconds before the first retry, 0 or more | the host's default (60) |
 /// | `backoff_factor` | the delay's growth from retry to retry, 1 or more | the host's default (2) |
 /// | `max_delay` | the longest delay in seconds, 0 or more | the host's default (3600) |
 /// | `priority` | 1 (most urgent) to 9 | 5 |
-/// | `tags` | list of texts, `["eod", "risk"]` | none |
+/// | `tags` | list of at most 32 texts matching `[A-Za-z0-9._-]{1,128}`, `["eod", "risk"]` | none |
 /// | `memory` | bytes, `"64MiB"` (units `B KB KiB MB MiB GB GiB`) | the host's default |
 /// | `fuel` | CPU budget, about 10¹⁰ a second, above 0 | derived from the timeout |
-/// | `max_concurrency` | attempts at the same time, above 0 | unlimited |
 /// | `idempotent` | `false`: never rerun automatically after an attempt without an answer | `true` |
 ///
 /// Limits are requests: the operator's configuration bounds them.

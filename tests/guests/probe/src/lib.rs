@@ -78,6 +78,14 @@ fn sleep(_ctx: &Context, _input: Empty) -> TaskResult<()> {
     }
 }
 
+/// Waits in the host for no time at all, again and again.
+#[task(retries = 0)]
+fn restless(_ctx: &Context, _input: Empty) -> TaskResult<()> {
+    loop {
+        std::thread::sleep(Duration::from_nanos(1));
+    }
+}
+
 #[derive(Deserialize, JsonSchema)]
 struct Nap {
     seconds: f64,
@@ -267,6 +275,7 @@ plugin!(
     whoami,
     spin,
     sleep,
+    restless,
     nap,
     pay,
     busy,
