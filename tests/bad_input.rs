@@ -228,7 +228,12 @@ fn foreign_hosts_and_origins_are_refused() {
         )
     };
     // A page that another program serves on this machine is a stranger too.
-    for bad in ["https://evil.example", "null", "http://localhost.evil.example", "http://127.0.0.1:1"] {
+    for bad in [
+        "https://evil.example",
+        "null",
+        "http://localhost.evil.example",
+        "http://127.0.0.1:1",
+    ] {
         with_origin(bad).problem(403);
     }
     with_origin(&format!("http://127.0.0.1:{port}")).ok();

@@ -81,8 +81,8 @@ fn what_is_not_idempotent_is_left_to_a_person() {
 fn a_task_that_kills_its_host_again_and_again_is_given_up() {
     let mut host = Host::with_probe();
     let id = host.submit(&json!({"task_name": "sleep"}));
-    for _ in 0..4 {
-        host.wait_for(&id, "running");
+    for attempt in 1..=4 {
+        eventually("the next attempt runs", || host.task(&id)["attempt"] == attempt);
         host.kill();
         host.start(&[]);
     }

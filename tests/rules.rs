@@ -51,10 +51,16 @@ fn a_schedule_fires_again_and_again_each_time_as_a_fresh_task() {
 }
 
 #[test]
-fn a_schedule_of_each_second_fires_in_each_second_and_on_time() {
+fn a_schedule_of_each_second_fires_in_each_second_and_on_time_beside_a_slow_one() {
     let host = Host::with_probe();
-    host.post("/task/cron", &json!({"task_name": "echo", "cron_expression": "* * * * * *"}))
-        .ok();
+    let each_second = |task_name: &str, payload: Value| {
+        let body = json!({"task_name": task_name, "cron_expression": "* * * * * *", "payload": payload});
+        host.post("/task/cron", &body).ok();
+    };
+    for n in 0..6 {
+        each_second("noop", json!({ "takes": vec![n; 500_000] })); // long to read, to check and to store
+    }
+    each_second("echo", json!({}));
     eventually("it fired seven times", || history(&host, "echo").len() >= 7);
     let time = |task: &Value, member: &str| -> taskhost::model::Time { task[member].as_str().and_then(|t| t.parse().ok()).expect(member) };
     let mut fired: Vec<_> = history(&host, "echo")

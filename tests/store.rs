@@ -50,7 +50,7 @@ impl Fixture {
     async fn enqueue(&self, name: &str, priority: i64, after: i64) -> TaskId {
         let task = self.new_task(name, priority, after);
         let id = task.id;
-        self.store.enqueue(task).await.expect("enqueued");
+        self.store.enqueue(task, None).await.expect("enqueued");
         id
     }
 
@@ -75,6 +75,9 @@ impl Fixture {
     fn settle(&self, lease: Lease, outcome: Outcome, next: Next) -> Settle {
         Settle {
             lease,
+            task_name: "a".into(),
+            tagged: true,
+            started_at: None,
             outcome,
             next,
             now: self.now,
@@ -312,7 +315,7 @@ async fn a_refused_intention_undoes_only_itself_in_a_shared_commit() {
     let mut work = tokio::task::JoinSet::new();
     for n in 0..64 {
         let (store, task) = (f.store.clone(), if n % 8 == 0 { twin.clone() } else { f.new_task("a", 5, 0) });
-        work.spawn(async move { store.enqueue(task).await.is_ok() });
+        work.spawn(async move { store.enqueue(task, None).await.is_ok() });
     }
     let kept = work.join_all().await.into_iter().filter(|kept| *kept).count();
     assert_eq!(kept, 57, "seven of the eight twins are refused");
@@ -377,7 +380,7 @@ async fn a_page_of_large_tasks_ends_early_and_goes_on_where_it_ended() {
         let mut task = f.new_task("a", 5, 0);
         task.payload = format!("{{\"x\":\"{}\"}}", "y".repeat(5 << 20));
         all.push(task.id);
-        f.store.enqueue(task).await.expect("enqueued");
+        f.store.enqueue(task, None).await.expect("enqueued");
     }
     let (mut seen, mut cursor, mut pages) = (Vec::new(), None, 0);
     loop {

@@ -36,15 +36,16 @@ CREATE TABLE task (
   origin BLOB,
   idempotency_key BLOB                  -- null: the task's own id
 );
--- With the name, so that a claim can pass over many rows of names that do not fit without looking the rows up.
+-- One index a queue, and no more: what is claimed, run and settled passes through as few as can be.
+-- With the name, so that a claim can pass over many rows of names that do not fit without looking the rows up. The longest due is the
+-- first of nine ranges, one a priority.
 CREATE INDEX task_due ON task (priority, due_at, id, name) WHERE queue = 1;
-CREATE INDEX task_longest_due ON task (due_at, id) WHERE queue = 1;
-CREATE INDEX task_future ON task (due_at, priority, id) WHERE queue = 0;
+CREATE INDEX task_future ON task (due_at, id) WHERE queue = 0;
 CREATE INDEX task_held ON task (name) WHERE queue = 2;
-CREATE INDEX task_running ON task (attempt_started_at, id) WHERE queue = 3;
-CREATE INDEX task_waiting ON task (due_at, id) WHERE queue < 3;
+CREATE INDEX task_held_by_time ON task (due_at, id) WHERE queue = 2;
+CREATE INDEX task_running ON task (started_at, id) WHERE queue = 3;
 CREATE INDEX task_retrying ON task (last_failure, id) WHERE retries > 0 AND queue < 3;
-CREATE INDEX task_by_name ON task (name, id);
+CREATE INDEX task_by_name ON task (name, id) WHERE queue < 3;
 CREATE TABLE task_tag (tag TEXT NOT NULL, id BLOB NOT NULL, PRIMARY KEY (tag, id)) WITHOUT ROWID;
 
 -- Ended tasks.
@@ -77,13 +78,23 @@ CREATE TABLE history (
   completed_at INTEGER NOT NULL,
   result TEXT,
   dismissed INTEGER NOT NULL DEFAULT 0,
-  retried_by BLOB
+  retried_by BLOB,
+  -- The attempt that ended the task; null where it ended without one. Those before it are in `attempt`.
+  outcome TEXT,
+  attempt_started_at INTEGER,
+  fuel_used INTEGER,
+  peak_memory INTEGER,
+  attempt_error TEXT,
+  plugin_digest TEXT,
+  node BLOB
 );
-CREATE INDEX history_by_end ON history (completed_at, id);
-CREATE INDEX history_by_name ON history (name, completed_at, id);
+-- A list of all is three ranges, one a status, in one order.
+CREATE INDEX history_by_end ON history (status, completed_at, id);
+CREATE INDEX history_by_name ON history (name, status, completed_at, id);
 CREATE INDEX history_failed ON history (last_failure, id) WHERE status = 3 AND dismissed = 0;
 CREATE TABLE history_tag (tag TEXT NOT NULL, completed_at INTEGER NOT NULL, id BLOB NOT NULL, PRIMARY KEY (tag, completed_at, id)) WITHOUT ROWID;
 
+-- Attempts after which their task went on.
 CREATE TABLE attempt (
   task BLOB NOT NULL,
   number INTEGER NOT NULL,

@@ -48,9 +48,8 @@ pub(crate) async fn submit(
     let id = task.id;
     // Listens before the task exists, so that its end cannot be missed. Where too many wait already, nobody is kept waiting.
     let waiter = wait.and_then(|wait| Some((wait, state.place_to_wait()?, state.monitor.wait_for(id))));
-    state.store.enqueue(task).await?;
+    state.scheduler.submit(task, handler).await?;
     drop(room);
-    state.scheduler.wake();
     let Some((wait, _place, mut waiter)) = waiter else {
         return Ok(Json(Submitted::Accepted(Accepted::new(id, "scheduled"))).into_response());
     };

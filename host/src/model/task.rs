@@ -156,6 +156,40 @@ impl NewTask {
     }
 }
 
+impl NewTask {
+    /// The task as it stands once it was leased as it entered: running its first attempt, by this plugin.
+    pub fn as_running(&self, plugin: &str) -> Task {
+        Task {
+            id: self.id,
+            name: self.name.clone(),
+            payload: self.payload.clone(),
+            priority: self.priority,
+            tags: self.tags.clone(),
+            status: Status::Running,
+            trigger_time: self.trigger_time,
+            due_at: Some(self.trigger_time),
+            submitted_at: self.submitted_at,
+            started_at: Some(self.submitted_at),
+            completed_at: None,
+            execution_time: None,
+            result: None,
+            failure: None,
+            last_failure: None,
+            counters: Counters::default(),
+            attempt: 1,
+            timeout: self.timeout,
+            max_retries: self.max_retries,
+            idempotent: self.idempotent,
+            progress: None,
+            plugin: Some(plugin.to_owned()),
+            origin: self.origin,
+            idempotency_key: self.idempotency_key,
+            held: None,
+            attempts: Vec::new(),
+        }
+    }
+}
+
 /// Why a task failed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure {

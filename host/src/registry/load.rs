@@ -212,13 +212,7 @@ impl Loader {
             };
             let mut described = describe::parse(&document, &speaker).map_err(LoadError::new)?;
             let tasks = std::mem::take(&mut described.tasks).into_iter();
-            let handlers = tasks.map(|(definition, schema)| {
-                Arc::new(Handler {
-                    schema,
-                    code: code.clone(),
-                    definition: Arc::new(definition),
-                })
-            });
+            let handlers = tasks.map(|(definition, schema)| Arc::new(Handler::new(definition, code.clone(), schema)));
             let handlers = handlers.collect();
             Ok((described, handlers))
         })

@@ -16,6 +16,8 @@ use tokio::sync::Semaphore;
 pub struct Handler {
     /// What the plugin says of the task, within the operator's limits.
     pub definition: Arc<Definition>,
+    /// What the store needs to know of it.
+    pub handled: Handled,
     /// Runs an attempt.
     pub code: Arc<dyn Execute>,
     /// The compiled `input_schema`.
@@ -23,6 +25,21 @@ pub struct Handler {
 }
 
 impl Handler {
+    /// Puts it together.
+    pub fn new(definition: Definition, code: Arc<dyn Execute>, schema: Option<Schema>) -> Self {
+        Self {
+            handled: Handled {
+                memory: definition.memory,
+                idempotent: definition.idempotent,
+                plugin: definition.plugin.as_str().into(),
+                plugin_digest: definition.plugin_digest.as_str().into(),
+            },
+            definition: Arc::new(definition),
+            code,
+            schema,
+        }
+    }
+
     /// What is wrong with a payload by the task's schema; empty where nothing is. May take seconds.
     pub fn check(&self, payload: &serde_json::Value) -> Vec<InputError> {
         self.schema.as_ref().map_or_else(Vec::new, |schema| schema.errors(payload))
@@ -113,15 +130,9 @@ pub struct Snapshot {
 impl Snapshot {
     /// What claiming needs to know.
     pub fn handled(&self) -> Handlers {
-        let handled = |handler: &Handler| Handled {
-            memory: handler.definition.memory,
-            idempotent: handler.definition.idempotent,
-            plugin: handler.definition.plugin.as_str().into(),
-            plugin_digest: handler.definition.plugin_digest.as_str().into(),
-        };
         self.handlers
             .iter()
-            .map(|(name, handler)| (name.clone(), handled(handler)))
+            .map(|(name, handler)| (name.clone(), handler.handled.clone()))
             .collect()
     }
 

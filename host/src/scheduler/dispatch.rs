@@ -1,9 +1,11 @@
 //! Claims due tasks for free slots and hands them to the worker.
 
 use super::{Context, POLL, Stopped};
+use crate::model::task::Task;
+use crate::registry::snapshot::Handler;
 use crate::registry::snapshot::Snapshot;
 use crate::store::{Claim, Handlers, Lease};
-use crate::worker::Assignment;
+use crate::worker::{Assignment, Slot};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -76,7 +78,9 @@ async fn release(context: &Context, view: &mut View) -> bool {
 
 /// Claims for what is free and starts what it got. Returns how long there is nothing to do.
 async fn claim(context: &Context, view: &View, started: &mut u64) -> Duration {
-    let free = context.worker.free();
+    // Said before anything is counted, so that a slot that becomes free meanwhile is not missed.
+    context.worker.want(true);
+    let mut free = context.worker.hold_all();
     if free.slots == 0 {
         return if view.holds { Duration::ZERO } else { POLL };
     }
@@ -102,21 +106,14 @@ async fn claim(context: &Context, view: &View, started: &mut u64) -> Duration {
             tracing::error!(task = %task.id, name = task.name, "claimed without a handler; the next start finds it lost");
             continue;
         };
-        *started += 1;
-        let lease = Lease {
-            task: task.id,
-            attempt: task.attempt,
-            node: context.node,
+        let Some(slot) = free.take(handler.definition.memory) else {
+            tracing::error!(task = %task.id, "claimed beyond the slots; the next start finds it lost");
+            continue;
         };
-        let (definition, code) = (handler.definition.clone(), handler.code.clone());
-        context.worker.start(Assignment {
-            lease,
-            task,
-            definition,
-            code,
-            started_at: now,
-        });
+        *started += 1;
+        start(context, task, handler, slot);
     }
+    context.worker.want(claimed.waiting);
     match (claimed.more, taken) {
         _ if view.holds => Duration::ZERO,
         (true, 0) => BREATH,
@@ -125,4 +122,21 @@ async fn claim(context: &Context, view: &View, started: &mut u64) -> Duration {
             .next_due
             .map_or(POLL, |due| (due - now).to_std().unwrap_or_default().min(POLL)),
     }
+}
+
+/// Runs a task that is leased to this node.
+pub(super) fn start(context: &Context, task: Task, handler: &Handler, slot: Slot) {
+    let lease = Lease {
+        task: task.id,
+        attempt: task.attempt,
+        node: context.node,
+    };
+    let assignment = Assignment {
+        lease,
+        task,
+        definition: handler.definition.clone(),
+        code: handler.code.clone(),
+        started_at: context.clock.now(),
+    };
+    context.worker.start(assignment, slot);
 }

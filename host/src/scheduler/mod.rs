@@ -9,9 +9,12 @@ mod reap;
 
 use crate::clock::Clock;
 use crate::model::ids::{NodeId, TaskId};
+use crate::model::task::NewTask;
 use crate::registry::Registry;
-use crate::store::{Lease, Store, StoreError};
+use crate::registry::snapshot::Handler;
+use crate::store::{Lease, Offer, Store, StoreError};
 use crate::worker;
+use chrono::TimeDelta;
 pub use plan::EventError;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +44,7 @@ pub struct Context {
 
 /// What the rest of the house may ask of the scheduler. Cheap to clone.
 #[derive(Clone)]
-pub struct Handle(Context);
+pub struct Handle(Arc<Context>);
 
 /// Why the loops ended before they were told to.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -68,7 +71,39 @@ pub async fn run(context: Context, stop: watch::Receiver<bool>) -> Result<(), St
 impl Handle {
     /// A handle on loops that run with this context.
     pub fn new(context: Context) -> Self {
-        Self(context)
+        Self(Arc::new(context))
+    }
+
+    /// Keeps a task, and runs it at once where a slot is free and nothing else is due.
+    pub async fn submit(&self, task: NewTask, handler: Arc<Handler>) -> Result<(), StoreError> {
+        let wait = task.trigger_time - task.submitted_at;
+        let slot = if wait <= TimeDelta::zero() {
+            self.0.worker.hold(handler.definition.memory)
+        } else {
+            None
+        };
+        let Some(slot) = slot else {
+            self.0.store.enqueue(task, None).await?;
+            // What is due later than the next poll is found by it.
+            if wait.to_std().unwrap_or_default() <= POLL {
+                self.0.wake.notify_one();
+            }
+            return Ok(());
+        };
+        // Goes on whether or not the client stays: nobody else would run what was leased here.
+        let context = self.0.clone();
+        let submitted = tokio::spawn(async move {
+            let offer = Offer {
+                node: context.node,
+                handled: handler.handled.clone(),
+            };
+            match context.store.enqueue(task, Some(offer)).await? {
+                Some(task) => dispatch::start(&context, task, &handler, slot),
+                None => context.wake.notify_one(),
+            }
+            Ok(())
+        });
+        submitted.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
     }
 
     /// Says that something may have become due. A hint: losing it costs a poll's delay.

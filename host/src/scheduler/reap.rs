@@ -53,7 +53,7 @@ fn lost(context: &Context, orphan: Orphan) -> Settle {
         Next::Failed { error, .. } => Some(NewAlert {
             kind: AlertType::TaskFailure,
             task_id: orphan.lease.task,
-            task_name: orphan.name,
+            task_name: orphan.name.clone(),
             error: Some(error.clone()),
             execution_time: None,
             at: now,
@@ -62,6 +62,9 @@ fn lost(context: &Context, orphan: Orphan) -> Settle {
     };
     Settle {
         lease: orphan.lease,
+        task_name: orphan.name,
+        tagged: orphan.tagged,
+        started_at: None,
         outcome: Outcome::Lost,
         next,
         now,

@@ -83,6 +83,15 @@ pub struct Handled {
 /// The task names that a node can run.
 pub type Handlers = HashMap<String, Handled>;
 
+/// A place for one task on a node, held free for it: where nothing else is due, it is leased as it enters, and no claim is needed.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// Whose place it is.
+    pub node: NodeId,
+    /// What will run it.
+    pub handled: Handled,
+}
+
 /// Takes due tasks for a node: by priority, trigger time and id, each 16th the longest due.
 /// Due tasks without a handler here are filed as held on the way.
 #[derive(Clone, Debug)]
@@ -106,8 +115,10 @@ pub struct Claim {
 pub struct Claimed {
     /// Leased to the node, in the order to start them.
     pub tasks: Vec<Task>,
-    /// Whether more is due than was taken.
+    /// Whether another claim would find more at once.
     pub more: bool,
+    /// Whether something that is due was left: for want of slots or memory.
+    pub waiting: bool,
     /// When the next waiting task becomes due.
     pub next_due: Option<Time>,
 }
@@ -128,6 +139,12 @@ pub struct Lease {
 pub struct Settle {
     /// The fence.
     pub lease: Lease,
+    /// The task's name.
+    pub task_name: String,
+    /// Whether the task has tags.
+    pub tagged: bool,
+    /// When the guest began; `None` where nobody saw it: the lease has to do.
+    pub started_at: Option<Time>,
     /// How it ended.
     pub outcome: Outcome,
     /// What follows, as `model::retry` decided.
@@ -157,6 +174,8 @@ pub struct Orphan {
     pub counters: Counters,
     /// Whether it may be repeated.
     pub idempotent: bool,
+    /// Whether it has tags.
+    pub tagged: bool,
     /// When the attempt was due.
     pub due_at: Time,
 }
@@ -251,8 +270,9 @@ pub struct AlertFilter {
 /// Everything that is asked of a database, each as one atomic intention.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Keeps a task: the acknowledgement that it will run.
-    async fn enqueue(&self, task: NewTask) -> Result<()>;
+    /// Keeps a task: the acknowledgement that it will run. Where it could be leased to the place offered, it is given back: the
+    /// caller has to run it. Otherwise it waits for a claim.
+    async fn enqueue(&self, task: NewTask, offer: Option<Offer>) -> Result<Option<Task>>;
     /// Leases due tasks.
     async fn claim(&self, claim: Claim) -> Result<Claimed>;
     /// Ends an attempt. [`StoreError::LeaseLost`] where the fence no longer holds.

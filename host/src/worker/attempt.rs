@@ -298,8 +298,12 @@ async fn settle(context: &Context, assignment: &Assignment, report: Report, said
         _ => None,
     };
     let waits_again = matches!(next, Next::Pending { .. });
+    let started_at = chrono::TimeDelta::from_std(report.execution_time).ok().map(|ran| now - ran);
     let settle = Settle {
         lease: assignment.lease,
+        task_name: task.name.clone(),
+        tagged: !task.tags.is_empty(),
+        started_at,
         outcome: report.outcome,
         next,
         now,

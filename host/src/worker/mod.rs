@@ -95,15 +95,6 @@ pub struct Context {
     pub wake: Arc<Notify>,
 }
 
-/// What is free at this moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Free {
-    /// Slots.
-    pub slots: usize,
-    /// Bytes of the memory budget.
-    pub memory: u64,
-}
-
 /// What an attempt is told from outside; each word overrules those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Word {
@@ -137,24 +128,22 @@ const EARLY: usize = 1_024;
 #[derive(Default)]
 struct Running {
     early: VecDeque<Lease>,
-    attempts: HashMap<Lease, Attempt>,
+    attempts: HashMap<Lease, watch::Sender<Word>>,
+    /// Slots in use or held free for somebody, and what they promise of the memory.
+    slots: usize,
     memory: u64,
+    /// Whether something is due and waits for a slot.
+    wanted: bool,
+    /// Whether no attempt is to be started any more.
+    closed: bool,
 }
 
-/// An attempt that holds a slot.
-struct Attempt {
-    memory: u64,
-    told: watch::Sender<Word>,
-}
-
-impl Attempt {
-    fn tell(&self, word: Word) {
-        self.told.send_if_modified(|told| {
-            let is_new = word > *told;
-            *told = word.max(*told);
-            is_new
-        });
-    }
+fn tell(attempt: &watch::Sender<Word>, word: Word) {
+    attempt.send_if_modified(|told| {
+        let is_new = word > *told;
+        *told = word.max(*told);
+        is_new
+    });
 }
 
 impl Handle {
@@ -175,30 +164,73 @@ impl Handle {
         }))
     }
 
-    /// What is free now.
-    pub fn free(&self) -> Free {
-        let running = self.running();
-        Free {
-            slots: self.0.slots.saturating_sub(running.attempts.len()),
-            memory: self.0.memory_budget.saturating_sub(running.memory),
+    /// Holds one slot free, with so much of the memory; `None` where there is none.
+    pub fn hold(&self, memory: u64) -> Option<Slot> {
+        let mut running = self.running();
+        let fits = running.slots < self.0.slots && running.memory.saturating_add(memory) <= self.0.memory_budget && !running.closed;
+        if !fits {
+            return None;
+        }
+        running.slots += 1;
+        running.memory += memory;
+        drop(running);
+        Some(self.slot(memory))
+    }
+
+    /// Holds all that is free now, for a claim.
+    pub fn hold_all(&self) -> Free {
+        let mut running = self.running();
+        let slots = if running.closed {
+            0
+        } else {
+            self.0.slots.saturating_sub(running.slots)
+        };
+        let memory = self.0.memory_budget.saturating_sub(running.memory);
+        running.slots += slots;
+        running.memory += memory;
+        drop(running);
+        let pool = self.clone();
+        Free { pool, slots, memory }
+    }
+
+    /// Says whether something is due and waits for a slot: only then is it worth a wake that one is free.
+    pub fn want(&self, wanted: bool) {
+        self.running().wanted = wanted;
+    }
+
+    fn slot(&self, memory: u64) -> Slot {
+        Slot {
+            pool: self.clone(),
+            memory,
+            lease: None,
         }
     }
 
+    /// Returns whether something waits for what is free now.
+    fn give_back(&self, slots: usize, memory: u64, lease: Option<Lease>) -> bool {
+        let mut running = self.running();
+        running.slots -= slots;
+        running.memory -= memory;
+        if let Some(lease) = lease {
+            running.attempts.remove(&lease);
+        }
+        running.wanted
+    }
+
     /// Runs an attempt that is leased to this node, to its settlement.
-    pub fn start(&self, assignment: Assignment) {
+    pub fn start(&self, assignment: Assignment, mut slot: Slot) {
         let lease = assignment.lease;
         let (told, word) = watch::channel(Word::Run);
         {
             let mut running = self.running();
             if let Some(place) = running.early.iter().position(|early| *early == lease) {
                 running.early.remove(place);
+                drop(running);
                 return;
             }
-            let memory = assignment.definition.memory;
-            running.memory += memory;
-            running.attempts.insert(lease, Attempt { memory, told });
+            running.attempts.insert(lease, told);
         }
-        let slot = Slot { pool: self.clone(), lease };
+        slot.lease = Some(lease);
         self.0.tracker.spawn_on(
             attempt::run(self.0.context.clone(), assignment, slot, word, self.0.cancel_grace),
             &self.0.guests,
@@ -209,7 +241,7 @@ impl Handle {
     pub fn stop_cancelled(&self, lease: Lease) {
         let mut running = self.running();
         match running.attempts.get(&lease) {
-            Some(attempt) => attempt.tell(Word::Cancelled),
+            Some(attempt) => tell(attempt, Word::Cancelled),
             None => {
                 running.early.truncate(EARLY - 1);
                 running.early.push_front(lease);
@@ -226,6 +258,7 @@ impl Handle {
     /// are settled. The caller has stopped claiming.
     pub async fn drain(&self, grace: Duration) {
         self.0.tracker.close();
+        self.running().closed = true;
         self.tell_all(Word::Draining);
         if tokio::time::timeout(grace, self.0.tracker.wait()).await.is_err() {
             tracing::info!("the grace period is over; handing back what still runs");
@@ -242,7 +275,7 @@ impl Handle {
 
     fn tell_all(&self, word: Word) {
         for attempt in self.running().attempts.values() {
-            attempt.tell(word);
+            tell(attempt, word);
         }
     }
 
@@ -251,21 +284,43 @@ impl Handle {
     }
 }
 
-/// A slot in use: given back when dropped, however the attempt ended.
-struct Slot {
+/// A slot held free or in use: given back when dropped, however the attempt ended.
+pub struct Slot {
     pool: Handle,
-    lease: Lease,
+    memory: u64,
+    lease: Option<Lease>,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        {
-            let mut running = self.pool.running();
-            if let Some(attempt) = running.attempts.remove(&self.lease) {
-                running.memory -= attempt.memory;
-            }
+        if self.pool.give_back(1, self.memory, self.lease) {
+            self.pool.0.context.wake.notify_one();
         }
-        self.pool.0.context.wake.notify_one();
+    }
+}
+
+/// All that was free, held for a claim; given back when dropped, but for the slots taken out of it.
+pub struct Free {
+    pool: Handle,
+    /// Slots.
+    pub slots: usize,
+    /// Bytes of the memory budget.
+    pub memory: u64,
+}
+
+impl Free {
+    /// One slot with so much of the memory. A claim takes no more than was held for it.
+    pub fn take(&mut self, memory: u64) -> Option<Slot> {
+        self.slots = self.slots.checked_sub(1)?;
+        self.memory = self.memory.saturating_sub(memory);
+        Some(self.pool.slot(memory))
+    }
+}
+
+impl Drop for Free {
+    fn drop(&mut self) {
+        // The claim had its chance at these: waking it again for them would never end.
+        self.pool.give_back(self.slots, self.memory, None);
     }
 }
 

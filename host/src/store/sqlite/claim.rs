@@ -1,19 +1,22 @@
-//! From due to running, and from running to what follows.
+//! From due to running, and what stands between: missing handlers, full memory, dead nodes.
 
 use super::Failed;
-use super::monitor::raise;
-use super::rows::{self, failure_text, from_micros, micros, micros_of};
-use super::tasks::{self, AttemptEnd, HANDLER_MISSING};
+use super::enqueue::is_anything_due;
+use super::rows::{self, from_micros, micros};
 use super::writer::Tx;
 use crate::model::Time;
 use crate::model::ids::{NodeId, TaskId};
 use crate::model::priority::{Pick, pick};
-use crate::model::retry::{Counters, Next};
-use crate::model::task::{Failure, Status, Task};
-use crate::store::{Claim, Claimed, Handled, Lease, Orphan, Result, Settle};
+use crate::model::retry::Counters;
+use crate::model::task::Task;
+use crate::store::{Claim, Claimed, Handled, Handlers, Lease, Orphan, Result};
 use rusqlite::{OptionalExtension, Row, params};
 use std::sync::LazyLock;
 
+/// Why a due task without a handler is not offered to workers.
+const HANDLER_MISSING: &str = "handler missing";
+/// Held tasks that one commit offers again, at most.
+const RELEASED: usize = 2_000;
 /// Rows that one claim makes due, at most, so that a million tasks for the same second do not stop the house.
 const PROMOTED: i64 = 2_000;
 /// Rows that one claim files as held, at most.
@@ -75,7 +78,8 @@ pub(super) fn claim(tx: &Tx<'_>, claim: &Claim) -> Result<Claimed> {
             Some((_, false)) => passed_over.add(candidate),
         }
     }
-    claimed.more |= claimed.tasks.len() == claim.limit && longest_due(tx)?.is_some();
+    claimed.waiting = is_anything_due(tx.db)?;
+    claimed.more |= claimed.tasks.len() == claim.limit && claimed.waiting;
     claimed.next_due = tx
         .db
         .prepare_cached("SELECT MIN(due_at) FROM task WHERE queue = 0")
@@ -91,7 +95,7 @@ fn promote(tx: &Tx<'_>, now: Time) -> Result<bool> {
         .db
         .prepare_cached(
             "UPDATE task SET queue = 1 WHERE seq IN
-               (SELECT seq FROM task WHERE queue = 0 AND due_at <= ?1 ORDER BY due_at, priority, id LIMIT ?2)",
+               (SELECT seq FROM task WHERE queue = 0 AND due_at <= ?1 ORDER BY due_at, id LIMIT ?2)",
         )
         .and_then(|mut s| s.execute(params![micros(now), PROMOTED]))
         .failed()?;
@@ -143,13 +147,20 @@ fn most_urgent(tx: &Tx<'_>, passed_over: &PassedOver) -> Result<Option<Due>> {
         .failed()
 }
 
+/// The first of each priority's own range: nine looks at the index that is there anyway cost less than another index.
 fn longest_due(tx: &Tx<'_>) -> Result<Option<Due>> {
-    tx.db
+    let mut first = tx
+        .db
         .prepare_cached(
-            "SELECT seq, name, priority, due_at, id FROM task INDEXED BY task_longest_due WHERE queue = 1 ORDER BY due_at, id LIMIT 1",
+            "SELECT seq, name, priority, due_at, id FROM task INDEXED BY task_due WHERE queue = 1 AND priority = ?1 ORDER BY due_at, id LIMIT 1",
         )
-        .and_then(|mut s| s.query_row([], due).optional())
-        .failed()
+        .failed()?;
+    let mut longest: Option<Due> = None;
+    for priority in 1..=9 {
+        let found = first.query_row([priority], due).optional().failed()?;
+        longest = longest.into_iter().chain(found).min_by_key(|due| (due.key.1, due.key.2));
+    }
+    Ok(longest)
 }
 
 fn lease(tx: &Tx<'_>, claim: &Claim, seq: i64, handled: &Handled) -> Result<Task> {
@@ -183,107 +194,23 @@ fn hold(tx: &Tx<'_>, seq: i64) -> Result<()> {
         .map(drop)
 }
 
-pub(super) fn settle(tx: &mut Tx<'_>, settle: &Settle) -> Result<()> {
-    let (seq, name) = tasks::leased(tx.db, settle.lease)?;
-    let error = settle.outcome.message();
-    let kind = settle.outcome.kind();
-    let execution_time = settle.execution_time.map(micros_of);
-    tasks::end_attempt(
-        tx,
-        seq,
-        &AttemptEnd {
-            outcome: kind,
-            ended_at: settle.now,
-            execution_time,
-            usage: settle.usage,
-            error: error.as_deref(),
-        },
-    )?;
-    tasks::append_log(tx, settle.lease.task, &settle.log)?;
-    let failure = failure_of(settle, error);
-    keep_attempt(tx, seq, settle, failure.as_ref())?;
-    let (id, now) = (settle.lease.task, settle.now);
-    match &settle.next {
-        Next::Pending { trigger_time, counters } => wait_again(tx, seq, *trigger_time, *counters, now)?,
-        Next::Success => {
-            let result = match &settle.outcome {
-                crate::model::attempt::Outcome::Ok { result } => Some(result.as_str()),
-                _ => None,
-            };
-            tasks::finish(tx, seq, id, Status::Success, now, result)?;
+/// Offers held tasks again whose handler is there now, so many at a time. Returns whether there may be more.
+pub(super) fn release(tx: &Tx<'_>, handlers: &Handlers) -> Result<bool> {
+    let mut left = RELEASED;
+    for name in handlers.keys() {
+        let released = tx
+            .db
+            .prepare_cached(
+                "UPDATE task SET queue = 1, held = NULL WHERE seq IN (SELECT seq FROM task WHERE queue = 2 AND name = ?1 LIMIT ?2)",
+            )
+            .and_then(|mut s| s.execute(params![name, left as i64]))
+            .failed()?;
+        left = left.saturating_sub(released);
+        if left == 0 {
+            return Ok(true);
         }
-        Next::Failed { .. } => tasks::finish(tx, seq, id, Status::Failed, now, None)?,
-        Next::Cancelled => tasks::finish(tx, seq, id, Status::Cancelled, now, None)?,
     }
-    if let Some(alert) = &settle.alert {
-        raise(tx, alert)?;
-    }
-    // Last: what is added in memory is not undone with the savepoint.
-    if let Some(execution_time) = settle.execution_time {
-        tx.metrics.add(tx.db, &name, kind, execution_time)?;
-    }
-    Ok(())
-}
-
-/// What the task's record will tell of this attempt, if it failed.
-fn failure_of(settle: &Settle, error: Option<String>) -> Option<Failure> {
-    let details = settle.outcome.details();
-    match &settle.next {
-        Next::Failed { code, error } => Some(Failure {
-            code: (*code).to_owned(),
-            error: error.clone(),
-            details,
-        }),
-        Next::Pending { .. } if settle.outcome.kind().is_failure() => Some(Failure {
-            code: settle.outcome.code().to_owned(),
-            error: error.unwrap_or_default(),
-            details,
-        }),
-        _ => None,
-    }
-}
-
-fn keep_attempt(tx: &Tx<'_>, seq: i64, settle: &Settle, failure: Option<&Failure>) -> Result<()> {
-    let progress = settle.progress.as_ref().map(|progress| serde_json::json!(progress).to_string());
-    let succeeded = settle.next == Next::Success;
-    tx.db
-        .prepare_cached(
-            "UPDATE task SET execution_time = ?2, progress = ?3, failure = CASE WHEN ?6 THEN NULL ELSE COALESCE(?4, failure) END,
-               last_failure = COALESCE(?5, last_failure) WHERE seq = ?1",
-        )
-        .and_then(|mut s| {
-            s.execute(params![
-                seq,
-                settle.execution_time.map(micros_of),
-                progress,
-                failure.map(failure_text),
-                failure.map(|_| micros(settle.now)),
-                succeeded
-            ])
-        })
-        .failed()
-        .map(drop)
-}
-
-fn wait_again(tx: &Tx<'_>, seq: i64, trigger_time: Time, counters: Counters, now: Time) -> Result<()> {
-    tx.db
-        .prepare_cached(
-            "UPDATE task SET queue = ?2, due_at = ?3, retries = ?4, snoozes = ?5, losses = ?6, node = NULL, attempt_started_at = NULL
-             WHERE seq = ?1",
-        )
-        .and_then(|mut s| {
-            let queue = i64::from(trigger_time <= now);
-            s.execute(params![
-                seq,
-                queue,
-                micros(trigger_time),
-                counters.retries,
-                counters.snoozes,
-                counters.losses
-            ])
-        })
-        .failed()
-        .map(drop)
+    Ok(false)
 }
 
 /// With SQLite there is one node: the lock on the data directory proves that any other is dead.
@@ -295,7 +222,7 @@ pub(super) fn orphans(tx: &Tx<'_>, node: NodeId) -> Result<Vec<Orphan>> {
     let mut query = tx
         .db
         .prepare_cached(
-            "SELECT id, attempt, node, name, retries, snoozes, losses, attempt_idempotent, due_at
+            "SELECT id, attempt, node, name, retries, snoozes, losses, attempt_idempotent, due_at, tags IS NOT NULL
              FROM task WHERE queue = 3 AND node <> ?1",
         )
         .failed()?;
@@ -315,6 +242,7 @@ pub(super) fn orphans(tx: &Tx<'_>, node: NodeId) -> Result<Vec<Orphan>> {
                 },
                 idempotent: row.get(7)?,
                 due_at: from_micros(row.get(8)?),
+                tagged: row.get(9)?,
             })
         })
         .and_then(Iterator::collect)

@@ -1,4 +1,7 @@
-//! Lists of tasks, paged by key. Where a list spans waiting and ended tasks, the waiting come first.
+//! Lists of tasks, paged by key.
+//!
+//! A list is a merge of streams: ranges of an index, each in the list's order. The streams give keys and rows' numbers out of the index
+//! alone; only the rows that a page shows are read. So a page costs the same however many tasks there are.
 
 use super::page::{self, Key};
 use super::{Failed, rows};
@@ -7,42 +10,46 @@ use crate::model::ids::TaskId;
 use crate::model::task::{Status, Task};
 use crate::store::{Filter, Listing, Page, PageRequest, Result, StoreError};
 use rusqlite::types::Value;
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, params_from_iter};
+use std::sync::LazyLock;
 
 /// Bytes of payloads and results after which a page ends early, with a cursor: a thousand tasks of some megabytes each would be
 /// more than a host has.
 const PAGE_BYTES: usize = 16 << 20;
+/// Task names that a search by prefix looks through, at most.
+const MAX_NAMES: usize = 100;
+/// Ended tasks that a search by the beginning of an id looks through, newest first, at most: ids begin with their time.
+const MAX_IDS: usize = 2_000;
 
-fn bytes(task: &Task) -> usize {
-    task.payload.len() + task.result.as_ref().map_or(0, String::len)
-}
-
-/// How many of the tasks a page shows: at most `limit`, and none after [`PAGE_BYTES`] are reached.
-fn shown(tasks: &[Task], limit: usize) -> usize {
-    let mut before = 0;
-    let fits = |task: &&Task| {
-        let fits = before < PAGE_BYTES;
-        before += bytes(task);
-        fits
-    };
-    tasks.iter().take(limit).take_while(fits).count()
-}
-
-/// One table in one order.
-struct Query {
+/// A range of an index, in the order of a list.
+#[derive(Clone)]
+struct Stream {
     ended: bool,
-    /// The column that sorts; the id breaks ties.
-    sort: &'static str,
+    /// What it reads: a table and, where it matters, the index.
+    from: &'static str,
+    /// The columns that sort: the key and the id.
+    order: (&'static str, &'static str),
     descending: bool,
     conditions: Vec<String>,
     values: Vec<Value>,
 }
 
-impl Query {
-    fn new(ended: bool, sort: &'static str, descending: bool) -> Self {
+/// A row that a stream found.
+struct Found {
+    ended: bool,
+    seq: i64,
+    key: Key,
+}
+
+/// Waiting and running tasks by their id alone, newest first.
+const LIVE_ORDER: (&str, &str) = ("0", "task.id");
+
+impl Stream {
+    fn new(ended: bool, from: &'static str, order: (&'static str, &'static str), descending: bool) -> Self {
         Self {
             ended,
-            sort,
+            from,
+            order,
             descending,
             conditions: Vec::new(),
             values: Vec::new(),
@@ -56,92 +63,46 @@ impl Query {
         self
     }
 
-    fn filtered(mut self, filter: &Filter) -> Self {
-        let (table, tags) = if self.ended {
-            ("history", "history_tag")
-        } else {
-            ("task", "task_tag")
-        };
-        if let Some(name) = &filter.task_name {
-            self = self.and("name = ?", [Value::from(name.clone())]);
-        }
-        if let Some(tag) = &filter.tag {
-            let completed = if self.ended {
-                " AND completed_at = history.completed_at"
-            } else {
-                ""
-            };
-            let condition = format!("EXISTS (SELECT 1 FROM {tags} WHERE tag = ? AND {tags}.id = {table}.id{completed})");
-            self = self.and(&condition, [Value::from(tag.clone())]);
-        }
-        if let Some(prefix) = &filter.prefix {
-            self = match TaskId::range_of_prefix(prefix) {
-                Some((low, high)) => self.and(
-                    "(id BETWEEN ? AND ? OR substr(name, 1, length(?)) = ?)",
-                    [
-                        Value::from(low.as_bytes().to_vec()),
-                        Value::from(high.as_bytes().to_vec()),
-                        Value::from(prefix.clone()),
-                        Value::from(prefix.clone()),
-                    ],
-                ),
-                None => self.and(
-                    "substr(name, 1, length(?)) = ?",
-                    [Value::from(prefix.clone()), Value::from(prefix.clone())],
-                ),
-            };
-        }
-        if self.ended {
-            if let Some(status) = filter.status {
-                self = self.and("status = ?", [Value::from(rows::status_number(status))]);
-            }
-            if let Some(since) = filter.since {
-                self = self.and("completed_at >= ?", [Value::from(rows::micros(since))]);
-            }
-            if let Some(until) = filter.until {
-                self = self.and("completed_at < ?", [Value::from(rows::micros(until))]);
-            }
-        } else if let Some(status) = filter.status {
-            self = self.and(if status == Status::Running { "queue = 3" } else { "queue < 3" }, []);
-        }
-        self
-    }
-
     /// Up to `limit` rows after `cursor`.
-    fn run(mut self, db: &Connection, cursor: Option<Key>, limit: usize) -> Result<Vec<Task>> {
-        let (table, columns) = if self.ended {
-            ("history", rows::ENDED)
-        } else {
-            ("task", rows::LIVE)
-        };
+    fn read(mut self, db: &Connection, cursor: Option<Key>, limit: usize, found: &mut Vec<Found>) -> Result<()> {
+        let (sort, id) = self.order;
         let (order, beyond) = if self.descending { ("DESC", '<') } else { ("ASC", '>') };
-        let sort = self.sort;
-        if let Some((key, id)) = cursor {
-            self = self.and(
-                &format!("({sort}, id) {beyond} (?, ?)"),
-                [Value::from(key), Value::from(id.to_vec())],
-            );
+        if let Some((key, after)) = cursor {
+            self = match sort {
+                "0" => self.and(&format!("{id} {beyond} ?"), [Value::from(after.to_vec())]),
+                _ => self.and(
+                    &format!("({sort}, {id}) {beyond} (?, ?)"),
+                    [Value::from(key), Value::from(after.to_vec())],
+                ),
+            };
         }
-        let condition = if self.conditions.is_empty() {
+        let table = if self.ended { "history" } else { "task" };
+        let conditions = if self.conditions.is_empty() {
             "1".to_owned()
         } else {
             self.conditions.join(" AND ")
         };
+        let by = if sort == "0" {
+            format!("{id} {order}")
+        } else {
+            format!("{sort} {order}, {id} {order}")
+        };
         let sql = format!(
-            "SELECT {shared}, {columns} FROM {table} WHERE {condition} ORDER BY {sort} {order}, id {order} LIMIT {limit}",
-            shared = rows::SHARED
+            "SELECT {sort}, {id}, {table}.seq FROM {} WHERE {conditions} ORDER BY {by} LIMIT {limit}",
+            self.from
         );
         let mut query = db.prepare_cached(&sql).failed()?;
-        let mut found = query.query(params_from_iter(self.values)).failed()?;
-        let (mut tasks, mut before) = (Vec::new(), 0);
-        // One task more than a page shows tells that there is a next page.
-        while before < PAGE_BYTES
-            && let Some(row) = found.next().failed()?
-        {
-            before += tasks.last().map_or(0, bytes);
-            tasks.push(rows::task(row).failed()?);
+        let rows = query.query_map(params_from_iter(self.values), |row| {
+            Ok(Found {
+                ended: self.ended,
+                key: (row.get(0)?, row.get(1)?),
+                seq: row.get(2)?,
+            })
+        });
+        for row in rows.failed()? {
+            found.push(row.failed()?);
         }
-        Ok(tasks)
+        Ok(())
     }
 }
 
@@ -151,8 +112,7 @@ fn key(listing: &Listing, task: &Task) -> Key {
         Listing::Running => task.started_at,
         Listing::Waiting => task.due_at,
         Listing::Failed => task.last_failure,
-        Listing::History(_) => task.completed_at,
-        Listing::All(_) => task.completed_at.or(Some(task.submitted_at)),
+        Listing::History(_) | Listing::All(_) => task.completed_at,
     };
     (time.map_or(0, rows::micros), *task.id.as_bytes())
 }
@@ -168,61 +128,236 @@ pub(super) fn cursor(listing: &Listing, task: &Task) -> String {
 }
 
 pub(super) fn tasks(db: &Connection, listing: &Listing, request: &PageRequest) -> Result<Page<Task>> {
-    let one = |query: Query| {
-        let tasks = query.run(db, page::decode(request.cursor.as_deref())?, request.limit + 1)?;
-        Ok(cut(tasks, listing, request.limit))
+    let found = match listing {
+        Listing::All(filter) => all(db, filter, request)?,
+        _ => merged(
+            db,
+            streams(db, listing)?,
+            page::decode(request.cursor.as_deref())?,
+            request.limit + 1,
+        )?,
     };
-    match listing {
-        Listing::Running => one(Query::new(false, "started_at", false).and("queue = 3", [])),
-        Listing::Waiting => one(Query::new(false, "due_at", false).and("queue < 3", [])),
-        Listing::History(filter) => one(Query::new(true, "completed_at", true).filtered(filter)),
-        Listing::Failed => {
-            let waiting = Query::new(false, "last_failure", true).and("retries > 0 AND queue < 3", []);
-            let dead = Query::new(true, "last_failure", true).and("status = 3 AND dismissed = 0", []);
-            let cursor = page::decode(request.cursor.as_deref())?;
-            let mut tasks = waiting.run(db, cursor, request.limit + 1)?;
-            tasks.extend(dead.run(db, cursor, request.limit + 1)?);
-            tasks.sort_by_key(|task| std::cmp::Reverse(key(listing, task)));
-            Ok(cut(tasks, listing, request.limit))
+    // One task more than a page shows tells that there is a next page.
+    let (mut items, mut bytes, mut more) = (Vec::new(), 0, false);
+    for row in found {
+        if items.len() == request.limit || bytes >= PAGE_BYTES {
+            more = true;
+            break;
         }
-        Listing::All(filter) => Ok(cut(all(db, filter, request)?, listing, request.limit)),
+        let Some(task) = whole(db, &row)? else { continue };
+        bytes += task.payload.len() + task.result.as_ref().map_or(0, String::len);
+        items.push(task);
     }
+    let next = items.last().filter(|_| more).map(|last| cursor(listing, last));
+    Ok(Page { items, next })
 }
 
-/// The page of what was found: the rest is dropped, and the last one shown becomes the cursor.
-fn cut(mut items: Vec<Task>, listing: &Listing, limit: usize) -> Page<Task> {
-    let shown = shown(&items, limit);
-    let more = items.len() > shown;
-    items.truncate(shown);
-    let next = items.last().filter(|_| more).map(|last| cursor(listing, last));
-    Page { items, next }
+/// The streams' rows in one order, each once.
+fn merged(db: &Connection, streams: Vec<Stream>, cursor: Option<Key>, limit: usize) -> Result<Vec<Found>> {
+    let descending = streams.first().is_some_and(|stream| stream.descending);
+    let mut found = Vec::new();
+    for stream in streams {
+        stream.read(db, cursor, limit, &mut found)?;
+    }
+    found.sort_by(|a, b| if descending { b.key.cmp(&a.key) } else { a.key.cmp(&b.key) });
+    found.dedup_by(|a, b| a.key == b.key);
+    found.truncate(limit);
+    Ok(found)
+}
+
+fn whole(db: &Connection, row: &Found) -> Result<Option<Task>> {
+    static LIVE: LazyLock<String> = LazyLock::new(|| format!("SELECT {}, {} FROM task WHERE seq = ?1", rows::SHARED, rows::LIVE));
+    static ENDED: LazyLock<String> = LazyLock::new(|| format!("SELECT {}, {} FROM history WHERE seq = ?1", rows::SHARED, rows::ENDED));
+    db.prepare_cached(if row.ended { &ENDED } else { &LIVE })
+        .and_then(|mut s| s.query_row([row.seq], rows::task).optional())
+        .failed()
+}
+
+fn streams(db: &Connection, listing: &Listing) -> Result<Vec<Stream>> {
+    let live = |order, descending| Stream::new(false, "task", order, descending);
+    Ok(match listing {
+        Listing::All(_) => Vec::new(),
+        Listing::Running => vec![live(("started_at", "task.id"), false).and("queue = 3", [])],
+        Listing::Waiting => {
+            let by_time = live(("due_at", "task.id"), false);
+            let due = (1..=9_i64).map(|priority| by_time.clone().and("queue = 1 AND priority = ?", [Value::from(priority)]));
+            let others = ["queue = 0", "queue = 2"].map(|queue| by_time.clone().and(queue, []));
+            due.chain(others).collect()
+        }
+        Listing::Failed => vec![
+            live(("last_failure", "task.id"), true).and("retries > 0 AND queue < 3", []),
+            Stream::new(true, "history", ("last_failure", "history.id"), true).and("status = 3 AND dismissed = 0", []),
+        ],
+        Listing::History(filter) => ended(db, filter)?,
+    })
 }
 
 /// Waiting and running tasks, newest first, then ended ones, latest first.
-fn all(db: &Connection, filter: &Filter, request: &PageRequest) -> Result<Vec<Task>> {
+fn all(db: &Connection, filter: &Filter, request: &PageRequest) -> Result<Vec<Found>> {
     let cursor = request.cursor.as_deref();
     let live_cursor = cursor.and_then(|cursor| cursor.strip_prefix('w'));
     let ended_cursor = cursor.and_then(|cursor| cursor.strip_prefix('e'));
     if cursor.is_some() && live_cursor.is_none() && ended_cursor.is_none() {
         return Err(StoreError::BadCursor);
     }
-    let wants_live = ended_cursor.is_none() && filter.status.is_none_or(|status| !status.is_final());
-    let wants_ended = filter.status.is_none_or(Status::is_final);
-    let mut items = Vec::new();
-    if wants_live {
-        items = Query::new(false, "submitted_at", true)
-            .filtered(filter)
-            .run(db, page::decode(live_cursor)?, request.limit + 1)?;
+    let limit = request.limit + 1;
+    let mut found = Vec::new();
+    if ended_cursor.is_none() && filter.status.is_none_or(|status| !status.is_final()) {
+        found = merged(db, live(db, filter)?, page::decode(live_cursor)?, limit)?;
     }
-    if wants_ended && shown(&items, request.limit) == items.len() {
-        let limit = request.limit + 1 - items.len();
-        items.extend(
-            Query::new(true, "completed_at", true)
-                .filtered(filter)
-                .run(db, page::decode(ended_cursor)?, limit)?,
+    if found.len() < limit && filter.status.is_none_or(Status::is_final) {
+        let rest = limit - found.len();
+        found.extend(merged(db, ended(db, filter)?, page::decode(ended_cursor)?, rest)?);
+    }
+    Ok(found)
+}
+
+/// Waiting and running tasks by id. Running ones are few, and in no index by name.
+fn live(db: &Connection, filter: &Filter) -> Result<Vec<Stream>> {
+    let queue = match filter.status {
+        Some(Status::Running) => "queue = 3",
+        Some(Status::Pending) => "queue < 3",
+        _ => "1",
+    };
+    let plain = |from: &'static str| Stream::new(false, from, LIVE_ORDER, true);
+    if let Some(tag) = &filter.tag {
+        let tagged = Stream::new(
+            false,
+            "task_tag CROSS JOIN task ON task.id = task_tag.id",
+            ("0", "task_tag.id"),
+            true,
         );
+        let tagged = tagged.and("task_tag.tag = ?", [Value::from(tag.clone())]).and(queue, []);
+        return Ok(vec![rest(tagged, filter)]);
     }
-    Ok(items)
+    let names = names(db, filter, "task", "queue < 3 AND ")?;
+    let Some(names) = names else {
+        let from = if queue == "queue = 3" {
+            "task INDEXED BY task_running"
+        } else {
+            "task"
+        };
+        return Ok(vec![plain(from).and(queue, [])]);
+    };
+    let mut streams = Vec::new();
+    if filter.status != Some(Status::Running) {
+        let of = |name: String| plain("task INDEXED BY task_by_name").and("queue < 3 AND name = ?", [Value::from(name)]);
+        streams.extend(names.into_iter().map(of));
+    }
+    if filter.status != Some(Status::Pending) {
+        streams.push(rest(plain("task INDEXED BY task_running").and("queue = 3", []), filter));
+    }
+    if let Some((low, high)) = ids(filter) {
+        let by_id = plain("task").and(queue, []).and("task.id BETWEEN ? AND ?", [low, high]);
+        streams.push(rest(by_id, filter));
+    }
+    Ok(streams)
+}
+
+/// Ended tasks by their end.
+fn ended(db: &Connection, filter: &Filter) -> Result<Vec<Stream>> {
+    const ORDER: (&str, &str) = ("completed_at", "history.id");
+    let within = |mut stream: Stream| {
+        let completed = stream.order.0;
+        if let Some(since) = filter.since {
+            stream = stream.and(&format!("{completed} >= ?"), [Value::from(rows::micros(since))]);
+        }
+        if let Some(until) = filter.until {
+            stream = stream.and(&format!("{completed} < ?"), [Value::from(rows::micros(until))]);
+        }
+        stream
+    };
+    let statuses: Vec<Status> = Status::ALL
+        .into_iter()
+        .filter(|status| status.is_final() && filter.status.is_none_or(|wanted| wanted == *status))
+        .collect();
+    if let Some(tag) = &filter.tag {
+        let tagged = Stream::new(
+            true,
+            "history_tag CROSS JOIN history ON history.id = history_tag.id",
+            ("history_tag.completed_at", "history_tag.id"),
+            true,
+        );
+        let mut tagged = within(tagged.and("history_tag.tag = ?", [Value::from(tag.clone())]));
+        if let Some(status) = filter.status {
+            tagged = tagged.and("status = ?", [Value::from(rows::status_number(status))]);
+        }
+        return Ok(vec![rest(tagged, filter)]);
+    }
+    let of = |status: Status, from| {
+        let stream = within(Stream::new(true, from, ORDER, true));
+        stream.and("status = ?", [Value::from(rows::status_number(status))])
+    };
+    let Some(names) = names(db, filter, "history", "")? else {
+        return Ok(statuses
+            .into_iter()
+            .map(|status| of(status, "history INDEXED BY history_by_end"))
+            .collect());
+    };
+    let mut streams: Vec<Stream> = names
+        .into_iter()
+        .flat_map(|name| statuses.iter().map(move |status| (name.clone(), *status)))
+        .map(|(name, status)| of(status, "history INDEXED BY history_by_name").and("name = ?", [Value::from(name)]))
+        .collect();
+    if let Some((low, high)) = ids(filter) {
+        let newest = format!("history.id IN (SELECT id FROM history WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT {MAX_IDS})");
+        let by_id = statuses
+            .iter()
+            .map(|status| rest(of(*status, "history").and(&newest, [low.clone(), high.clone()]), filter));
+        streams.extend(by_id);
+    }
+    Ok(streams)
+}
+
+/// What of a filter a stream does not have in its index: the name, or the beginning of a name or an id.
+fn rest(mut stream: Stream, filter: &Filter) -> Stream {
+    let table = if stream.ended { "history" } else { "task" };
+    if let Some(name) = &filter.task_name {
+        stream = stream.and(&format!("{table}.name = ?"), [Value::from(name.clone())]);
+    }
+    if let Some(prefix) = &filter.prefix {
+        let mut values = vec![Value::from(prefix.clone()), Value::from(prefix.clone())];
+        let mut condition = format!("substr({table}.name, 1, length(?)) = ?");
+        if let Some((low, high)) = ids(filter) {
+            condition = format!("({condition} OR {table}.id BETWEEN ? AND ?)");
+            values.extend([low, high]);
+        }
+        stream = stream.and(&condition, values);
+    }
+    stream
+}
+
+/// The ids that begin as the filter says.
+fn ids(filter: &Filter) -> Option<(Value, Value)> {
+    let (low, high) = TaskId::range_of_prefix(filter.prefix.as_deref()?)?;
+    let value = |id: TaskId| Value::from(id.as_bytes().to_vec());
+    Some((value(low), value(high)))
+}
+
+/// The task names that a filter lets pass; `None` where it lets all pass. Names are found by leaps through the index.
+fn names(db: &Connection, filter: &Filter, table: &str, queue: &str) -> Result<Option<Vec<String>>> {
+    if let Some(name) = &filter.task_name {
+        let fits = filter.prefix.as_ref().is_none_or(|prefix| name.starts_with(prefix.as_str()));
+        return Ok(Some(if fits { vec![name.clone()] } else { Vec::new() }));
+    }
+    let Some(prefix) = &filter.prefix else { return Ok(None) };
+    let index = if table == "task" { "task_by_name" } else { "history_by_name" };
+    let leap = |beyond: &str| format!("SELECT MIN(name) FROM {table} INDEXED BY {index} WHERE {queue}name {beyond} ?1");
+    let ask = |sql: &str, from: &str| -> Result<Option<String>> {
+        db.prepare_cached(sql)
+            .and_then(|mut s| s.query_row([from], |row| row.get(0)))
+            .failed()
+    };
+    let mut found = Vec::new();
+    let mut next = ask(&leap(">="), prefix)?;
+    while let Some(name) = next.filter(|name| name.starts_with(prefix.as_str())) {
+        if found.len() == MAX_NAMES {
+            break;
+        }
+        next = ask(&leap(">"), &name)?;
+        found.push(name);
+    }
+    Ok(Some(found))
 }
 
 /// Lines of a task's log. The cursor holds the piece's row and how many of its lines were shown.

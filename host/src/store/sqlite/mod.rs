@@ -5,17 +5,20 @@
 //! second process out, and so proves at the start that whoever held a lease is dead.
 
 mod claim;
+mod enqueue;
 mod lists;
 mod monitor;
 mod page;
+mod prune;
 mod rows;
 mod rules;
+mod settle;
 mod tasks;
 mod writer;
 
 use super::{
-    AlertFilter, Claim, Claimed, FireEvent, FireSchedule, Handlers, Lease, Listing, Orphan, Page, PageRequest, Result, Settle, Store,
-    StoreError,
+    AlertFilter, Claim, Claimed, FireEvent, FireSchedule, Handlers, Lease, Listing, Offer, Orphan, Page, PageRequest, Result, Settle,
+    Store, StoreError,
 };
 use crate::model::Time;
 use crate::model::alert::{Alert, AlertType, NewAlert};
@@ -211,26 +214,26 @@ fn explain_migration(error: &refinery::Error) -> String {
 
 #[async_trait]
 impl Store for Sqlite {
-    async fn enqueue(&self, task: NewTask) -> Result<()> {
-        self.writer.offer(move |tx| tasks::enqueue(tx, &task)).await
+    async fn enqueue(&self, task: NewTask, offer: Option<Offer>) -> Result<Option<Task>> {
+        self.writer.offer(move |tx| enqueue::enqueue(tx, &task, offer.as_ref())).await
     }
     async fn claim(&self, claim: Claim) -> Result<Claimed> {
         self.writer.write(move |tx| claim::claim(tx, &claim)).await
     }
     async fn settle(&self, settle: Settle) -> Result<()> {
-        self.writer.write(move |tx| claim::settle(tx, &settle)).await
+        self.writer.write(move |tx| settle::settle(tx, &settle)).await
     }
     async fn cancel(&self, id: TaskId, now: Time) -> Result<Option<Lease>> {
-        self.writer.write(move |tx| tasks::cancel(tx, id, now)).await
+        self.writer.write(move |tx| settle::cancel(tx, id, now)).await
     }
     async fn retry(&self, id: TaskId, new_id: TaskId, now: Time) -> Result<()> {
-        self.writer.offer(move |tx| tasks::retry(tx, id, new_id, now)).await
+        self.writer.offer(move |tx| enqueue::retry(tx, id, new_id, now)).await
     }
     async fn dismiss(&self, id: TaskId) -> Result<()> {
         self.writer.write(move |tx| tasks::dismiss(tx, id)).await
     }
     async fn release(&self, handlers: Arc<Handlers>) -> Result<bool> {
-        self.writer.write(move |tx| tasks::release(tx, &handlers)).await
+        self.writer.write(move |tx| claim::release(tx, &handlers)).await
     }
 
     async fn append_log(&self, lease: Lease, lines: Vec<LogLine>) -> Result<()> {
@@ -324,7 +327,7 @@ impl Store for Sqlite {
         self.writer.write(move |tx| monitor::clear_alerts(tx, kind)).await
     }
     async fn prune(&self, before: Time, keep: u64, limit: usize) -> Result<u64> {
-        self.writer.write(move |tx| tasks::prune(tx, before, keep, limit)).await
+        self.writer.write(move |tx| prune::prune(tx, before, keep, limit)).await
     }
 
     async fn owners(&self) -> Result<HashMap<String, String>> {

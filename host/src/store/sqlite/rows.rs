@@ -144,6 +144,11 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
     })
 }
 
+/// How an attempt ended; `None` while it runs.
+pub(super) fn outcome(word: Option<String>) -> Option<OutcomeKind> {
+    serde_json::from_value(word?.into()).ok()
+}
+
 pub(super) const ATTEMPT: &str =
     "number, outcome, started_at, ended_at, execution_time, fuel_used, peak_memory, error, plugin_digest, node";
 
@@ -153,7 +158,7 @@ pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
     let unsigned = |index: usize| row.get::<_, Option<i64>>(index).map(|n| n.map(i64::unsigned_abs));
     Ok(Attempt {
         number: row.get(0)?,
-        outcome: serde_json::from_value::<OutcomeKind>(outcome.into()).ok(),
+        outcome: self::outcome(Some(outcome)),
         started_at: from_micros(row.get(2)?),
         ended_at: Some(from_micros(row.get(3)?)),
         execution_time: row.get::<_, Option<i64>>(4)?.map(duration),

@@ -1,10 +1,10 @@
 //! Schedules and triggers: rules that create tasks, and their firing in one transaction with what it creates.
 
+use super::Failed;
+use super::enqueue::enqueue;
 use super::page::{self, Key};
 use super::rows::{self, micros, tags_text};
-use super::tasks::enqueue;
 use super::writer::Tx;
-use super::{Failed, tasks};
 use crate::model::Time;
 use crate::model::ids::{ScheduleId, TaskId, TriggerId};
 use crate::model::schedule::Schedule;
@@ -141,7 +141,7 @@ pub(super) fn fire_schedule(tx: &Tx<'_>, fire: &FireSchedule) -> Result<()> {
         .prepare_cached("UPDATE schedule SET last_fire = ?2, last_task = ?3 WHERE id = ?1")
         .and_then(|mut s| s.execute(params![fire.id.as_bytes(), micros(*at), task.id.as_bytes()]))
         .failed()?;
-    enqueue(tx, task)
+    enqueue(tx, task, None).map(drop)
 }
 
 pub(super) fn put_trigger(tx: &Tx<'_>, t: &Trigger) -> Result<TriggerId> {
@@ -210,7 +210,7 @@ pub(super) fn fire_event(tx: &Tx<'_>, event: &FireEvent) -> Result<Vec<TaskId>> 
             .and_then(|mut s| s.execute(params![trigger.as_bytes(), micros(event.now)]))
             .failed()?;
         if still_there == 1 {
-            tasks::enqueue(tx, task)?;
+            enqueue(tx, task, None)?;
             fired.push(task.id);
         }
     }

@@ -1,7 +1,10 @@
 //! One thread writes; whatever queued up while it committed shares the next commit and its fsync.
 //!
-//! So a lone caller waits for one fsync and a thousand callers wait for one together: no timer, no tuning. Each intention runs
-//! in a savepoint, so that one that is refused takes nothing with it, and is answered only after the commit.
+//! So a lone caller waits for one fsync and a thousand callers wait for one together: no timer, no tuning. Each is answered only after
+//! the commit.
+//!
+//! An intention refuses before it writes, so it needs no savepoint, which would copy every page it touches. One that did write and then
+//! failed takes the transaction with it: all that shared it are done again, each in a transaction of its own.
 
 use super::Failed;
 use super::monitor::MetricsBook;
@@ -22,12 +25,36 @@ pub(super) struct Tx<'a> {
     pub(super) metrics: &'a mut MetricsBook,
 }
 
-type Answer = Box<dyn FnOnce(Result<()>) + Send>;
-type Intention = Box<dyn FnOnce(&mut Tx<'_>) -> Answer + Send>;
+/// An intention and who waits for it, whatever its answer is.
+trait Job: Send {
+    /// Carries it out; false where it was refused or failed. May be asked again after a rollback.
+    fn run(&mut self, tx: &mut Tx<'_>) -> bool;
+    /// Tells what came of it and of the commit.
+    fn answer(self: Box<Self>, committed: Result<()>);
+}
+
+struct Intention<T, F> {
+    carry_out: F,
+    result: Result<T>,
+    tell: oneshot::Sender<Result<T>>,
+}
+
+impl<T: Send, F: Fn(&mut Tx<'_>) -> Result<T> + Send> Job for Intention<T, F> {
+    fn run(&mut self, tx: &mut Tx<'_>) -> bool {
+        // The thread serves all others too, whatever one intention stumbles over.
+        self.result = catch_unwind(AssertUnwindSafe(|| (self.carry_out)(tx)))
+            .unwrap_or_else(|_| Err(StoreError::Unavailable("the intention panicked; stderr says where".into())));
+        self.result.is_ok()
+    }
+
+    fn answer(self: Box<Self>, committed: Result<()>) {
+        let _ = self.tell.send(committed.and(self.result)); // whoever asked has gone
+    }
+}
 
 /// The way to the writer's thread.
 pub(super) struct Writer {
-    queue: Mutex<Option<mpsc::Sender<Intention>>>,
+    queue: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -48,7 +75,7 @@ impl Writer {
     pub(super) async fn write<T, F>(&self, intention: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
         let (job, told) = pack(intention);
         self.queue()?.send(job).await.map_err(|_| closed())?;
@@ -59,7 +86,7 @@ impl Writer {
     pub(super) async fn offer<T, F>(&self, intention: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
         let (job, told) = pack(intention);
         self.queue()?.try_send(job).map_err(|error| match error {
@@ -69,7 +96,7 @@ impl Writer {
         told.await.map_err(|_| given_up())?
     }
 
-    fn queue(&self) -> Result<mpsc::Sender<Intention>> {
+    fn queue(&self) -> Result<mpsc::Sender<Box<dyn Job>>> {
         let queue = self.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         queue.clone().ok_or_else(closed)
     }
@@ -91,51 +118,27 @@ fn given_up() -> StoreError {
     StoreError::Unavailable("the database gave up the transaction".into())
 }
 
-fn pack<T, F>(intention: F) -> (Intention, oneshot::Receiver<Result<T>>)
+fn pack<T, F>(carry_out: F) -> (Box<dyn Job>, oneshot::Receiver<Result<T>>)
 where
     T: Send + 'static,
-    F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
 {
     let (tell, told) = oneshot::channel();
-    let job = Box::new(move |tx: &mut Tx<'_>| {
-        let result = in_savepoint(tx, intention);
-        Box::new(move |committed: Result<()>| {
-            let _ = tell.send(committed.and(result));
-        }) as Answer
-    });
-    (job, told)
+    let result = Err(given_up());
+    (Box::new(Intention { carry_out, result, tell }), told)
 }
 
-fn in_savepoint<T>(tx: &mut Tx<'_>, intention: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> Result<T> {
-    tx.db
-        .prepare_cached("SAVEPOINT intention")
-        .and_then(|mut s| s.execute([]))
-        .failed()?;
-    // The thread serves all others too, whatever one intention stumbles over.
-    let result = catch_unwind(AssertUnwindSafe(|| intention(tx)))
-        .unwrap_or_else(|_| Err(StoreError::Unavailable("the intention panicked; stderr says where".into())));
-    if result.is_err() {
-        tx.db
-            .prepare_cached("ROLLBACK TO intention")
-            .and_then(|mut s| s.execute([]))
-            .failed()?;
-    }
-    tx.db.prepare_cached("RELEASE intention").and_then(|mut s| s.execute([])).failed()?;
-    result
-}
-
-fn run(db: &Connection, mut intentions: mpsc::Receiver<Intention>) {
+fn run(db: &Connection, mut queue: mpsc::Receiver<Box<dyn Job>>) {
     let mut metrics = MetricsBook::default();
     let mut batch = Vec::with_capacity(BATCH);
-    let mut answers = Vec::with_capacity(BATCH);
-    while intentions.blocking_recv_many(&mut batch, BATCH) > 0 {
-        let committed = commit(db, &mut metrics, &mut batch, &mut answers);
-        if let Err(error) = &committed {
-            tracing::error!(%error, "a commit failed; its callers were told");
-            metrics = MetricsBook::default();
-        }
-        for answer in answers.drain(..) {
-            answer(committed.clone());
+    while queue.blocking_recv_many(&mut batch, BATCH) > 0 {
+        match commit(db, &mut metrics, &mut batch) {
+            Ok(true) => batch.drain(..).for_each(|job| job.answer(Ok(()))),
+            Ok(false) => batch.drain(..).for_each(|job| alone(db, &mut metrics, job)),
+            Err(error) => {
+                tracing::error!(%error, "a commit failed; its callers were told");
+                batch.drain(..).for_each(|job| job.answer(Err(error.clone())));
+            }
         }
     }
     if let Err(error) = db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
@@ -143,26 +146,40 @@ fn run(db: &Connection, mut intentions: mpsc::Receiver<Intention>) {
     }
 }
 
-/// One transaction. An error that makes SQLite roll all of it back (a full disk) fails all that shared it.
-fn commit(db: &Connection, metrics: &mut MetricsBook, batch: &mut Vec<Intention>, answers: &mut Vec<Answer>) -> Result<()> {
-    let begun = db.prepare_cached("BEGIN IMMEDIATE").and_then(|mut s| s.execute([])).failed();
-    for intention in batch.drain(..) {
-        // Outside a transaction a savepoint would be one of its own. What is dropped here is told so by its closed channel.
-        if db.is_autocommit() {
-            continue;
+/// One transaction of one intention, which then spoils nobody else's.
+fn alone(db: &Connection, metrics: &mut MetricsBook, job: Box<dyn Job>) {
+    let mut batch = vec![job];
+    let committed = commit(db, metrics, &mut batch).map(drop);
+    batch.drain(..).for_each(|job| job.answer(committed.clone()));
+}
+
+/// One transaction. False where one of the intentions spoilt it, and nothing of it was kept. An error that makes SQLite roll all of it
+/// back (a full disk) fails all that shared it.
+fn commit(db: &Connection, metrics: &mut MetricsBook, batch: &mut [Box<dyn Job>]) -> Result<bool> {
+    let finished = write(db, metrics, batch);
+    if !matches!(finished, Ok(true)) {
+        *metrics = MetricsBook::default();
+        if !db.is_autocommit() {
+            db.execute_batch("ROLLBACK").failed()?;
         }
-        let mut tx = Tx { db, metrics };
-        answers.push(intention(&mut tx));
     }
-    let finished = begun.and_then(|_| {
+    finished
+}
+
+fn write(db: &Connection, metrics: &mut MetricsBook, batch: &mut [Box<dyn Job>]) -> Result<bool> {
+    let run = |sql: &str| db.prepare_cached(sql).and_then(|mut s| s.execute([])).failed();
+    run("BEGIN IMMEDIATE")?;
+    for job in batch.iter_mut() {
+        let before = db.total_changes();
+        let done = job.run(&mut Tx { db, metrics });
         if db.is_autocommit() {
             return Err(given_up());
         }
-        metrics.flush(db)?;
-        db.prepare_cached("COMMIT").and_then(|mut s| s.execute([])).failed()
-    });
-    if finished.is_err() && !db.is_autocommit() {
-        let _ = db.execute_batch("ROLLBACK");
+        if !done && db.total_changes() != before {
+            return Ok(false);
+        }
     }
-    finished.map(drop)
+    metrics.flush(db)?;
+    run("COMMIT")?;
+    Ok(true)
 }

@@ -1,0 +1,146 @@
+//! In: what is submitted, made by a rule, or tried again by a person.
+
+use super::Failed;
+use super::monitor::raise;
+use super::rows::{self, failure_text, micros, origin_columns, tags_text};
+use super::settle::{End, move_to_history};
+use super::tasks::failed_task;
+use super::writer::Tx;
+use crate::model::Time;
+use crate::model::alert::{AlertType, NewAlert};
+use crate::model::ids::TaskId;
+use crate::model::task::{Failure, NewTask, Status, Task};
+use crate::store::{Offer, Result, StoreError};
+use rusqlite::{Connection, params};
+
+/// Not yet due, due, running: see the table `task`.
+const FUTURE: i64 = 0;
+const DUE: i64 = 1;
+const RUNNING: i64 = 3;
+
+/// Keeps a task. Where it may run at once on the place that is offered, it is leased to it already, which saves the claim, and is given
+/// back.
+pub(super) fn enqueue(tx: &Tx<'_>, task: &NewTask, offer: Option<&Offer>) -> Result<Option<Task>> {
+    let is_due = task.trigger_time <= task.submitted_at;
+    let offer = match offer {
+        Some(offer) if is_due && task.stillborn.is_none() && !is_anything_due(tx.db)? => Some(offer),
+        _ => None,
+    };
+    let (origin_kind, origin) = origin_columns(task.origin);
+    let key = (task.idempotency_key != task.id).then(|| *task.idempotency_key.as_bytes());
+    let queue = match (is_due, offer) {
+        (_, Some(_)) => RUNNING,
+        (true, None) => DUE,
+        (false, None) => FUTURE,
+    };
+    let started_at = offer.map(|_| micros(task.submitted_at));
+    let failed = task.stillborn.as_ref();
+    tx.db
+        .prepare_cached(
+            "INSERT INTO task (id, name, payload, priority, tags, queue, trigger_at, due_at, submitted_at, timeout, max_retries, idempotent,
+               origin_kind, origin, idempotency_key, started_at, attempt_started_at, attempt, node, plugin, plugin_digest, attempt_idempotent,
+               failure, last_failure)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)",
+        )
+        .and_then(|mut s| {
+            s.execute(params![
+                task.id.as_bytes(),
+                task.name,
+                task.payload,
+                task.priority.get(),
+                tags_text(&task.tags),
+                queue,
+                micros(task.trigger_time),
+                micros(task.trigger_time),
+                micros(task.submitted_at),
+                task.timeout.map(rows::micros_of),
+                task.max_retries,
+                task.idempotent,
+                origin_kind,
+                origin,
+                key,
+                started_at,
+                i64::from(offer.is_some()),
+                offer.map(|offer| offer.node.as_bytes()),
+                offer.map(|offer| offer.handled.plugin.as_ref()),
+                offer.map(|offer| offer.handled.plugin_digest.as_ref()),
+                offer.map(|offer| task.idempotent.unwrap_or(offer.handled.idempotent)),
+                failed.map(failure_text),
+                failed.map(|_| micros(task.submitted_at)),
+            ])
+        })
+        .failed()?;
+    for tag in &task.tags {
+        tx.db
+            .prepare_cached("INSERT OR IGNORE INTO task_tag (tag, id) VALUES (?1, ?2)")
+            .and_then(|mut s| s.execute(params![tag, task.id.as_bytes()]))
+            .failed()?;
+    }
+    if let Some(failure) = failed {
+        bury(tx, task, failure)?;
+    }
+    Ok(offer.map(|offer| task.as_running(&offer.handled.plugin)))
+}
+
+/// Whether a claim would find anything. What is due goes before what comes now.
+pub(super) fn is_anything_due(db: &Connection) -> Result<bool> {
+    db.prepare_cached("SELECT 1 FROM task INDEXED BY task_due WHERE queue = 1")
+        .and_then(|mut s| s.exists([]))
+        .failed()
+}
+
+/// A task that is known to be wrong ends as it is born.
+fn bury(tx: &Tx<'_>, task: &NewTask, failure: &Failure) -> Result<()> {
+    let at = task.submitted_at;
+    let end = End {
+        tagged: !task.tags.is_empty(),
+        ..End::without_attempt(Status::Failed, at)
+    };
+    move_to_history(tx, task.id, None, &end)?;
+    raise(
+        tx,
+        &NewAlert {
+            kind: AlertType::TaskFailure,
+            task_id: task.id,
+            task_name: task.name.clone(),
+            error: Some(failure.error.clone()),
+            execution_time: None,
+            at,
+        },
+    )
+}
+
+pub(super) fn retry(tx: &Tx<'_>, id: TaskId, new_id: TaskId, now: Time) -> Result<()> {
+    let seq = failed_task(tx.db, id, "be retried")?;
+    let earlier: Option<[u8; 16]> = tx
+        .db
+        .prepare_cached("SELECT retried_by FROM history WHERE seq = ?1")
+        .and_then(|mut s| s.query_row([seq], |row| row.get(0)))
+        .failed()?;
+    if let Some(earlier) = earlier {
+        return Err(StoreError::Conflict(format!(
+            "the task was retried before, as {}",
+            TaskId::from_bytes(earlier)
+        )));
+    }
+    tx.db
+        .prepare_cached(
+            "INSERT INTO task (id, name, payload, priority, tags, queue, trigger_at, due_at, submitted_at, timeout, max_retries, idempotent,
+               origin_kind, origin, idempotency_key)
+             SELECT ?2, name, payload, priority, tags, 1, ?3, ?3, ?3, timeout, max_retries, idempotent, 3, id, COALESCE(idempotency_key, id)
+             FROM history WHERE seq = ?1",
+        )
+        .and_then(|mut s| s.execute(params![seq, new_id.as_bytes(), micros(now)]))
+        .failed()?;
+    tx.db
+        .prepare_cached(
+            "INSERT OR IGNORE INTO task_tag SELECT tags.value, ?2 FROM history, json_each(history.tags) AS tags WHERE history.seq = ?1",
+        )
+        .and_then(|mut s| s.execute(params![seq, new_id.as_bytes()]))
+        .failed()?;
+    tx.db
+        .prepare_cached("UPDATE history SET dismissed = 1, retried_by = ?2 WHERE seq = ?1")
+        .and_then(|mut s| s.execute(params![seq, new_id.as_bytes()]))
+        .failed()
+        .map(drop)
+}
