@@ -16,7 +16,7 @@ use crate::store::{Lease, Offer, Store, StoreError};
 use crate::worker;
 use chrono::TimeDelta;
 pub use plan::EventError;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
@@ -77,28 +77,34 @@ impl Handle {
     /// Keeps a task, and runs it at once where a slot is free and nothing else is due.
     pub async fn submit(&self, task: NewTask, handler: Arc<Handler>) -> Result<(), StoreError> {
         let wait = task.trigger_time - task.submitted_at;
-        let slot = if wait <= TimeDelta::zero() {
-            self.0.worker.hold(handler.definition.memory)
-        } else {
-            None
-        };
-        let Some(slot) = slot else {
+        if wait > TimeDelta::zero() {
             self.0.store.enqueue(task, None).await?;
             // What is due later than the next poll is found by it.
-            if wait.to_std().unwrap_or_default() <= POLL {
+            if wait <= TimeDelta::from_std(POLL).unwrap_or_default() {
                 self.0.wake.notify_one();
             }
             return Ok(());
+        }
+        let place = Arc::new(Mutex::new(None));
+        let offer = Offer {
+            node: self.0.node,
+            handled: handler.handled.clone(),
+            hold: Box::new({
+                let (place, worker, memory) = (place.clone(), self.0.worker.clone(), handler.definition.memory);
+                move || {
+                    let mut slot = place.lock().unwrap_or_else(PoisonError::into_inner);
+                    *slot = slot.take().or_else(|| worker.hold(memory));
+                    slot.is_some()
+                }
+            }),
         };
         // Goes on whether or not the client stays: nobody else would run what was leased here.
         let context = self.0.clone();
         let submitted = tokio::spawn(async move {
-            let offer = Offer {
-                node: context.node,
-                handled: handler.handled.clone(),
-            };
-            match context.store.enqueue(task, Some(offer)).await? {
-                Some(task) => dispatch::start(&context, task, &handler, slot),
+            let leased = context.store.enqueue(task, Some(offer)).await?;
+            let slot = place.lock().unwrap_or_else(PoisonError::into_inner).take();
+            match leased.zip(slot) {
+                Some((task, slot)) => dispatch::start(&context, task, &handler, slot),
                 None => context.wake.notify_one(),
             }
             Ok(())

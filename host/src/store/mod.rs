@@ -83,13 +83,15 @@ pub struct Handled {
 /// The task names that a node can run.
 pub type Handlers = HashMap<String, Handled>;
 
-/// A place for one task on a node, held free for it: where nothing else is due, it is leased as it enters, and no claim is needed.
-#[derive(Clone, Debug)]
+/// A place for one task on a node: where nothing else is due, it is leased as it enters, and no claim is needed.
 pub struct Offer {
     /// Whose place it is.
     pub node: NodeId,
     /// What will run it.
     pub handled: Handled,
+    /// Holds the place, and says whether there is one. Asked at the last moment, while the task is written: a place that waited for
+    /// the commit before would stand empty for as long. Asked again, it says the same.
+    pub hold: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// Takes due tasks for a node: by priority, trigger time and id, each 16th the longest due.
