@@ -2,6 +2,7 @@
 //!
 //! `taskhost-bench [--seconds S] [case…]` prints a table: medians and ranges of three runs, and the ratio to the floor of the same run.
 
+mod attempt;
 mod floor;
 mod host;
 mod load;
@@ -12,7 +13,7 @@ use load::{Load, Sample};
 use taskhost::clock::Clock;
 
 const RUNS: usize = 3;
-const CASES: [&str; 5] = ["submit", "live", "drain", "latency", "memory"];
+const CASES: [&str; 7] = ["echo", "submit", "live", "drain", "latency", "attempt", "memory"];
 const CONNECTIONS: [usize; 3] = [1, 32, 256];
 /// Tasks of a backlog.
 const BACKLOG: u64 = 100_000;
@@ -41,10 +42,12 @@ fn main() -> Result<()> {
     println!("| case | connections | Taskhost, median (range) | floor, median (range) | ratio |\n|---|---|---|---|---|");
     for case in cases {
         match case.as_str() {
+            "echo" => echo(&built, seconds)?,
             "submit" => submit(&built, seconds)?,
             "live" => live(&built, seconds)?,
             "drain" => drain(&built)?,
             "latency" => latency(&built)?,
+            "attempt" => attempt(&built)?,
             _ => memory(&built)?,
         }
     }
@@ -98,9 +101,12 @@ fn side_by_side(ours: impl Fn() -> Result<Sample>, floor: impl Fn() -> Result<Sa
     Ok(found)
 }
 
+/// A figure of a sample: its name, its digits and how it is read.
+type Figure = (&'static str, usize, fn(&Sample) -> f64);
+
 fn rows(case: &str, connections: usize, [ours, floor]: &[Vec<Sample>; 2]) {
     let of = |samples: &[Sample], value: fn(&Sample) -> f64| Runs::sorted(samples.iter().map(value).collect());
-    let figures: [(&str, usize, fn(&Sample) -> f64); 4] = [
+    let figures: [Figure; 4] = [
         ("per s", 0, |sample| sample.per_second),
         ("answer p50, ms", 2, |sample| sample.p50),
         ("answer p99, ms", 2, |sample| sample.p99),
@@ -109,6 +115,24 @@ fn rows(case: &str, connections: usize, [ours, floor]: &[Vec<Sample>; 2]) {
     for (name, digits, value) in figures {
         row(&format!("{case}, {name}"), connections, digits, &of(ours, value), &of(floor, value));
     }
+}
+
+/// What HTTP alone costs here.
+fn echo(built: &Built, seconds: f64) -> Result<()> {
+    for connections in CONNECTIONS {
+        let floor = Runs::of(|_| Ok(floor::served(&built.guest, floor::Mode::Echo, connections, seconds)?.per_second))?;
+        println!("| echo, per s | {connections} | | {} | |", floor.text(0));
+    }
+    Ok(())
+}
+
+/// The sandbox alone: store, instance, call, drop.
+fn attempt(built: &Built) -> Result<()> {
+    const TIMES: u32 = 100_000;
+    let ours = Runs::of(|_| attempt::micros(&built.guest, TIMES))?;
+    let floor = Runs::of(|_| floor::attempt(&built.guest, TIMES))?;
+    row("one attempt, µs", 0, 1, &ours, &floor);
+    Ok(())
 }
 
 /// Acknowledged submissions of tasks dated ahead, so that nothing runs.
