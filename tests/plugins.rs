@@ -15,18 +15,20 @@ fn plugin(host: &Host, name: &str) -> Value {
 }
 
 #[test]
-fn a_dropped_component_is_live_within_a_second_and_so_is_its_next_version() {
+fn a_dropped_component_is_live_within_a_second_of_compiling_and_so_is_its_next_version() {
     let mut host = Host::prepare();
     host.start(&[]);
     host.post("/task/submit", &json!({"task_name": "version"})).problem(404);
-    // Compiling is measured apart: two unoptimised cores under test load say nothing about it.
     for n in 1..=2 {
         host.drop_plugin("probe", &guests::probe_version(n));
         let dropped = Instant::now();
         eventually("the version is live", || {
             host.get("/plugin/probe").status == 200 && version(&host).ends_with(&n.to_string())
         });
-        assert!(dropped.elapsed() < Duration::from_secs(10), "{:?}", dropped.elapsed());
+        // How fast two cores compile that run all other tests too says nothing; the rest does.
+        let compiled = Duration::from_secs_f64(plugin(&host, "probe")["compile_time"].as_f64().expect("it was compiled"));
+        let rest = dropped.elapsed().saturating_sub(compiled);
+        assert!(rest < Duration::from_secs(1), "{rest:?} besides {compiled:?} of compiling");
     }
     // Compiled code is kept: the first version again takes no compiling.
     host.drop_plugin("probe", &guests::probe_version(1));

@@ -1,13 +1,13 @@
-//! One plugin without a server: the registry and the sandbox as the host has them, on a private folder that is gone afterwards.
+//! One plugin without a server: loaded and run as a host of the same configuration would.
 
 use crate::api::wire::PluginRecord;
 use crate::clock::Clock;
+use crate::config::{self, Loaded, Sources};
 use crate::executor::{self, AttemptRequest, Engine, HostCall, Report, guest_runtime};
 use crate::model::attempt::{LogLine, Outcome};
 use crate::model::ids::TaskId;
-use crate::registry::snapshot::{Handler, Snapshot};
-use crate::registry::{self, Registry};
-use crate::store::sqlite::Sqlite;
+use crate::registry;
+use crate::registry::snapshot::{Handler, Plugin};
 use anyhow::{Context, bail};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -37,26 +37,25 @@ pub struct LocalRun {
     pub execution_time: f64,
 }
 
-/// Loads a component as the host would; returns the record that `GET /plugin/{name}` would show. A refusal is an error.
-pub fn check_plugin(file: &Path) -> anyhow::Result<Value> {
-    with_plugin(file, |snapshot, name| async move {
-        let plugin = snapshot.plugins.get(&name).context("the plugin is gone")?;
-        Ok(serde_json::to_value(PluginRecord::from(plugin.as_ref()))?)
+/// Loads a component as a host of this configuration would; returns the record that `GET /plugin/{name}` would show. A refusal is an
+/// error.
+pub fn check_plugin(file: &Path, sources: Sources) -> anyhow::Result<Value> {
+    with_plugin(file, sources, |loaded| async move {
+        Ok(serde_json::to_value(PluginRecord::from(&loaded.plugin))?)
     })
 }
 
 /// Runs one task under the limits that it would have in production.
-pub fn run_plugin(file: &Path, task: &str, payload: String) -> anyhow::Result<LocalRun> {
+pub fn run_plugin(file: &Path, task: &str, payload: String, sources: Sources) -> anyhow::Result<LocalRun> {
     let task = task.to_owned();
-    with_plugin(file, |snapshot, _| async move {
-        let known = || snapshot.handlers.keys().cloned().collect::<Vec<_>>().join(", ");
-        let Some(handler) = snapshot.handlers.get(&task) else {
-            bail!("the plugin has no task {task:?}; it has {}", known());
+    with_plugin(file, sources, |loaded| async move {
+        let Some(handler) = loaded.handlers.iter().find(|handler| handler.definition.name == task) else {
+            bail!("the plugin has no task {task:?}; it has {}", loaded.plugin.tasks.join(", "));
         };
         let value: Value = serde_json::from_str(&payload).context("the payload is not JSON")?;
         let errors = handler.check(&value);
         if errors.is_empty() {
-            return Ok(run(handler, payload).await);
+            return Ok(run(handler, payload, &loaded.limits).await);
         }
         Ok(LocalRun {
             outcome: "error".into(),
@@ -71,61 +70,37 @@ pub fn run_plugin(file: &Path, task: &str, payload: String) -> anyhow::Result<Lo
     })
 }
 
-/// Loads the plugin into a registry of its own and hands its snapshot on.
-fn with_plugin<T, F>(file: &Path, then: impl FnOnce(Arc<Snapshot>, String) -> F) -> anyhow::Result<T>
+/// A plugin as the host would have it.
+struct Ready {
+    plugin: Plugin,
+    handlers: Vec<Arc<Handler>>,
+    limits: executor::Options,
+}
+
+/// Loads the plugin and hands it on.
+fn with_plugin<T, F>(file: &Path, sources: Sources, then: impl FnOnce(Ready) -> F) -> anyhow::Result<T>
 where
     F: Future<Output = anyhow::Result<T>>,
 {
-    let name = file
-        .file_stem()
-        .and_then(|stem| stem.to_str())
-        .context("a component is a file called NAME.wasm")?
-        .to_owned();
-    let folder = tempfile::tempdir()?;
-    let plugins = folder.path().join("plugins");
-    std::fs::create_dir(&plugins)?;
-    let copy = plugins.join(format!("{name}.wasm"));
-    std::fs::copy(file, &copy).with_context(|| format!("{} cannot be read", file.display()))?;
-    // An old file is not taken for one that is still being written.
-    std::fs::File::options()
-        .write(true)
-        .open(&copy)?
-        .set_modified(std::time::SystemTime::UNIX_EPOCH)?;
-    let manifest = file.with_extension("toml");
-    if manifest.exists() {
-        std::fs::copy(&manifest, plugins.join(format!("{name}.toml")))?;
-    }
-    let runtime = guest_runtime(1)?;
-    runtime.block_on(async {
-        let (data, options) = (folder.path().join("data"), executor::Options::default());
-        let store = Arc::new(Sqlite::open(&data)?);
-        let engine = Engine::new(&options, 1, data.join("cache"), Clock::System)?;
+    let Loaded { config, file: config_file } = config::load(sources)?;
+    let cache = tempfile::tempdir()?;
+    guest_runtime(1)?.block_on(async {
+        let limits = config.executor;
+        let engine = Engine::new(&limits, 1, cache.path().join("cache"), Clock::System)?;
         let context = registry::Context {
-            config_file: None,
-            data_dir: data,
-            executor: options,
+            config_file,
+            data_dir: config.store.data,
+            executor: limits.clone(),
         };
-        let options = registry::Options {
-            dirs: vec![plugins],
-            ..registry::Options::default()
-        };
-        let (registry, _) = Registry::start(options, engine, store, Clock::System, context)?;
-        registry.reload().await?;
-        let snapshot = registry.snapshot();
-        if let Some(error) = snapshot.plugins.get(&name).and_then(|plugin| plugin.error.clone()) {
-            bail!("{error}");
-        }
-        let answer = then(snapshot, name).await;
-        registry.stop().await;
-        answer
+        let (plugin, handlers) = registry::load_one(file, engine, context, config.plugins).await?;
+        then(Ready { plugin, handlers, limits }).await
     })
 }
 
-async fn run(handler: &Handler, input: String) -> LocalRun {
+async fn run(handler: &Handler, input: String, options: &executor::Options) -> LocalRun {
     let definition = &handler.definition;
     let now = Clock::System.now();
     let (calls, mut asked) = mpsc::unbounded_channel();
-    let options = executor::Options::default();
     let id = TaskId::new(now);
     let document = json!({
         "task_id": id, "attempt": 1, "max_attempts": 1, "trigger_time": now, "timeout_at": now + definition.timeout,

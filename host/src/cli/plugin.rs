@@ -2,10 +2,12 @@
 
 use super::client::{Client, complaints, segment};
 use super::list::{Page, done, show};
+use super::serve::variables;
 use super::table::{self, As, Column};
 use super::task::log_line;
 use super::{Failure, Options, json, print, print_raw, tell};
 use crate::app::LocalRun;
+use crate::config::Sources;
 use clap::Subcommand;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -13,7 +15,8 @@ use std::path::{Path, PathBuf};
 const CHECK_EXAMPLES: &str = "Examples:
   taskhost plugin check plugins/backtest.wasm
 
-Exit code 1 says that a host would refuse it. A manifest beside the file (backtest.toml) takes part.";
+Exit code 1 says that a host would refuse it. A manifest beside the file (backtest.toml) takes part, and so does the host's
+configuration.";
 
 const RUN_EXAMPLES: &str = "Examples:
   taskhost plugin run plugins/backtest.wasm backtest --payload @samples/backtest-sp500.json
@@ -31,6 +34,9 @@ pub(super) enum Plugin {
     Check {
         /// The component.
         file: PathBuf,
+        /// The host's configuration file [default: taskhost.toml, where there is one].
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// Run one task of a component without a host, within production limits.
     #[command(after_help = RUN_EXAMPLES)]
@@ -42,6 +48,9 @@ pub(super) enum Plugin {
         /// Its input, a JSON object.
         #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
         payload: Option<String>,
+        /// The host's configuration file [default: taskhost.toml, where there is one].
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// List the host's plugins.
     List(Page),
@@ -77,8 +86,13 @@ const PLUGINS: &[Column] = &[
 impl Plugin {
     pub(super) fn run(self, options: &Options) -> Result<(), Failure> {
         match self {
-            Self::Check { file } => check(&file, options.json),
-            Self::Run { file, task, payload } => try_out(&file, &task, payload.as_ref(), options.json),
+            Self::Check { file, config } => check(&file, config, options.json),
+            Self::Run {
+                file,
+                task,
+                payload,
+                config,
+            } => try_out(&file, &task, payload.as_ref(), config, options.json),
             Self::List(page) => {
                 let (client, limit) = (Client::new(options)?, page.limit());
                 let query = [("limit", limit.as_deref()), ("cursor", page.cursor())];
@@ -102,6 +116,15 @@ impl Plugin {
     }
 }
 
+/// What a host started here with this file would go by.
+fn sources(file: Option<PathBuf>) -> Sources {
+    Sources {
+        file,
+        variables: variables(),
+        flags: Vec::new(),
+    }
+}
+
 fn there(file: &Path) -> Result<(), Failure> {
     if file.is_file() {
         Ok(())
@@ -110,9 +133,9 @@ fn there(file: &Path) -> Result<(), Failure> {
     }
 }
 
-fn check(file: &Path, json: bool) -> Result<(), Failure> {
+fn check(file: &Path, config: Option<PathBuf>, json: bool) -> Result<(), Failure> {
     there(file)?;
-    let plugin = crate::app::check_plugin(file)?;
+    let plugin = crate::app::check_plugin(file, sources(config))?;
     if json {
         return print(&plugin.to_string());
     }
@@ -134,10 +157,10 @@ fn describe(plugin: &[u8]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn try_out(file: &Path, task: &str, payload: Option<&String>, json: bool) -> Result<(), Failure> {
+fn try_out(file: &Path, task: &str, payload: Option<&String>, config: Option<PathBuf>, json: bool) -> Result<(), Failure> {
     there(file)?;
     let payload = json::optional_object("--payload", payload)?.map_or_else(|| "{}".to_owned(), |payload| payload.get().to_owned());
-    let run = crate::app::run_plugin(file, task, payload)?;
+    let run = crate::app::run_plugin(file, task, payload, sources(config))?;
     if json {
         let text = serde_json::to_string(&run).map_err(anyhow::Error::from)?;
         print(&text)?;

@@ -44,12 +44,17 @@ fn no_store(_: &str) -> Result<String, &'static str> {
     Err("PostgreSQL comes in a later version; leave --store out, SQLite in the data directory is used")
 }
 
+/// Environment variables; what is not UTF-8 is no setting of ours.
+pub(super) fn variables() -> Vec<(String, String)> {
+    let all = std::env::vars_os();
+    all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
 impl Flags {
     pub(super) fn run(self, dev: bool) -> Result<(), Failure> {
-        // What is not UTF-8 is no setting of ours.
-        let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         let print_config = self.print_config;
-        let sources = self.sources(variables.collect());
+        let sources = self.sources(variables());
         if print_config {
             return print(&crate::app::print_config(sources)?);
         }

@@ -146,25 +146,27 @@ impl Entry {
         if self.good.is_none() && trouble.is_none() {
             return None;
         }
-        let version = self.good.as_ref().map(|(version, _)| version);
         let error = trouble.map(|trouble| trouble.sentence.clone()).or_else(|| self.rivals());
-        Some(Plugin {
-            name: name.to_owned(),
-            state: if version.is_some() {
-                PluginState::Loaded
-            } else {
-                PluginState::Failed
+        Some(match &self.good {
+            Some((version, since)) => Plugin {
+                error,
+                loaded_at: Some(*since),
+                ..version.record(name)
             },
-            digest: version.map(|version| version.key.digest()),
-            version: version.and_then(|version| version.version.clone()),
-            description: version.and_then(|version| version.description.clone()),
-            size: version.map_or(self.files.size(), |version| version.size),
-            imports: version.map(|version| version.imports.clone()).unwrap_or_default(),
-            grants: version.map(|version| version.grants.clone()).unwrap_or_default(),
-            tasks: version.map(Version::names).unwrap_or_default(),
-            error,
-            loaded_at: self.good.as_ref().map(|(_, since)| *since),
-            compile_time: version.and_then(|version| version.compile_time),
+            None => Plugin {
+                name: name.to_owned(),
+                state: PluginState::Failed,
+                digest: None,
+                version: None,
+                description: None,
+                size: self.files.size(),
+                imports: Vec::new(),
+                grants: Vec::new(),
+                tasks: Vec::new(),
+                error,
+                loaded_at: None,
+                compile_time: None,
+            },
         })
     }
 

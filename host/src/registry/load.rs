@@ -2,7 +2,7 @@
 
 use super::describe::{self, Described, Speaker};
 use super::manifest::{self, Manifest};
-use super::snapshot::{Handler, Import};
+use super::snapshot::{Handler, Import, Plugin, PluginState};
 use super::{Context, Options};
 use crate::executor::{Engine, LoadError, MAX_COMPONENT};
 use sha2::{Digest, Sha256};
@@ -124,6 +124,24 @@ pub(super) struct Version {
 }
 
 impl Version {
+    /// What the registry tells of it once it is loaded.
+    pub(super) fn record(&self, name: &str) -> Plugin {
+        Plugin {
+            name: name.to_owned(),
+            state: PluginState::Loaded,
+            digest: Some(self.key.digest()),
+            version: self.version.clone(),
+            description: self.description.clone(),
+            size: self.size,
+            imports: self.imports.clone(),
+            grants: self.grants.clone(),
+            tasks: self.names(),
+            error: None,
+            loaded_at: None,
+            compile_time: self.compile_time,
+        }
+    }
+
     /// The names that it claims.
     pub(super) fn names(&self) -> Vec<String> {
         self.handlers.iter().map(|handler| handler.definition.name.clone()).collect()
@@ -218,6 +236,16 @@ impl Loader {
         })
         .await
     }
+}
+
+/// Loads one component with the manifest beside it as a host of this configuration would, and leaves everything as it is.
+pub async fn load_one(file: &Path, engine: Engine, context: Context, options: Options) -> Result<(Plugin, Vec<Arc<Handler>>), LoadError> {
+    let name = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
+    super::check_name(&name).map_err(LoadError::new)?;
+    let file = file.to_owned();
+    let source = blocking(move || Source::read(&file)).await?;
+    let version = Loader::new(engine, context, options).load(&name, source).await?;
+    Ok((version.record(&name), version.handlers))
 }
 
 /// Off the runtime's threads.

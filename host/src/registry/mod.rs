@@ -25,6 +25,7 @@ pub use crate::executor::MAX_COMPONENT;
 use crate::executor::{self, Engine};
 use crate::store::Store;
 use event::{Event, Reply};
+pub use load::load_one;
 use serde::{Deserialize, Serialize};
 use service::Service;
 use snapshot::{Plugin, Snapshot};
@@ -113,6 +114,19 @@ pub struct Registry {
     events: mpsc::Sender<Event>,
 }
 
+/// Whether a plugin can be called so; the error is a sentence.
+fn check_name(name: &str) -> Result<(), String> {
+    if !crate::model::name::is_valid(name) {
+        return Err(crate::model::name::why_invalid("the plugin name", name));
+    }
+    if name.starts_with('.') {
+        return Err(format!(
+            "the plugin name {name:?} begins with a dot, and hidden files are no plugins: choose another"
+        ));
+    }
+    Ok(())
+}
+
 impl Registry {
     /// Starts to look after the plugin directories. The first look is under way on return: [`Snapshot::ready`] tells its end.
     /// The task ends after [`Registry::stop`].
@@ -156,14 +170,7 @@ impl Registry {
     /// Validates a component and, only if it is good, puts it into the first plugin directory (or over the file that it
     /// replaces) and makes it live.
     pub async fn push(&self, name: &str, bytes: Vec<u8>) -> Result<Arc<Plugin>, RegistryError> {
-        if !crate::model::name::is_valid(name) {
-            return Err(RegistryError::Refused(crate::model::name::why_invalid("the plugin name", name)));
-        }
-        if name.starts_with('.') {
-            return Err(RegistryError::Refused(format!(
-                "the plugin name {name:?} begins with a dot, and hidden files are no plugins: choose another"
-            )));
-        }
+        check_name(name).map_err(RegistryError::Refused)?;
         let (name, bytes) = (name.to_owned(), bytes.into());
         self.ask(|reply| Event::Push { name, bytes, reply }).await
     }

@@ -34,7 +34,7 @@ pub struct Assignment {
     pub definition: Arc<Definition>,
     /// The plugin's code: the version that was current when the attempt began, whatever is swapped in meanwhile.
     pub code: Arc<dyn Execute>,
-    /// When the lease began.
+    /// When the lease began, and once its turn on the threads has come, when the guest did.
     pub started_at: Time,
 }
 
@@ -53,8 +53,9 @@ enum End {
     Cancelled,
 }
 
-pub(super) async fn run(context: Context, assignment: Assignment, slot: Slot, word: watch::Receiver<Word>, cancel_grace: Duration) {
+pub(super) async fn run(context: Context, mut assignment: Assignment, slot: Slot, word: watch::Receiver<Word>, cancel_grace: Duration) {
     let began = Instant::now();
+    assignment.started_at = context.clock.now();
     let mut said = Said::default();
     let end = unless_it_panics(watch_guest(&context, &assignment, word, cancel_grace, &mut said)).await;
     drop(slot);
@@ -298,12 +299,11 @@ async fn settle(context: &Context, assignment: &Assignment, report: Report, said
         _ => None,
     };
     let waits_again = matches!(next, Next::Pending { .. });
-    let started_at = chrono::TimeDelta::from_std(report.execution_time).ok().map(|ran| now - ran);
     let settle = Settle {
         lease: assignment.lease,
         task_name: task.name.clone(),
         tagged: !task.tags.is_empty(),
-        started_at,
+        started_at: Some(assignment.started_at),
         outcome: report.outcome,
         next,
         now,
