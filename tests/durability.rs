@@ -2,6 +2,8 @@
 
 use crate::harness::{Host, eventually, guests, in_ms, taskhost};
 use serde_json::json;
+use std::io::Write;
+use std::net::TcpStream;
 use std::process::Stdio;
 use taskhost::model::Time;
 
@@ -31,6 +33,26 @@ fn after_a_kill_every_acknowledged_task_is_there_and_runs() {
         assert!(task["result"].is_u64());
     }
     assert_eq!(ids.len(), 320);
+}
+
+/// Whoever hangs up does not know whether the task was taken; if it was, it runs.
+#[test]
+fn a_client_that_hangs_up_leaves_no_task_behind_unfinished() {
+    let host = Host::with_probe();
+    let body = r#"{"task_name":"echo","payload":{"value":1}}"#;
+    let request = format!(
+        "POST /api/v1/scheduler/task/submit HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    for _ in 0..100 {
+        let mut stream = TcpStream::connect(host.url().trim_start_matches("http://")).expect("a connection");
+        stream.write_all(request.as_bytes()).expect("a request");
+    }
+    host.run("echo", &json!({"value": 2}));
+    eventually("nothing runs or waits", || {
+        host.get("/tasks?status=running").ok() == json!([]) && host.get("/tasks?status=pending").ok() == json!([])
+    });
+    assert!(host.get("/tasks/history?limit=1000").ok().as_array().map_or(0, Vec::len) > 1);
 }
 
 #[test]

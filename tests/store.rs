@@ -12,7 +12,9 @@ use taskhost::model::retry::{Counters, Next};
 use taskhost::model::schedule::Schedule;
 use taskhost::model::task::{NewTask, Origin, Status, Submission};
 use taskhost::store::sqlite::Sqlite;
-use taskhost::store::{Claim, Claimed, Filter, FireEvent, FireSchedule, Handled, Lease, Listing, PageRequest, Settle, Store, StoreError};
+use taskhost::store::{
+    Claim, Claimed, Filter, FireEvent, FireSchedule, Handled, Lease, Listing, Offer, PageRequest, Settle, Store, StoreError,
+};
 
 const MEMORY: u64 = 1 << 20;
 
@@ -306,6 +308,40 @@ async fn a_fire_happens_once_even_if_two_make_it() {
     assert_eq!(f.claim(10).await.tasks.len(), 1);
     assert_eq!(f.store.schedule(id).await.expect("it").next_fire, Some(next));
     assert_eq!(f.store.due_schedules(f.now, 10).await.expect("a list").1, Some(next));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_leased_as_it_enters_only_where_it_may_start_at_once() {
+    let f = Fixture::new();
+    let offer = |free: bool| {
+        Some(Offer {
+            node: f.node,
+            handled: handled(),
+            hold: Box::new(move || free),
+        })
+    };
+    let enqueue = async |task: NewTask, offer| f.store.enqueue(task, offer).await.expect("enqueued");
+    let later = f.new_task("a", 5, 60);
+    assert!(enqueue(later, offer(true)).await.is_none(), "its time has not come");
+    let task = f.new_task("a", 5, 0);
+    let leased = enqueue(task.clone(), offer(true)).await.expect("leased");
+    assert_eq!((leased.id, leased.attempt, leased.status), (task.id, 1, Status::Running));
+    let kept = f.store.task(task.id).await.expect("the task");
+    assert_eq!(
+        (kept.status, kept.attempts.len(), kept.plugin.as_deref()),
+        (Status::Running, 1, Some("p"))
+    );
+    assert!(f.claim(10).await.tasks.is_empty(), "nobody else may have it");
+    f.store
+        .settle(f.ok(f.lease(task.id, 1)))
+        .await
+        .expect("settled under the same fence");
+
+    let waits = f.new_task("a", 9, 0);
+    assert!(enqueue(waits.clone(), offer(false)).await.is_none(), "no place is free");
+    let urgent = f.new_task("a", 1, 0);
+    assert!(enqueue(urgent.clone(), offer(true)).await.is_none(), "something is due already");
+    assert_eq!(ids(&f.claim(10).await), [urgent.id, waits.id]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

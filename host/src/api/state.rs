@@ -17,20 +17,31 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-/// The rooms that the API asks. Cheap to clone.
+/// The rooms that the API asks. One count to clone: every route, layer and request does.
 #[derive(Clone)]
-pub struct State {
+pub struct State(Arc<Rooms>);
+
+/// What a [`State`] shares.
+pub struct Rooms {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) registry: Registry,
     pub(crate) monitor: Monitor,
     pub(crate) scheduler: scheduler::Handle,
     pub(crate) clock: Clock,
-    options: Arc<Options>,
-    stopping: Arc<watch::Sender<bool>>,
+    options: Options,
+    stopping: watch::Sender<bool>,
     /// KiB left for large bodies.
     room: Arc<Semaphore>,
     /// Clients that may still wait for a task's end.
     places: Arc<Semaphore>,
+}
+
+impl std::ops::Deref for State {
+    type Target = Rooms;
+
+    fn deref(&self) -> &Rooms {
+        &self.0
+    }
 }
 
 impl std::fmt::Debug for State {
@@ -49,18 +60,18 @@ impl State {
         clock: Clock,
         options: Options,
     ) -> Self {
-        Self {
+        Self(Arc::new(Rooms {
             store,
             registry,
             monitor,
             scheduler,
             clock,
-            stopping: Arc::new(watch::Sender::new(false)),
+            stopping: watch::Sender::new(false),
             room: Arc::new(Semaphore::new(kib(options.body_budget.as_u64()))),
             // Waiting takes a connection: half of them stay for those who do not.
             places: Arc::new(Semaphore::new(options.max_connections.div_ceil(2))),
-            options: Arc::new(options),
-        }
+            options,
+        }))
     }
 
     /// Says that the host is shutting down: it is not ready any more, takes nothing new, and clients that wait are answered.
