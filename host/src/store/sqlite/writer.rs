@@ -16,8 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Intentions that wait for the next commit, at most; more have to wait to wait.
 const QUEUE: usize = 4_096;
-/// Intentions that share a commit, at most.
-const BATCH: usize = 512;
+/// Intentions that share a commit, at most: more would save little of the fsync, and each holds up who waits for the next.
+const BATCH: usize = 128;
 
 /// What an intention may use.
 pub(super) struct Tx<'a> {
