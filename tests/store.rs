@@ -94,6 +94,25 @@ impl Fixture {
         }
     }
 
+    /// One that is due now.
+    fn schedule(&self) -> Schedule {
+        Schedule {
+            id: ScheduleId::new(self.now),
+            name: "s".into(),
+            task_name: "a".into(),
+            cron_expression: "* * * * *".into(),
+            payload: "{}".into(),
+            priority: None,
+            tags: vec![],
+            start: None,
+            end: None,
+            created_at: self.now,
+            next_fire: Some(self.now),
+            last_fire: None,
+            last_task: None,
+        }
+    }
+
     fn ok(&self, lease: Lease) -> Settle {
         self.settle(lease, Outcome::Ok { result: "1".into() }, Next::Success)
     }
@@ -270,21 +289,7 @@ async fn another_nodes_running_attempts_are_orphans() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fire_happens_once_even_if_two_make_it() {
     let f = Fixture::new();
-    let schedule = Schedule {
-        id: ScheduleId::new(f.now),
-        name: "s".into(),
-        task_name: "a".into(),
-        cron_expression: "* * * * *".into(),
-        payload: "{}".into(),
-        priority: None,
-        tags: vec![],
-        start: None,
-        end: None,
-        created_at: f.now,
-        next_fire: Some(f.now),
-        last_fire: None,
-        last_task: None,
-    };
+    let schedule = f.schedule();
     let id = f.store.put_schedule(schedule.clone()).await.expect("put");
     assert_eq!(
         f.store
@@ -537,19 +542,10 @@ async fn an_overdue_fire_survives_an_update_that_still_allows_it() {
     let at = |seconds: i64| f.now + chrono::TimeDelta::seconds(seconds);
     let put = |next_fire: Time, start: Option<Time>, end: Option<Time>| {
         let schedule = Schedule {
-            id: ScheduleId::new(f.now),
-            name: "s".into(),
-            task_name: "a".into(),
-            cron_expression: "* * * * *".into(),
-            payload: "{}".into(),
-            priority: None,
-            tags: vec![],
             start,
             end,
-            created_at: f.now,
             next_fire: Some(next_fire),
-            last_fire: None,
-            last_task: None,
+            ..f.schedule()
         };
         let store = f.store.clone();
         async move {

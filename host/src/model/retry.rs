@@ -2,6 +2,7 @@
 
 use crate::model::Time;
 use crate::model::attempt::{Class, Outcome, OutcomeKind};
+use crate::model::task::Status;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -129,6 +130,18 @@ pub enum Next {
     },
     /// Ended by request.
     Cancelled,
+}
+
+impl Next {
+    /// Where it leaves the task.
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Pending { .. } => Status::Pending,
+            Self::Success => Status::Success,
+            Self::Failed { .. } => Status::Failed,
+            Self::Cancelled => Status::Cancelled,
+        }
+    }
 }
 
 /// Decides what follows an outcome. `random` is uniform in 0 to 1, for the jitter.

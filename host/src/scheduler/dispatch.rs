@@ -136,7 +136,6 @@ pub(super) fn start(context: &Context, task: Task, handler: &Handler, slot: Slot
         task,
         definition: handler.definition.clone(),
         code: handler.code.clone(),
-        started_at: context.clock.now(),
     };
     context.worker.start(assignment, slot);
 }

@@ -34,8 +34,6 @@ pub struct Assignment {
     pub definition: Arc<Definition>,
     /// The plugin's code: the version that was current when the attempt began, whatever is swapped in meanwhile.
     pub code: Arc<dyn Execute>,
-    /// When the lease began, and once its turn on the threads has come, when the guest did.
-    pub started_at: Time,
 }
 
 /// What the guest has said so far and is not kept yet.
@@ -53,11 +51,11 @@ enum End {
     Cancelled,
 }
 
-pub(super) async fn run(context: Context, mut assignment: Assignment, slot: Slot, word: watch::Receiver<Word>, cancel_grace: Duration) {
+pub(super) async fn run(context: Context, assignment: Assignment, slot: Slot, word: watch::Receiver<Word>, cancel_grace: Duration) {
     let began = Instant::now();
-    assignment.started_at = context.clock.now();
+    let started_at = context.clock.now();
     let mut said = Said::default();
-    let end = unless_it_panics(watch_guest(&context, &assignment, word, cancel_grace, &mut said)).await;
+    let end = unless_it_panics(watch_guest(&context, &assignment, started_at, word, cancel_grace, &mut said)).await;
     drop(slot);
     let report = match end {
         End::Reported(report) => report,
@@ -74,13 +72,14 @@ pub(super) async fn run(context: Context, mut assignment: Assignment, slot: Slot
             return;
         }
     };
-    settle(&context, &assignment, report, said).await;
+    settle(&context, &assignment, started_at, report, said).await;
 }
 
 /// Runs the guest to its end, answers what it asks, and keeps what it says.
 async fn watch_guest(
     context: &Context,
     assignment: &Assignment,
+    started_at: Time,
     mut word: watch::Receiver<Word>,
     cancel_grace: Duration,
     said: &mut Said,
@@ -89,7 +88,7 @@ async fn watch_guest(
     let (progress, mut said_progress) = watch::channel(None);
     let is_cancelled = Arc::new(AtomicBool::new(false));
     let timeout = timeout_of(assignment);
-    let request = request(context, assignment, timeout, is_cancelled.clone(), calls, progress);
+    let request = request(context, assignment, started_at, timeout, is_cancelled.clone(), calls, progress);
     let mut guest = assignment.code.execute(request);
     let flush = tokio::time::sleep(FLUSH_EVERY);
     tokio::pin!(flush);
@@ -133,7 +132,7 @@ async fn watch_guest(
             }
             () = &mut long, if !long_told => {
                 long_told = true;
-                tokio::spawn(tell_long_execution(context.clone(), assignment.lease.task, assignment.task.name.clone(), assignment.started_at));
+                tokio::spawn(tell_long_execution(context.clone(), assignment.lease.task, assignment.task.name.clone(), started_at));
             }
         }
     };
@@ -190,6 +189,7 @@ fn timeout_of(assignment: &Assignment) -> Duration {
 fn request(
     context: &Context,
     assignment: &Assignment,
+    started_at: Time,
     timeout: Duration,
     cancelled: Arc<AtomicBool>,
     calls: mpsc::UnboundedSender<HostCall>,
@@ -203,7 +203,7 @@ fn request(
         "attempt": task.attempt,
         "max_attempts": max_retries.saturating_add(1),
         "trigger_time": time(task.trigger_time),
-        "timeout_at": time(assignment.started_at + timeout),
+        "timeout_at": time(started_at + timeout),
         "idempotency_key": task.idempotency_key,
         "tags": task.tags,
         "needs": {},
@@ -277,7 +277,7 @@ async fn tell_long_execution(context: Context, task_id: TaskId, task_name: Strin
     }
 }
 
-async fn settle(context: &Context, assignment: &Assignment, report: Report, said: Said) {
+async fn settle(context: &Context, assignment: &Assignment, started_at: Time, report: Report, said: Said) {
     let (task, definition) = (&assignment.task, &assignment.definition);
     let now = context.clock.now();
     let bounds = Bounds {
@@ -303,7 +303,7 @@ async fn settle(context: &Context, assignment: &Assignment, report: Report, said
         lease: assignment.lease,
         task_name: task.name.clone(),
         tagged: !task.tags.is_empty(),
-        started_at: Some(assignment.started_at),
+        started_at: Some(started_at),
         outcome: report.outcome,
         next,
         now,

@@ -27,36 +27,27 @@ pub(super) fn settle(tx: &mut Tx<'_>, settle: &Settle) -> Result<()> {
         progress: settle.progress.as_ref().map(|progress| serde_json::json!(progress).to_string()),
     };
     let id = settle.lease.task;
-    let status = match &settle.next {
-        Next::Pending { .. } => None,
-        Next::Success => Some(Status::Success),
-        Next::Failed { .. } => Some(Status::Failed),
-        Next::Cancelled => Some(Status::Cancelled),
-    };
-    match (&settle.next, status) {
-        (Next::Pending { trigger_time, counters }, _) => {
-            let again = Again {
-                due_at: *trigger_time,
-                counters: *counters,
-                failure,
-            };
-            wait_again(tx, settle, &attempt, &again)?;
-        }
-        (_, status) => {
-            let result = match &settle.outcome {
-                Outcome::Ok { result } => Some(result.as_str()),
-                _ => None,
-            };
-            let end = End {
-                status: status.unwrap_or(Status::Failed),
-                at: settle.now,
-                result,
-                failure,
-                attempt: Some(attempt),
-                tagged: settle.tagged,
-            };
-            move_to_history(tx, id, Some(settle.lease), &end)?;
-        }
+    if let Next::Pending { trigger_time, counters } = &settle.next {
+        let again = Again {
+            due_at: *trigger_time,
+            counters: *counters,
+            failure,
+        };
+        wait_again(tx, settle, &attempt, &again)?;
+    } else {
+        let result = match &settle.outcome {
+            Outcome::Ok { result } => Some(result.as_str()),
+            _ => None,
+        };
+        let end = End {
+            status: settle.next.status(),
+            at: settle.now,
+            result,
+            failure,
+            attempt: Some(attempt),
+            tagged: settle.tagged,
+        };
+        move_to_history(tx, id, Some(settle.lease), &end)?;
     }
     tasks::append_log(tx, id, &settle.log)?;
     if let Some(alert) = &settle.alert {
