@@ -318,18 +318,21 @@ async fn a_fire_happens_once_even_if_two_make_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_is_leased_as_it_enters_only_where_it_may_start_at_once() {
     let f = Fixture::new();
-    let offer = |free: bool| {
-        Some(Offer {
+    let enqueue = async |task: NewTask, free: bool| {
+        let (told, kept) = std::sync::mpsc::channel();
+        let offer = Offer {
             node: f.node,
             handled: handled(),
             hold: Box::new(move || free),
-        })
+            kept: Box::new(move |leased| told.send(leased).expect("somebody listens")),
+        };
+        f.store.enqueue(task, Some(offer)).await.expect("enqueued");
+        kept.try_recv().expect("told before the answer")
     };
-    let enqueue = async |task: NewTask, offer| f.store.enqueue(task, offer).await.expect("enqueued");
     let later = f.new_task("a", 5, 60);
-    assert!(enqueue(later, offer(true)).await.is_none(), "its time has not come");
+    assert!(enqueue(later, true).await.is_none(), "its time has not come");
     let task = f.new_task("a", 5, 0);
-    let leased = enqueue(task.clone(), offer(true)).await.expect("leased");
+    let leased = enqueue(task.clone(), true).await.expect("leased");
     assert_eq!((leased.id, leased.attempt, leased.status), (task.id, 1, Status::Running));
     let kept = f.store.task(task.id).await.expect("the task");
     assert_eq!(
@@ -343,9 +346,9 @@ async fn a_task_is_leased_as_it_enters_only_where_it_may_start_at_once() {
         .expect("settled under the same fence");
 
     let waits = f.new_task("a", 9, 0);
-    assert!(enqueue(waits.clone(), offer(false)).await.is_none(), "no place is free");
+    assert!(enqueue(waits.clone(), false).await.is_none(), "no place is free");
     let urgent = f.new_task("a", 1, 0);
-    assert!(enqueue(urgent.clone(), offer(true)).await.is_none(), "something is due already");
+    assert!(enqueue(urgent.clone(), true).await.is_none(), "something is due already");
     assert_eq!(ids(&f.claim(10).await), [urgent.id, waits.id]);
 }
 

@@ -42,7 +42,7 @@ async fn run(code: Arc<Code>, options: Options, times: u32) -> Result<()> {
                 task_name: "noop".to_owned(),
                 input: "{}".to_owned(),
                 number,
-                document: "{}".to_owned(),
+                document: None,
                 limits: options.limits(Duration::from_secs(300), 3_000_000_000_000, 2 << 20),
                 cancelled: Arc::default(),
                 calls,

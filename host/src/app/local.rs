@@ -4,7 +4,7 @@ use crate::api::wire::PluginRecord;
 use crate::clock::Clock;
 use crate::config::{self, Loaded, Sources};
 use crate::executor::{self, AttemptRequest, Engine, HostCall, Report, guest_runtime};
-use crate::model::attempt::{LogLine, Outcome};
+use crate::model::attempt::{Document, LogLine, Outcome};
 use crate::model::ids::TaskId;
 use crate::registry;
 use crate::registry::snapshot::{Handler, Plugin};
@@ -102,15 +102,21 @@ async fn run(handler: &Handler, input: String, options: &executor::Options) -> L
     let now = Clock::System.now();
     let (calls, mut asked) = mpsc::unbounded_channel();
     let id = TaskId::new(now);
-    let document = json!({
-        "task_id": id, "attempt": 1, "max_attempts": 1, "trigger_time": now, "timeout_at": now + definition.timeout,
-        "idempotency_key": id, "tags": definition.tags, "needs": {},
-    });
+    let document = Document {
+        task_id: id,
+        attempt: 1,
+        max_attempts: 1,
+        trigger_time: now,
+        timeout_at: now + definition.timeout,
+        idempotency_key: id,
+        tags: definition.tags.clone(),
+        needs: serde_json::Map::new(),
+    };
     let request = AttemptRequest {
         task_name: definition.name.clone(),
         input,
         number: 1,
-        document: document.to_string(),
+        document: Some(document),
         limits: options.limits(definition.timeout, definition.fuel_for(definition.timeout), definition.memory),
         cancelled: Arc::default(),
         calls,

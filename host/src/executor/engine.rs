@@ -264,7 +264,7 @@ impl Code {
                     clock: &code.engine.0.clock,
                     limits: LIMITS,
                     attempt: 0,
-                    document: "{}".to_owned(),
+                    document: None,
                     cancelled: Arc::default(),
                     handles: 0,
                     says: None,

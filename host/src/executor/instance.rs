@@ -9,7 +9,7 @@ use super::limits::{MAX_HANDLES, Memory, OverMemory, Throttle};
 use super::turns::{Turns, within};
 use super::{AttemptRequest, HostCall, Limits, MAX_CHECKPOINT, Report};
 use crate::clock::Clock;
-use crate::model::attempt::{Class, Level, Outcome, Progress, Source, Usage};
+use crate::model::attempt::{Class, Document, Level, Outcome, Progress, Source, Usage};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,7 +42,7 @@ pub(crate) struct State {
     pub(super) outlet: Arc<Outlet>,
     says: Option<Says>,
     cancelled: Arc<AtomicBool>,
-    document: String,
+    document: Option<Document>,
     deadline: Instant,
     /// Whether a call that was not granted has been noted.
     denied: bool,
@@ -82,7 +82,7 @@ impl log::Host for State {
 
 impl context::Host for State {
     fn attempt(&mut self) -> String {
-        self.document.clone()
+        self.document.as_ref().map_or_else(|| "{}".to_owned(), Document::to_json)
     }
 
     fn is_cancelled(&mut self) -> bool {
@@ -220,7 +220,7 @@ pub(crate) struct Setting<'a> {
     pub clock: &'a Clock,
     pub limits: Limits,
     pub attempt: u32,
-    pub document: String,
+    pub document: Option<Document>,
     pub cancelled: Arc<AtomicBool>,
     /// Handles that it may hold where it is granted folders.
     pub handles: usize,

@@ -23,7 +23,7 @@ mod turns;
 pub use engine::{Code, Engine, LoadError, MAX_COMPONENT, guest_runtime};
 pub use options::Options;
 
-use crate::model::attempt::{LogLine, Outcome, Progress, Usage};
+use crate::model::attempt::{Document, LogLine, Outcome, Progress, Usage};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -59,8 +59,8 @@ pub struct AttemptRequest {
     pub input: String,
     /// From 1.
     pub number: u32,
-    /// What the guest's `context.attempt` answers: JSON text.
-    pub document: String,
+    /// What the guest's `context.attempt` answers; `None`: an empty object.
+    pub document: Option<Document>,
     /// What bounds it.
     pub limits: Limits,
     /// What the guest's `context.is-cancelled` answers.

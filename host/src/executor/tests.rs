@@ -94,7 +94,7 @@ fn request(change: impl FnOnce(&mut Limits)) -> AttemptRequest {
         task_name: "t".into(),
         input: "{}".into(),
         number: 1,
-        document: "{}".into(),
+        document: None,
         limits,
         cancelled: Arc::default(),
         calls: mpsc::unbounded_channel().0,

@@ -1,7 +1,7 @@
 //! One try at a task, and how it ended.
 
 use crate::model::Time;
-use crate::model::ids::NodeId;
+use crate::model::ids::{NodeId, TaskId};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -235,6 +235,40 @@ pub struct Attempt {
     pub plugin_digest: Option<String>,
     /// Who ran it.
     pub node: NodeId,
+}
+
+/// What a handler may know of its attempt: the contract's `context.attempt`, in JSON.
+#[derive(Clone, Debug, Serialize)]
+pub struct Document {
+    /// The same over all attempts.
+    pub task_id: TaskId,
+    /// From 1.
+    pub attempt: u32,
+    /// How many there may be.
+    pub max_attempts: u32,
+    /// When the task was asked to run.
+    #[serde(serialize_with = "to_the_microsecond")]
+    pub trigger_time: Time,
+    /// When this attempt is stopped.
+    #[serde(serialize_with = "to_the_microsecond")]
+    pub timeout_at: Time,
+    /// The same over attempts and retries by hand.
+    pub idempotency_key: TaskId,
+    /// The submission's and the definition's.
+    pub tags: Vec<String>,
+    /// Results of the steps that it needed, by name.
+    pub needs: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Document {
+    /// The text that the handler reads.
+    pub fn to_json(&self) -> String {
+        serde_json::json!(self).to_string()
+    }
+}
+
+fn to_the_microsecond<S: serde::Serializer>(time: &Time, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true))
 }
 
 /// How far an attempt says it is.

@@ -165,28 +165,29 @@ impl NewTask {
             payload: self.payload.clone(),
             priority: self.priority,
             tags: self.tags.clone(),
-            status: Status::Running,
+            status: Status::Pending,
             trigger_time: self.trigger_time,
             due_at: Some(self.trigger_time),
             submitted_at: self.submitted_at,
-            started_at: Some(self.submitted_at),
+            started_at: None,
             completed_at: None,
             execution_time: None,
             result: None,
             failure: None,
             last_failure: None,
             counters: Counters::default(),
-            attempt: 1,
+            attempt: 0,
             timeout: self.timeout,
             max_retries: self.max_retries,
             idempotent: self.idempotent,
             progress: None,
-            plugin: Some(plugin.to_owned()),
+            plugin: None,
             origin: self.origin,
             idempotency_key: self.idempotency_key,
             held: None,
             attempts: Vec::new(),
         }
+        .begun(plugin, self.submitted_at)
     }
 }
 
@@ -256,6 +257,21 @@ pub struct Task {
     pub held: Option<String>,
     /// All attempts; empty in lists.
     pub attempts: Vec<Attempt>,
+}
+
+impl Task {
+    /// The task once an attempt of it was leased, to be run by this plugin.
+    #[must_use]
+    pub fn begun(self, plugin: &str, now: Time) -> Self {
+        Self {
+            status: Status::Running,
+            attempt: self.attempt + 1,
+            started_at: self.started_at.or(Some(now)),
+            plugin: Some(plugin.to_owned()),
+            progress: None,
+            ..self
+        }
+    }
 }
 
 /// The finer word for where a task stands.

@@ -85,31 +85,31 @@ impl Handle {
             }
             return Ok(());
         }
+        self.0.store.enqueue(task, Some(self.offer(handler))).await
+    }
+
+    /// A place in this node's pool, for a task of this handler. Nobody else would run what was leased to it, so it starts whether or not
+    /// the client stays.
+    fn offer(&self, handler: Arc<Handler>) -> Offer {
         let place = Arc::new(Mutex::new(None));
-        let offer = Offer {
+        let (held, context) = (place.clone(), self.0.clone());
+        let (worker, memory) = (self.0.worker.clone(), handler.definition.memory);
+        Offer {
             node: self.0.node,
             handled: handler.handled.clone(),
-            hold: Box::new({
-                let (place, worker, memory) = (place.clone(), self.0.worker.clone(), handler.definition.memory);
-                move || {
-                    let mut slot = place.lock().unwrap_or_else(PoisonError::into_inner);
-                    *slot = slot.take().or_else(|| worker.hold(memory));
-                    slot.is_some()
+            hold: Box::new(move || {
+                let mut slot = held.lock().unwrap_or_else(PoisonError::into_inner);
+                *slot = slot.take().or_else(|| worker.hold(memory));
+                slot.is_some()
+            }),
+            kept: Box::new(move |leased| {
+                let slot = place.lock().unwrap_or_else(PoisonError::into_inner).take();
+                match leased.zip(slot) {
+                    Some((task, slot)) => dispatch::start(&context, task, &handler, slot),
+                    None => context.wake.notify_one(),
                 }
             }),
-        };
-        // Goes on whether or not the client stays: nobody else would run what was leased here.
-        let context = self.0.clone();
-        let submitted = tokio::spawn(async move {
-            let leased = context.store.enqueue(task, Some(offer)).await?;
-            let slot = place.lock().unwrap_or_else(PoisonError::into_inner).take();
-            match leased.zip(slot) {
-                Some((task, slot)) => dispatch::start(&context, task, &handler, slot),
-                None => context.wake.notify_one(),
-            }
-            Ok(())
-        });
-        submitted.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
+        }
     }
 
     /// Says that something may have become due. A hint: losing it costs a poll's delay.

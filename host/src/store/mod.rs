@@ -92,6 +92,9 @@ pub struct Offer {
     /// Holds the place, and says whether there is one. Asked at the last moment, while the task is written: a place that waited for
     /// the commit before would stand empty for as long. Asked again, it says the same.
     pub hold: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Told once the task is on disk, whether or not anybody still waits for the answer: it is to be run in the place that was held,
+    /// or waits for a claim. Must not block.
+    pub kept: Box<dyn Fn(Option<Task>) + Send + Sync>,
 }
 
 /// Takes due tasks for a node: by priority, trigger time and id, each 16th the longest due.
@@ -272,9 +275,9 @@ pub struct AlertFilter {
 /// Everything that is asked of a database, each as one atomic intention.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Keeps a task: the acknowledgement that it will run. Where it could be leased to the place offered, it is given back: the
-    /// caller has to run it. Otherwise it waits for a claim.
-    async fn enqueue(&self, task: NewTask, offer: Option<Offer>) -> Result<Option<Task>>;
+    /// Keeps a task: the acknowledgement that it will run. It is leased to the place offered, if it can be, and otherwise waits for a
+    /// claim.
+    async fn enqueue(&self, task: NewTask, offer: Option<Offer>) -> Result<()>;
     /// Leases due tasks.
     async fn claim(&self, claim: Claim) -> Result<Claimed>;
     /// Ends an attempt. [`StoreError::LeaseLost`] where the fence no longer holds.

@@ -4,7 +4,7 @@ use super::{Context, Slot, Word};
 use crate::executor::{AttemptRequest, Execute, HostCall, Report};
 use crate::model::Time;
 use crate::model::alert::{AlertType, NewAlert, long_execution_after};
-use crate::model::attempt::{LogLine, Outcome, Progress, Usage};
+use crate::model::attempt::{Document, LogLine, Outcome, Progress, Usage};
 use crate::model::definition::Definition;
 use crate::model::ids::TaskId;
 use crate::model::retry::{Bounds, Next, decide};
@@ -51,11 +51,11 @@ enum End {
     Cancelled,
 }
 
-pub(super) async fn run(context: Context, assignment: Assignment, slot: Slot, word: watch::Receiver<Word>, cancel_grace: Duration) {
+pub(super) async fn run(context: Context, mut assignment: Assignment, slot: Slot, word: watch::Receiver<Word>, cancel_grace: Duration) {
     let began = Instant::now();
     let started_at = context.clock.now();
     let mut said = Said::default();
-    let end = unless_it_panics(watch_guest(&context, &assignment, started_at, word, cancel_grace, &mut said)).await;
+    let end = unless_it_panics(watch_guest(&context, &mut assignment, started_at, word, cancel_grace, &mut said)).await;
     drop(slot);
     let report = match end {
         End::Reported(report) => report,
@@ -78,7 +78,7 @@ pub(super) async fn run(context: Context, assignment: Assignment, slot: Slot, wo
 /// Runs the guest to its end, answers what it asks, and keeps what it says.
 async fn watch_guest(
     context: &Context,
-    assignment: &Assignment,
+    assignment: &mut Assignment,
     started_at: Time,
     mut word: watch::Receiver<Word>,
     cancel_grace: Duration,
@@ -188,31 +188,30 @@ fn timeout_of(assignment: &Assignment) -> Duration {
 
 fn request(
     context: &Context,
-    assignment: &Assignment,
+    assignment: &mut Assignment,
     started_at: Time,
     timeout: Duration,
     cancelled: Arc<AtomicBool>,
     calls: mpsc::UnboundedSender<HostCall>,
     progress: watch::Sender<Option<Progress>>,
 ) -> AttemptRequest {
-    let (task, definition) = (&assignment.task, &assignment.definition);
+    let (task, definition) = (&mut assignment.task, &assignment.definition);
     let max_retries = task.max_retries.unwrap_or(definition.retry.max_retries);
-    let time = |time: Time| time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
-    let document = serde_json::json!({
-        "task_id": task.id,
-        "attempt": task.attempt,
-        "max_attempts": max_retries.saturating_add(1),
-        "trigger_time": time(task.trigger_time),
-        "timeout_at": time(started_at + timeout),
-        "idempotency_key": task.idempotency_key,
-        "tags": task.tags,
-        "needs": {},
-    });
+    let document = Document {
+        task_id: task.id,
+        attempt: task.attempt,
+        max_attempts: max_retries.saturating_add(1),
+        trigger_time: task.trigger_time,
+        timeout_at: started_at + timeout,
+        idempotency_key: task.idempotency_key,
+        tags: task.tags.clone(),
+        needs: serde_json::Map::new(),
+    };
     AttemptRequest {
         task_name: task.name.clone(),
-        input: task.payload.clone(),
+        input: std::mem::take(&mut task.payload), // nobody asks for it again
         number: task.attempt,
-        document: document.to_string(),
+        document: Some(document),
         limits: context.executor.limits(timeout, definition.fuel_for(timeout), definition.memory),
         cancelled,
         calls,

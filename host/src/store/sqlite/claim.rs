@@ -11,6 +11,7 @@ use crate::model::retry::Counters;
 use crate::model::task::Task;
 use crate::store::{Claim, Claimed, Handled, Handlers, Lease, Orphan, Result};
 use rusqlite::{OptionalExtension, Row, params};
+use std::collections::VecDeque;
 use std::sync::LazyLock;
 
 /// Why a due task without a handler is not offered to workers.
@@ -45,15 +46,18 @@ pub(super) fn claim(tx: &Tx<'_>, claim: &Claim) -> Result<Claimed> {
         ..Claimed::default()
     };
     let mut memory_left = claim.memory_left;
-    let mut passed_over = PassedOver::default();
+    let mut urgent = Urgent::default();
     let mut may_hold = HELD;
     while claimed.tasks.len() < claim.limit {
         let turn = pick(claim.started + claimed.tasks.len() as u64);
         let candidate = match turn {
-            Pick::MostUrgent => most_urgent(tx, &passed_over)?,
+            Pick::MostUrgent => urgent.next(tx, claim.limit - claimed.tasks.len())?,
             Pick::LongestDue => longest_due(tx)?,
         };
         let Some(candidate) = candidate else { break };
+        if turn == Pick::LongestDue {
+            urgent.taken.push(candidate.seq);
+        }
         let fits = claim
             .handlers
             .get(&candidate.name)
@@ -75,7 +79,7 @@ pub(super) fn claim(tx: &Tx<'_>, claim: &Claim) -> Result<Claimed> {
             // The longest due is not passed over: what is left of the memory is kept for it.
             Some((_, false)) if turn == Pick::LongestDue => break,
             // Nor does another of its name fit before an attempt ends, and that wakes the next claim.
-            Some((_, false)) => passed_over.add(candidate),
+            Some((_, false)) => urgent.passed_over.push(candidate.name),
         }
     }
     claimed.waiting = is_anything_due(tx.db)?;
@@ -94,7 +98,7 @@ fn promote(tx: &Tx<'_>, now: Time) -> Result<bool> {
     let promoted = tx
         .db
         .prepare_cached(
-            "UPDATE task SET queue = 1 WHERE seq IN
+            "UPDATE OR FAIL task SET queue = 1 WHERE seq IN
                (SELECT seq FROM task WHERE queue = 0 AND due_at <= ?1 ORDER BY due_at, id LIMIT ?2)",
         )
         .and_then(|mut s| s.execute(params![micros(now), PROMOTED]))
@@ -102,88 +106,106 @@ fn promote(tx: &Tx<'_>, now: Time) -> Result<bool> {
     Ok(promoted as i64 == PROMOTED)
 }
 
-/// What does not fit the memory left: the names, and the last row that was looked at, before which nothing fits.
-struct PassedOver {
-    names: Vec<String>,
+/// Due rows in the order of urgency, read ahead: they change by nothing but this claim.
+struct Urgent {
+    ahead: VecDeque<Due>,
+    /// The last row that was given out: the next are after it.
     after: (i64, i64, [u8; 16]),
+    /// Names that do not fit the memory left.
+    passed_over: Vec<String>,
+    /// Rows that may stand in `ahead` and were taken as the longest due.
+    taken: Vec<i64>,
 }
 
-impl Default for PassedOver {
+impl Default for Urgent {
     fn default() -> Self {
         Self {
-            names: Vec::new(),
+            ahead: VecDeque::new(),
             after: (0, i64::MIN, [0; 16]),
+            passed_over: Vec::new(),
+            taken: Vec::new(),
         }
     }
 }
 
-impl PassedOver {
-    fn add(&mut self, row: Due) {
-        self.names.push(row.name);
-        self.after = row.key;
-    }
-}
-
 pub(super) const MOST_URGENT: &str = "SELECT seq, name, priority, due_at, id FROM task INDEXED BY task_due
-     WHERE queue = 1 AND (priority, due_at, id) > (?1, ?2, ?3) ORDER BY priority, due_at, id LIMIT 1";
+     WHERE queue = 1 AND (priority, due_at, id) > (?1, ?2, ?3) ORDER BY priority, due_at, id LIMIT ?4";
 pub(super) const MOST_URGENT_THAT_FITS: &str = "SELECT seq, name, priority, due_at, id FROM (
        SELECT seq, name, priority, due_at, id FROM task INDEXED BY task_due
-       WHERE queue = 1 AND (priority, due_at, id) > (?1, ?2, ?3) ORDER BY priority, due_at, id LIMIT ?5)
-     WHERE name NOT IN (SELECT value FROM json_each(?4)) ORDER BY priority, due_at, id LIMIT 1";
+       WHERE queue = 1 AND (priority, due_at, id) > (?1, ?2, ?3) ORDER BY priority, due_at, id LIMIT ?6)
+     WHERE name NOT IN (SELECT value FROM json_each(?5)) ORDER BY priority, due_at, id LIMIT ?4";
 
-fn most_urgent(tx: &Tx<'_>, passed_over: &PassedOver) -> Result<Option<Due>> {
-    let after = passed_over.after;
-    if passed_over.names.is_empty() {
-        return tx
-            .db
-            .prepare_cached(MOST_URGENT)
-            .and_then(|mut s| s.query_row(params![after.0, after.1, after.2], due).optional())
-            .failed();
+impl Urgent {
+    /// The next row whose name is not passed over; where more have to be read, so many at once.
+    fn next(&mut self, tx: &Tx<'_>, ahead: usize) -> Result<Option<Due>> {
+        loop {
+            if self.ahead.is_empty() {
+                self.read(tx, ahead)?;
+            }
+            let Some(row) = self.ahead.pop_front() else { return Ok(None) };
+            self.after = row.key;
+            if !self.taken.contains(&row.seq) && !self.passed_over.contains(&row.name) {
+                return Ok(Some(row));
+            }
+        }
     }
-    let names = serde_json::json!(passed_over.names).to_string();
-    tx.db
-        .prepare_cached(MOST_URGENT_THAT_FITS)
-        .and_then(|mut s| s.query_row(params![after.0, after.1, after.2, names, PASSED_OVER], due).optional())
-        .failed()
+
+    fn read(&mut self, tx: &Tx<'_>, limit: usize) -> Result<()> {
+        let after = self.after;
+        let limit = limit as i64;
+        let mut query;
+        let rows = if self.passed_over.is_empty() {
+            query = tx.db.prepare_cached(MOST_URGENT).failed()?;
+            query.query_map(params![after.0, after.1, after.2, limit], due)
+        } else {
+            let names = serde_json::json!(self.passed_over).to_string();
+            query = tx.db.prepare_cached(MOST_URGENT_THAT_FITS).failed()?;
+            query.query_map(params![after.0, after.1, after.2, limit, names, PASSED_OVER], due)
+        };
+        self.ahead = rows.and_then(Iterator::collect).failed()?;
+        Ok(())
+    }
 }
 
-/// The first of each priority's own range: nine looks at the index that is there anyway cost less than another index.
+/// The longest due of each priority's first: a leap through the index that is there anyway costs less than another index.
 fn longest_due(tx: &Tx<'_>) -> Result<Option<Due>> {
-    let mut first = tx
+    let mut leap = tx
         .db
         .prepare_cached(
-            "SELECT seq, name, priority, due_at, id FROM task INDEXED BY task_due WHERE queue = 1 AND priority = ?1 ORDER BY due_at, id LIMIT 1",
+            "SELECT seq, name, priority, due_at, id FROM task INDEXED BY task_due
+             WHERE queue = 1 AND priority > ?1 ORDER BY priority, due_at, id LIMIT 1",
         )
         .failed()?;
     let mut longest: Option<Due> = None;
-    for priority in 1..=9 {
-        let found = first.query_row([priority], due).optional().failed()?;
-        longest = longest.into_iter().chain(found).min_by_key(|due| (due.key.1, due.key.2));
+    let mut priority = 0;
+    while let Some(first) = leap.query_row([priority], due).optional().failed()? {
+        priority = first.key.0;
+        longest = longest.into_iter().chain([first]).min_by_key(|due| (due.key.1, due.key.2));
     }
     Ok(longest)
 }
 
+/// Read and written in two: a row that an `UPDATE` returns goes through a table of its own.
 fn lease(tx: &Tx<'_>, claim: &Claim, seq: i64, handled: &Handled) -> Result<Task> {
-    static LEASE: LazyLock<String> = LazyLock::new(|| {
-        format!(
+    static READ: LazyLock<String> = LazyLock::new(|| format!("SELECT {}, {} FROM task WHERE seq = ?1", rows::SHARED, rows::LIVE));
+    let waiting = tx
+        .db
+        .prepare_cached(&READ)
+        .and_then(|mut s| s.query_row([seq], rows::task))
+        .failed()?;
+    tx.db
+        .prepare_cached(
             "UPDATE task SET queue = 3, attempt = attempt + 1, attempt_started_at = ?2, started_at = COALESCE(started_at, ?2), node = ?3,
                attempt_idempotent = COALESCE(idempotent, ?4), plugin = ?5, plugin_digest = ?6, progress = NULL
-             WHERE seq = ?1 RETURNING {}, {}",
-            rows::SHARED,
-            rows::LIVE
+             WHERE seq = ?1",
         )
-    });
-    tx.db
-        .prepare_cached(&LEASE)
         .and_then(|mut s| {
             let now = micros(claim.now);
             let (plugin, digest) = (handled.plugin.as_ref(), handled.plugin_digest.as_ref());
-            s.query_row(
-                params![seq, now, claim.node.as_bytes(), handled.idempotent, plugin, digest],
-                rows::task,
-            )
+            s.execute(params![seq, now, claim.node.as_bytes(), handled.idempotent, plugin, digest])
         })
-        .failed()
+        .failed()?;
+    Ok(waiting.begun(&handled.plugin, claim.now))
 }
 
 fn hold(tx: &Tx<'_>, seq: i64) -> Result<()> {
@@ -201,7 +223,7 @@ pub(super) fn release(tx: &Tx<'_>, handlers: &Handlers) -> Result<bool> {
         let released = tx
             .db
             .prepare_cached(
-                "UPDATE task SET queue = 1, held = NULL WHERE seq IN (SELECT seq FROM task WHERE queue = 2 AND name = ?1 LIMIT ?2)",
+                "UPDATE OR FAIL task SET queue = 1, held = NULL WHERE seq IN (SELECT seq FROM task WHERE queue = 2 AND name = ?1 LIMIT ?2)",
             )
             .and_then(|mut s| s.execute(params![name, left as i64]))
             .failed()?;

@@ -30,6 +30,7 @@ use crate::model::task::{NewTask, Task};
 use crate::model::trigger::Trigger;
 use async_trait::async_trait;
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -199,6 +200,8 @@ fn connect(path: &Path) -> Result<Connection> {
          PRAGMA busy_timeout = 10000; PRAGMA cache_size = -32768; PRAGMA journal_size_limit = 67108864;",
     )
     .failed()?;
+    // Plans do not hang on what is bound: SQLite, which is built with STAT4, would prepare a statement anew at each value of a bound.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).failed()?;
     db.set_prepared_statement_cache_capacity(128);
     Ok(db)
 }
@@ -214,8 +217,17 @@ fn explain_migration(error: &refinery::Error) -> String {
 
 #[async_trait]
 impl Store for Sqlite {
-    async fn enqueue(&self, task: NewTask, offer: Option<Offer>) -> Result<Option<Task>> {
-        self.writer.offer(move |tx| enqueue::enqueue(tx, &task, offer.as_ref())).await
+    async fn enqueue(&self, task: NewTask, offer: Option<Offer>) -> Result<()> {
+        let offer = offer.map(Arc::new);
+        let durable = offer.clone();
+        let tell = move |leased| {
+            if let Some(offer) = durable {
+                (offer.kept)(leased);
+            }
+        };
+        self.writer
+            .offer_then(move |tx| enqueue::enqueue(tx, &task, offer.as_deref()), tell)
+            .await
     }
     async fn claim(&self, claim: Claim) -> Result<Claimed> {
         self.writer.write(move |tx| claim::claim(tx, &claim)).await

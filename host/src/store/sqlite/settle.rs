@@ -115,11 +115,12 @@ impl End<'_> {
     }
 }
 
-/// Moves a task to history: a running one only under its fence.
+/// Moves a task to history: a running one only under its fence. `OR FAIL`, since what fails takes the whole transaction back anyway:
+/// without it, SQLite would copy each page first, to undo the statement alone.
 pub(super) fn move_to_history(tx: &Tx<'_>, id: TaskId, fence: Option<Lease>, end: &End<'_>) -> Result<()> {
     static MOVE: LazyLock<String> = LazyLock::new(|| {
         format!(
-            "INSERT INTO history ({shared}, status, completed_at, result, outcome, attempt_started_at, fuel_used, peak_memory, attempt_error,
+            "INSERT OR FAIL INTO history ({shared}, status, completed_at, result, outcome, attempt_started_at, fuel_used, peak_memory, attempt_error,
                plugin_digest, node)
              SELECT id, name, payload, priority, tags, trigger_at, submitted_at, IIF(?7 IS NOT NULL AND attempt = 1, COALESCE(?8, started_at), started_at),
                attempt, retries, snoozes, losses, timeout, max_retries, idempotent, IIF(?7 IS NULL, execution_time, ?9),
@@ -193,7 +194,7 @@ fn wait_again(tx: &Tx<'_>, settle: &Settle, attempt: &AttemptEnd<'_>, again: &Ag
     let ended = tx
         .db
         .prepare_cached(
-            "INSERT INTO attempt SELECT id, attempt, ?4, COALESCE(?5, attempt_started_at), ?6, ?7, ?8, ?9, ?10, plugin_digest, node
+            "INSERT OR FAIL INTO attempt SELECT id, attempt, ?4, COALESCE(?5, attempt_started_at), ?6, ?7, ?8, ?9, ?10, plugin_digest, node
              FROM task WHERE id = ?1 AND queue = 3 AND attempt = ?2 AND node = ?3",
         )
         .and_then(|mut s| {

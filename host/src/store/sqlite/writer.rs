@@ -33,22 +33,26 @@ trait Job: Send {
     fn answer(self: Box<Self>, committed: Result<()>);
 }
 
-struct Intention<T, F> {
+struct Intention<T, U, F, G> {
     carry_out: F,
     result: Result<T>,
-    tell: oneshot::Sender<Result<T>>,
+    /// What is done once it is durable, before whoever asked is told.
+    then: G,
+    tell: oneshot::Sender<Result<U>>,
 }
 
-impl<T: Send, F: Fn(&mut Tx<'_>) -> Result<T> + Send> Job for Intention<T, F> {
+impl<T: Send, U: Send, F: Fn(&mut Tx<'_>) -> Result<T> + Send, G: FnOnce(T) -> U + Send> Job for Intention<T, U, F, G> {
     fn run(&mut self, tx: &mut Tx<'_>) -> bool {
         // The thread serves all others too, whatever one intention stumbles over.
-        self.result = catch_unwind(AssertUnwindSafe(|| (self.carry_out)(tx)))
-            .unwrap_or_else(|_| Err(StoreError::Unavailable("the intention panicked; stderr says where".into())));
+        self.result = catch_unwind(AssertUnwindSafe(|| (self.carry_out)(tx))).unwrap_or_else(|_| Err(panicked()));
         self.result.is_ok()
     }
 
     fn answer(self: Box<Self>, committed: Result<()>) {
-        let _ = self.tell.send(committed.and(self.result)); // whoever asked has gone
+        let Self { result, then, tell, .. } = *self;
+        let durable = committed.and(result);
+        let told = catch_unwind(AssertUnwindSafe(|| durable.map(then))).unwrap_or_else(|_| Err(panicked()));
+        let _ = tell.send(told); // whoever asked has gone
     }
 }
 
@@ -77,7 +81,7 @@ impl Writer {
         T: Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
-        let (job, told) = pack(intention);
+        let (job, told) = pack(intention, |done| done);
         self.queue()?.send(job).await.map_err(|_| closed())?;
         told.await.map_err(|_| given_up())?
     }
@@ -88,7 +92,19 @@ impl Writer {
         T: Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
-        let (job, told) = pack(intention);
+        self.offer_then(intention, |done| done).await
+    }
+
+    /// As [`Writer::offer`], and does something with what came of it as soon as it is durable, also where nobody waits any more. That
+    /// holds up all other intentions.
+    pub(super) async fn offer_then<T, U, F, G>(&self, intention: F, then: G) -> Result<U>
+    where
+        T: Send + 'static,
+        U: Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        G: FnOnce(T) -> U + Send + 'static,
+    {
+        let (job, told) = pack(intention, then);
         self.queue()?.try_send(job).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => StoreError::Busy,
             mpsc::error::TrySendError::Closed(_) => closed(),
@@ -118,14 +134,26 @@ fn given_up() -> StoreError {
     StoreError::Unavailable("the database gave up the transaction".into())
 }
 
-fn pack<T, F>(carry_out: F) -> (Box<dyn Job>, oneshot::Receiver<Result<T>>)
+fn panicked() -> StoreError {
+    StoreError::Unavailable("the intention panicked; stderr says where".into())
+}
+
+fn pack<T, U, F, G>(carry_out: F, then: G) -> (Box<dyn Job>, oneshot::Receiver<Result<U>>)
 where
     T: Send + 'static,
+    U: Send + 'static,
     F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    G: FnOnce(T) -> U + Send + 'static,
 {
     let (tell, told) = oneshot::channel();
     let result = Err(given_up());
-    (Box::new(Intention { carry_out, result, tell }), told)
+    let job = Intention {
+        carry_out,
+        result,
+        then,
+        tell,
+    };
+    (Box::new(job), told)
 }
 
 fn run(db: &Connection, mut queue: mpsc::Receiver<Box<dyn Job>>) {
