@@ -4,11 +4,12 @@ use crate::Bench;
 use crate::attempt::Sandbox;
 use crate::host::build_guest;
 use crate::table::{RUNS, Runs, row};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use chrono::{Days, NaiveDate};
 use serde_json::json;
 use std::time::Instant;
 use taskhost::model::attempt::Outcome;
+use taskhost_sdk::{Context, Task};
 
 /// Backtests of one figure.
 const TIMES: u32 = 10;
@@ -38,9 +39,8 @@ fn millis(work: impl Fn() -> Result<String>) -> Result<f64> {
 }
 
 fn native(input: &str) -> Result<String> {
-    let input: backtest::Input = serde_json::from_str(input)?;
-    let report = backtest::backtest(&taskhost_sdk::Context::mock(), input).map_err(|error| anyhow::anyhow!("{error}"))?;
-    Ok(serde_json::to_string(&report)?)
+    let report = <backtest::backtest as Task>::run(&Context::mock(), input);
+    report.map_err(|error| anyhow!("{error}"))
 }
 
 fn sandboxed(sandbox: &Sandbox, input: &str) -> Result<String> {

@@ -68,11 +68,9 @@ fn tell(sample: &Sample, capacity: f64, goodput: f64, seconds: f64) {
         0,
         &one(sample.unsent),
     );
-    let statuses: Vec<String> = sample.refused.iter().map(|(status, count)| format!("{count} × {status}")).collect();
-    told(
-        "refused (without Retry-After)",
-        &format!("{} ({})", statuses.join(", "), sample.without_retry_after),
-    );
+    let mut statuses: Vec<String> = sample.refused.iter().map(|(status, count)| format!("{count} × {status}")).collect();
+    statuses.push(format!("{} without Retry-After", sample.without_retry_after));
+    told("refused", &statuses.join(", "));
     alone("answer p50 since it was due, ms", CONNECTIONS, 0, &one(sample.p50));
     alone("answer p99 since it was due, ms", CONNECTIONS, 0, &one(sample.p99));
 }
