@@ -137,10 +137,12 @@ pub(crate) fn served(wasm: &Path, mode: Mode, connections: usize, seconds: f64) 
         address: running.address.clone(),
         path: "/submit".to_owned(),
         content_type: "application/json".to_owned(),
+        headers: String::new(),
         body: crate::submission(""),
         connections,
         seconds,
         rate: None,
+        ids: None,
     };
     let begun = Instant::now();
     let mut sample = load.run()?;

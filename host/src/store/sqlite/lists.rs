@@ -186,7 +186,9 @@ fn streams(db: &Connection, listing: &Listing) -> Result<Vec<Stream>> {
         }
         Listing::Failed => vec![
             live(("last_failure", "task.id"), true).and("retries > 0 AND queue < 3", []),
-            Stream::new(true, "history", ("last_failure", "history.id"), true).and("status = 3 AND dismissed = 0", []),
+            // Left to itself, SQLite takes the index by end, reads every failed task there is, and sorts them.
+            Stream::new(true, "history INDEXED BY history_failed", ("last_failure", "history.id"), true)
+                .and("status = 3 AND dismissed = 0", []),
         ],
         Listing::History(filter) => ended(db, filter)?,
     })
@@ -300,10 +302,12 @@ fn ended(db: &Connection, filter: &Filter) -> Result<Vec<Stream>> {
         .map(|(name, status)| of(status, "history INDEXED BY history_by_name").and("name = ?", [Value::from(name)]))
         .collect();
     if let Some((low, high)) = ids(filter) {
+        // By id, whatever SQLite thinks: by their end it would walk over all that ended since.
+        let from = "history INDEXED BY sqlite_autoindex_history_1";
         let newest = format!("history.id IN (SELECT id FROM history WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT {MAX_IDS})");
         let by_id = statuses
             .iter()
-            .map(|status| rest(of(*status, "history").and(&newest, [low.clone(), high.clone()]), filter));
+            .map(|status| rest(of(*status, from).and(&newest, [low.clone(), high.clone()]), filter));
         streams.extend(by_id);
     }
     Ok(streams)
