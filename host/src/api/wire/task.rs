@@ -172,6 +172,8 @@ pub struct TaskRecord {
     pub schedule_id: Option<String>,
     /// The trigger that made it.
     pub trigger_id: Option<String>,
+    /// The batch that it came in with.
+    pub batch_id: Option<String>,
     /// Stable over attempts and retries: what the handler sees.
     pub idempotency_key: String,
     /// All attempts; left out in lists.
@@ -239,6 +241,7 @@ impl TaskRecord {
             retry_of,
             schedule_id,
             trigger_id,
+            batch_id: task.batch.map(|id| id.to_string()),
             idempotency_key: task.idempotency_key.to_string(),
             attempts: None,
         }
