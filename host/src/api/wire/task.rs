@@ -33,6 +33,15 @@ impl Accepted {
     }
 }
 
+/// The answer to a batch.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BatchAccepted {
+    /// The batch's id.
+    pub batch_id: String,
+    /// How many tasks it has.
+    pub count: u64,
+}
+
 /// How far a running task says it is.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProgressRecord {
