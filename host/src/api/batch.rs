@@ -107,7 +107,10 @@ async fn take_in(state: &State, headers: &HeaderMap, query: Query<BatchQuery>, r
 /// Where the submissions come from.
 enum Source {
     Lines(Upload),
-    Tasks(std::iter::Enumerate<std::vec::IntoIter<Box<RawValue>>>, #[expect(dead_code, reason = "held")] Room),
+    Tasks(
+        std::iter::Enumerate<std::vec::IntoIter<Box<RawValue>>>,
+        #[expect(dead_code, reason = "held")] Room,
+    ),
 }
 
 impl Source {

@@ -362,15 +362,24 @@ mod tests {
         let (line, task) = (Place::Line(7), Place::Task(7));
         let tell = |detail: &str, pointer: &str, line: Option<u64>| (detail.to_owned(), pointer.to_owned(), line);
         let member = Problem::invalid("/priority", "is wrong");
-        assert_eq!(said(member.clone(), line), tell("line 7: /priority: is wrong", "/priority", Some(7)));
+        assert_eq!(
+            said(member.clone(), line),
+            tell("line 7: /priority: is wrong", "/priority", Some(7))
+        );
         assert_eq!(said(member, task), tell("/tasks/7/priority: is wrong", "/tasks/7/priority", None));
         let whole = Problem::invalid("", "must be a JSON object");
         assert_eq!(said(whole.clone(), line), tell("line 7: must be a JSON object", "", Some(7)));
         assert_eq!(said(whole, task), tell("/tasks/7: must be a JSON object", "/tasks/7", None));
         let broken = Problem::new(Code::BadJson, "the body is not JSON: expected value at line 1 column 3");
-        assert_eq!(said(broken, line), tell("line 7 is not JSON: expected value at column 3", "", Some(7)));
+        assert_eq!(
+            said(broken, line),
+            tell("line 7 is not JSON: expected value at column 3", "", Some(7))
+        );
         let unknown = Problem::new(Code::UnknownTask, "no plugin handles it").member("task_name");
-        assert_eq!(said(unknown, task), tell("/tasks/7: no plugin handles it", "/tasks/7/task_name", None));
+        assert_eq!(
+            said(unknown, task),
+            tell("/tasks/7: no plugin handles it", "/tasks/7/task_name", None)
+        );
     }
 
     #[test]

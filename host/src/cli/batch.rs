@@ -40,7 +40,9 @@ impl Batch {
         let batch = answer.value()?;
         match (&batch["batch_id"], &batch["count"]) {
             (Value::String(id), Value::Number(count)) => print(&format!("{} {count}", table::plain(id))),
-            _ => Err(Failure::Failed("the answer names no batch; is --url that of a Taskhost?".to_owned())),
+            _ => Err(Failure::Failed(
+                "the answer names no batch; is --url that of a Taskhost?".to_owned(),
+            )),
         }
     }
 }

@@ -133,7 +133,9 @@ fn forget(db: &Connection, batch: BatchId, end: i64) -> Result<()> {
 pub(super) fn unfold(tx: &Tx<'_>, now: Time) -> Result<u64> {
     let first = tx
         .db
-        .prepare_cached("SELECT id, next_line, count, published_at FROM batch WHERE next_line IS NOT NULL ORDER BY published_at, id LIMIT 1")
+        .prepare_cached(
+            "SELECT id, next_line, count, published_at FROM batch WHERE next_line IS NOT NULL ORDER BY published_at, id LIMIT 1",
+        )
         .and_then(|mut s| {
             s.query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
                 .optional()
