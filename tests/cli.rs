@@ -198,7 +198,7 @@ fn a_batch_comes_from_a_file_or_a_pipe() {
     assert_eq!(answer["count"], 600);
     assert_ne!(answer["batch_id"], id);
     crate::harness::eventually("all have run", || host.get("/metrics/performance").ok()["echo"]["count"] == 1_200);
-    let said = ask_with(&host, &["batch", "submit", "-"], &format!("{lines}nonsense\n")).fails(1);
+    let said = ask_with(&host, &["batch", "submit", "-"], &format!("{lines}{{\n")).fails(1);
     assert!(said.starts_with("error: line 601 is not JSON"), "{said}");
     let said = ask(&host, &["batch", "submit", &file, "--name", "a b"]).fails(1);
     assert!(said.contains("/name"), "{said}");

@@ -3,6 +3,7 @@
 //! `taskhost-bench [--seconds S] [case…]` prints a table: medians and ranges of three runs, and the ratio to the floor of the same run.
 
 mod attempt;
+mod batch;
 mod floor;
 mod host;
 mod load;
@@ -13,7 +14,7 @@ use load::{Load, Sample};
 use taskhost::clock::Clock;
 
 const RUNS: usize = 3;
-const CASES: [&str; 7] = ["echo", "submit", "live", "drain", "latency", "attempt", "memory"];
+const CASES: [&str; 8] = ["echo", "submit", "batch", "live", "drain", "latency", "attempt", "memory"];
 const CONNECTIONS: [usize; 3] = [1, 32, 256];
 /// Tasks of a backlog.
 const BACKLOG: u64 = 100_000;
@@ -44,6 +45,7 @@ fn main() -> Result<()> {
         match case.as_str() {
             "echo" => echo(&built, seconds)?,
             "submit" => submit(&built, seconds)?,
+            "batch" => batch::batch(&built)?,
             "live" => live(&built, seconds)?,
             "drain" => drain(&built)?,
             "latency" => latency(&built)?,

@@ -116,7 +116,7 @@ mod tests {
     fn cut(text: &str, size: usize) -> Result<Vec<(u64, String)>, Problem> {
         let mut lines = Lines::new(LIMITS);
         let mut found = Vec::new();
-        let mut take = |lines: &mut Lines| {
+        let mut take = |lines: &mut Lines| -> Result<(), Problem> {
             while let Some((number, line)) = lines.next()? {
                 found.push((number, String::from_utf8(line.trim_ascii().to_vec()).unwrap()));
             }
