@@ -304,14 +304,29 @@ fn what_a_killed_host_had_half_staged_is_discarded() {
 }
 
 #[test]
+fn an_orderly_stop_waits_for_no_upload() {
+    let mut host = Host::with_probe();
+    let mut upload = Upload::begin(&host);
+    upload.send(&echo(1_000));
+    eventually("some of it is staged", || rows(&host, "staged") > 0);
+    let begun = Instant::now();
+    assert_eq!(host.stop(), Some(0), "{}", host.stderr());
+    assert!(begun.elapsed() < Duration::from_secs(8), "it waited {:?}", begun.elapsed());
+    let answer = upload.answer();
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("shutting_down"), "{answer}");
+    host.start(&[]);
+    nothing_is_left(&host);
+}
+
+#[test]
 fn after_a_kill_all_of_an_acknowledged_batch_is_there_and_runs() {
     let mut host = Host::with_probe();
-    let accepted = send(&host, &echo(4_000)).ok();
+    let accepted = send(&host, &(later(30_000) + &echo(500))).ok();
     host.kill();
     assert!(rows(&host, "staged") > 0, "it died before it had unfolded all");
     host.start(&[]);
-    eventually("all have run", || rows(&host, "history") == 4_000);
-    assert_eq!((rows(&host, "task"), rows(&host, "staged")), (0, 0));
+    eventually("the last ones have run", || rows(&host, "history") == 500);
+    assert_eq!((rows(&host, "task"), rows(&host, "staged")), (30_000, 0));
     let newest = host.get("/tasks/history?limit=1&status=success").ok();
     assert_eq!(newest[0]["batch_id"], accepted["batch_id"]);
 }
