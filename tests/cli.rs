@@ -186,6 +186,25 @@ fn waiting_ends_with_the_task_and_tells_how() {
 }
 
 #[test]
+fn a_batch_comes_from_a_file_or_a_pipe() {
+    let host = Host::with_probe();
+    let lines = "{\"task_name\":\"echo\"}\n".repeat(600);
+    std::fs::write(host.path("tasks.ndjson"), &lines).expect("a file");
+    let file = host.path("tasks.ndjson").display().to_string();
+    let said = ask(&host, &["batch", "submit", &file, "--name", "nightly"]).ok();
+    let (id, count) = said.split_once(' ').expect("an id and a number");
+    assert_eq!(count, "600");
+    let answer = ask_with(&host, &["batch", "submit", "-", "--json"], &lines).json();
+    assert_eq!(answer["count"], 600);
+    assert_ne!(answer["batch_id"], id);
+    crate::harness::eventually("all have run", || host.get("/metrics/performance").ok()["echo"]["count"] == 1_200);
+    let said = ask_with(&host, &["batch", "submit", "-"], &format!("{lines}{{\n")).fails(1);
+    assert!(said.starts_with("error: line 601 is not JSON"), "{said}");
+    let said = ask(&host, &["batch", "submit", &file, "--name", "a b"]).fails(1);
+    assert!(said.contains("/name"), "{said}");
+}
+
+#[test]
 fn wrong_usage_is_two_and_a_refusal_is_one() {
     let host = Host::with_probe();
     for (arguments, word) in [
@@ -194,6 +213,7 @@ fn wrong_usage_is_two_and_a_refusal_is_one() {
         (&["submit", "echo", "--payload", "@no/such/file"], "no/such/file"),
         (&["submit", "echo", "--priority", "0"], "1..=9"),
         (&["submit", "echo", "--sweep", "a=1,2"], "later version"),
+        (&["batch", "submit", "no/such/file"], "no/such/file"),
         (&["event", "emit", "x", "--data", "1"], "must be a JSON object"),
         (&["plugin", "push", "no/such/file.wasm"], "no/such/file.wasm"),
         (&["plugin", "check", "no/such/file.wasm"], "no/such/file.wasm"),

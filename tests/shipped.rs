@@ -1,6 +1,6 @@
 //! The plugins that ship, on real input, through the real host; and the first command of the README.
 
-use crate::harness::{Host, PATIENCE, guests, project, taskhost};
+use crate::harness::{Host, PATIENCE, eventually, guests, project, taskhost};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -231,6 +231,10 @@ fn the_commands_of_the_readme_work_as_written() {
     }
     assert_eq!(host.get("/schedules").ok().as_array().map(Vec::len), Some(1));
     assert_eq!(host.get("/triggers").ok().as_array().map(Vec::len), Some(1));
+    eventually("the batch has run", || {
+        let ended = host.get("/tasks/history?tag=sma&status=success").ok();
+        ended.as_array().is_some_and(|ended| ended.len() == 12)
+    });
 }
 
 #[test]

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use taskhost::model::Time;
 use taskhost::model::attempt::{Class, Level, LogLine, Outcome, Source, Usage};
-use taskhost::model::ids::{EventId, NodeId, ScheduleId, TaskId};
+use taskhost::model::ids::{BatchId, EventId, NodeId, ScheduleId, TaskId};
 use taskhost::model::priority::Priority;
 use taskhost::model::retry::{Counters, Next};
 use taskhost::model::schedule::Schedule;
 use taskhost::model::task::{NewTask, Origin, Status, Submission};
 use taskhost::store::sqlite::Sqlite;
 use taskhost::store::{
-    Claim, Claimed, Filter, FireEvent, FireSchedule, Handled, Lease, Listing, Offer, PageRequest, Settle, Store, StoreError,
+    Claim, Claimed, Filter, FireEvent, FireSchedule, Handled, Lease, Listing, Offer, PageRequest, Publish, Settle, Stage, Store, StoreError,
 };
 
 const MEMORY: u64 = 1 << 20;
@@ -92,6 +92,28 @@ impl Fixture {
             log: vec![],
             alert: None,
         }
+    }
+
+    /// Stages so many tasks of a batch after the first `staged`; returns their ids.
+    async fn stage(&self, batch: BatchId, staged: u64, tasks: Vec<NewTask>) -> Result<Vec<TaskId>, StoreError> {
+        let ids = tasks.iter().map(|task| task.id).collect();
+        let stage = Stage {
+            batch,
+            node: self.node,
+            first_line: staged,
+            tasks,
+        };
+        self.store.stage(stage).await.map(|()| ids)
+    }
+
+    async fn publish(&self, batch: BatchId, count: u64) -> Result<(), StoreError> {
+        let publish = Publish {
+            batch,
+            name: None,
+            count,
+            now: self.now,
+        };
+        self.store.publish(publish).await
     }
 
     /// One that is due now.
@@ -598,4 +620,98 @@ async fn questions_that_are_given_up_leave_their_readers() {
         asked.iter().for_each(tokio::task::JoinHandle::abort);
         f.store.task(id).await.expect("a reader is free");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_unfolded_in_its_order_once_it_is_whole_and_not_before() {
+    let mut f = Fixture::new();
+    let [second, first, third] = [(); 3].map(|()| BatchId::new(f.now));
+    let some = |count: usize| -> Vec<NewTask> { (0..count).map(|_| f.new_task("a", 5, 0)).collect() };
+    let (parts, other) = ([some(700), some(900)], some(3));
+    let mut mine = Vec::new();
+    for part in parts {
+        mine.extend(f.stage(first, mine.len() as u64, part).await.expect("staged"));
+    }
+    let late = f.new_task("a", 5, 90);
+    let late_id = f.stage(first, 1_600, vec![late]).await.expect("staged")[0];
+    let others = f.stage(second, 0, other).await.expect("staged");
+    f.stage(third, 0, vec![f.new_task("a", 1, 0)]).await.expect("staged");
+    assert_eq!(f.store.unfold(f.now).await.expect("nothing"), 0);
+    assert!(f.claim(10).await.tasks.is_empty(), "nothing is whole");
+    f.now += chrono::TimeDelta::seconds(60);
+    f.publish(first, 1_601).await.expect("published");
+    f.now += chrono::TimeDelta::seconds(1);
+    f.publish(second, 3).await.expect("published");
+    assert!(f.claim(10).await.tasks.is_empty(), "nothing is a task yet");
+    let mut unfolded = Vec::new();
+    while let moved @ 1.. = f.store.unfold(f.now).await.expect("unfolded") {
+        assert!(moved <= 1_000, "no commit takes long");
+        unfolded.push(moved);
+    }
+    assert_eq!(unfolded.iter().sum::<u64>(), 1_604);
+    assert_eq!(unfolded.last(), Some(&3), "one batch after the other");
+    let claimed = f.claim(2_000).await;
+    mine.extend(others);
+    assert_eq!(ids(&claimed), mine, "the batch that was whole first goes first, line by line");
+    let task = &claimed.tasks[0];
+    assert_eq!(
+        (task.batch, task.submitted_at, task.trigger_time),
+        (
+            Some(first),
+            f.now - chrono::TimeDelta::seconds(1),
+            f.now - chrono::TimeDelta::seconds(1)
+        ),
+        "it counts from when all of it was accepted"
+    );
+    let late = f.store.task(late_id).await.expect("it");
+    assert_eq!(
+        late.trigger_time,
+        f.now + chrono::TimeDelta::seconds(29),
+        "and what is dated ahead from its time"
+    );
+    f.now += chrono::TimeDelta::seconds(29);
+    assert_eq!(ids(&f.claim(10).await), [late_id]);
+    f.store.settle(f.ok(f.lease(late_id, 1))).await.expect("settled");
+    assert_eq!(f.store.task(late_id).await.expect("it").batch, Some(first));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_published_or_discarded_and_never_both() {
+    let f = Fixture::new();
+    let [kept, dropped, left] = [(); 3].map(|()| BatchId::new(f.now));
+    for batch in [kept, dropped, left] {
+        f.stage(batch, 0, (0..1_200).map(|_| f.new_task("a", 5, 0)).collect())
+            .await
+            .expect("staged");
+    }
+    f.publish(kept, 1_200).await.expect("published");
+    assert!(!f.store.discard(kept).await.expect("it is whole"));
+    let mut commits = 0;
+    while f.store.discard(dropped).await.expect("discarded") {
+        commits += 1;
+    }
+    assert!(commits > 1, "no commit takes long");
+    for refused in [
+        f.publish(dropped, 1_200).await,
+        f.publish(kept, 1).await,
+        f.stage(dropped, 1_200, vec![f.new_task("a", 5, 0)]).await.map(drop),
+        f.stage(kept, 1_200, vec![f.new_task("a", 5, 0)]).await.map(drop),
+    ] {
+        assert!(matches!(refused, Err(StoreError::Conflict(_))), "{refused:?}");
+    }
+    assert_eq!(f.store.half_staged(f.node).await.expect("none"), []);
+    let next_start = NodeId::new(f.now);
+    assert_eq!(f.store.half_staged(next_start).await.expect("one"), [left]);
+    let mut unfolded = 0;
+    while let moved @ 1.. = f.store.unfold(f.now).await.expect("unfolded") {
+        unfolded += moved;
+    }
+    assert_eq!(unfolded, 1_200);
+    let before = f.now + chrono::TimeDelta::days(1);
+    assert_eq!(
+        f.store.prune(before, 0, 5).await.expect("pruned"),
+        1,
+        "a batch that is not whole is not old"
+    );
+    assert_eq!(f.claim(2_000).await.tasks.len(), 1_200);
 }

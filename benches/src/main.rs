@@ -4,6 +4,7 @@
 //! `taskhost-bench [--seconds S] [--scale F] [case…]` prints tables: medians and ranges of three runs, and the ratio of two columns.
 
 mod attempt;
+mod batch;
 mod client;
 mod fill;
 mod floor;
@@ -40,6 +41,7 @@ const BESIDE_THE_FLOOR: [&str; 2] = ["Taskhost, median (range)", "floor, median 
 const CASES: &[Case] = &[
     ("echo", BESIDE_THE_FLOOR, plain::echo),
     ("submit", BESIDE_THE_FLOOR, plain::submit),
+    ("batch", BESIDE_THE_FLOOR, batch::run),
     ("live", BESIDE_THE_FLOOR, plain::live),
     ("drain", BESIDE_THE_FLOOR, plain::drain),
     ("latency", BESIDE_THE_FLOOR, latency::run),

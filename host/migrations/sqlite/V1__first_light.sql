@@ -34,7 +34,8 @@ CREATE TABLE task (
   plugin TEXT,
   origin_kind INTEGER NOT NULL DEFAULT 0, -- 0 submitted, 1 schedule, 2 trigger, 3 retry of
   origin BLOB,
-  idempotency_key BLOB                  -- null: the task's own id
+  idempotency_key BLOB,                 -- null: the task's own id
+  batch BLOB                            -- the batch that it came in with
 );
 -- One index a queue, and no more: what is claimed, run and settled passes through as few as can be.
 -- With the name, so that a claim can pass over many rows of names that do not fit without looking the rows up. The longest due is the
@@ -47,6 +48,34 @@ CREATE INDEX task_running ON task (started_at, id) WHERE queue = 3;
 CREATE INDEX task_retrying ON task (last_failure, id) WHERE retries > 0 AND queue < 3;
 CREATE INDEX task_by_name ON task (name, id) WHERE queue < 3;
 CREATE TABLE task_tag (tag TEXT NOT NULL, id BLOB NOT NULL, PRIMARY KEY (tag, id)) WITHOUT ROWID;
+
+-- Tasks that came in together. All of one become visible by one write to its row here, and move to `task` little by little after it.
+CREATE TABLE batch (
+  id BLOB PRIMARY KEY,
+  name TEXT,
+  count INTEGER NOT NULL DEFAULT 0,     -- known once it is whole, as is the next
+  published_at INTEGER,
+  node BLOB,                            -- who stages it; null once it is whole
+  next_line INTEGER                     -- the first that is still staged; null while it is not whole and once all are unfolded
+) WITHOUT ROWID;
+CREATE INDEX batch_half_staged ON batch (node) WHERE node IS NOT NULL;
+CREATE INDEX batch_folded ON batch (published_at, id) WHERE next_line IS NOT NULL;
+CREATE INDEX batch_by_time ON batch (published_at) WHERE node IS NULL AND next_line IS NULL;
+-- What has come in of batches and is no task yet.
+CREATE TABLE staged (
+  batch BLOB NOT NULL,
+  line INTEGER NOT NULL,                -- from 0, blank ones not counted
+  id BLOB NOT NULL,
+  name TEXT NOT NULL,
+  priority INTEGER NOT NULL,
+  tags TEXT,
+  trigger_at INTEGER NOT NULL,
+  timeout INTEGER,
+  max_retries INTEGER,
+  idempotent INTEGER,
+  payload TEXT NOT NULL,
+  PRIMARY KEY (batch, line)
+) WITHOUT ROWID;
 
 -- Ended tasks.
 CREATE TABLE history (
@@ -74,6 +103,7 @@ CREATE TABLE history (
   origin_kind INTEGER NOT NULL,
   origin BLOB,
   idempotency_key BLOB,
+  batch BLOB,
   status INTEGER NOT NULL CHECK (status BETWEEN 2 AND 4), -- 2 success, 3 failed, 4 cancelled
   completed_at INTEGER NOT NULL,
   result TEXT,

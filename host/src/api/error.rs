@@ -89,6 +89,37 @@ pub(crate) struct Complaint {
     pub(crate) pointer: String,
     /// One sentence.
     pub(crate) detail: String,
+    /// The line of an NDJSON body, from 1; the pointer is then into that line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) line: Option<u64>,
+}
+
+impl Complaint {
+    fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self {
+            pointer: pointer.into(),
+            detail: detail.into(),
+            line: None,
+        }
+    }
+}
+
+/// Which part of a body is spoken of, where it holds many of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A line of NDJSON, from 1.
+    Line(u64),
+    /// A member of `tasks`, from 0.
+    Task(usize),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Line(number) => write!(f, "line {number}"),
+            Self::Task(index) => write!(f, "/tasks/{index}"),
+        }
+    }
 }
 
 /// The body of every error.
@@ -137,7 +168,7 @@ impl Problem {
         Self {
             code,
             detail: format!("{}: {detail}", if pointer.is_empty() { "the body" } else { &pointer }),
-            errors: vec![Complaint { pointer, detail }],
+            errors: vec![Complaint::new(pointer, detail)],
         }
     }
 
@@ -156,10 +187,28 @@ impl Problem {
 
     /// The same, where it is a member or parameter.
     pub(crate) fn member(mut self, name: &str) -> Self {
-        self.errors.push(Complaint {
-            pointer: format!("/{name}"),
-            detail: self.detail.clone(),
-        });
+        self.errors.push(Complaint::new(format!("/{name}"), &self.detail));
+        self
+    }
+
+    /// The same of a part of the body that was read as if it were the whole.
+    pub(crate) fn within(mut self, place: Place) -> Self {
+        let said = match self.detail.strip_prefix("the body") {
+            Some(rest) => rest.to_owned(),
+            None if matches!(place, Place::Task(_)) && self.detail.starts_with('/') => self.detail,
+            None => format!(": {}", self.detail),
+        };
+        // Each part is a text of one line to the reader of JSON.
+        self.detail = format!("{place}{}", said.replace(" at line 1 column ", " at column "));
+        if self.errors.is_empty() {
+            self.errors.push(Complaint::new("", &self.detail));
+        }
+        for complaint in &mut self.errors {
+            match place {
+                Place::Line(number) => complaint.line = Some(number),
+                Place::Task(_) => complaint.pointer = format!("{place}{}", complaint.pointer),
+            }
+        }
         self
     }
 
@@ -172,10 +221,7 @@ impl Problem {
     pub(crate) fn payload(errors: Vec<InputError>) -> Self {
         let errors: Vec<Complaint> = errors
             .into_iter()
-            .map(|error| Complaint {
-                pointer: format!("/payload{}", error.pointer),
-                detail: error.detail,
-            })
+            .map(|error| Complaint::new(format!("/payload{}", error.pointer), error.detail))
             .collect();
         let detail = match errors.as_slice() {
             [only] => format!("{}: {}", only.pointer, only.detail),
@@ -304,6 +350,36 @@ mod tests {
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers()["retry-after"], "1");
         assert_eq!(response.headers()["content-type"], "application/problem+json");
+    }
+
+    #[test]
+    fn a_part_of_a_body_is_named_with_its_members() {
+        let said = |problem: Problem, place: Place| {
+            let problem = problem.within(place);
+            let first = problem.errors[0].clone();
+            (problem.detail, first.pointer, first.line)
+        };
+        let (line, task) = (Place::Line(7), Place::Task(7));
+        let tell = |detail: &str, pointer: &str, line: Option<u64>| (detail.to_owned(), pointer.to_owned(), line);
+        let member = Problem::invalid("/priority", "is wrong");
+        assert_eq!(
+            said(member.clone(), line),
+            tell("line 7: /priority: is wrong", "/priority", Some(7))
+        );
+        assert_eq!(said(member, task), tell("/tasks/7/priority: is wrong", "/tasks/7/priority", None));
+        let whole = Problem::invalid("", "must be a JSON object");
+        assert_eq!(said(whole.clone(), line), tell("line 7: must be a JSON object", "", Some(7)));
+        assert_eq!(said(whole, task), tell("/tasks/7: must be a JSON object", "/tasks/7", None));
+        let broken = Problem::new(Code::BadJson, "the body is not JSON: expected value at line 1 column 3");
+        assert_eq!(
+            said(broken, line),
+            tell("line 7 is not JSON: expected value at column 3", "", Some(7))
+        );
+        let unknown = Problem::new(Code::UnknownTask, "no plugin handles it").member("task_name");
+        assert_eq!(
+            said(unknown, task),
+            tell("/tasks/7: no plugin handles it", "/tasks/7/task_name", None)
+        );
     }
 
     #[test]

@@ -153,6 +153,7 @@ mod tests {
             plugin: None,
             origin: new.origin,
             idempotency_key: new.idempotency_key,
+            batch: None,
             held: None,
             attempts: vec![],
         };
@@ -185,7 +186,7 @@ mod tests {
         let json = serde_json::to_value(record("it broke")).unwrap();
         for member in "task_id task_name status payload priority tags trigger_time submitted_at started_at completed_at timestamp \
                        execution_time result error error_code error_details retry_count max_retries next_retry_at progress plugin attempts \
-                       phase held retry_of schedule_id trigger_id idempotency_key"
+                       phase held retry_of schedule_id trigger_id batch_id idempotency_key"
             .split_whitespace()
         {
             assert!(json.get(member).is_some(), "{member}");

@@ -4,6 +4,7 @@
 //! bounded and checked as it is read (`extract`, `wire`). No rule of the house lives here.
 
 mod alerts;
+mod batch;
 mod error;
 mod events;
 mod export;
@@ -11,6 +12,7 @@ mod extract;
 mod guard;
 mod health;
 mod history;
+mod lines;
 mod linger;
 mod metrics;
 mod openapi;
@@ -40,6 +42,7 @@ pub const BASE: &str = "/api/v1/scheduler";
 fn scheduler_routes() -> OpenApiRouter<State> {
     OpenApiRouter::new()
         .routes(routes!(submit::submit))
+        .routes(routes!(batch::submit))
         .routes(routes!(schedules::create))
         .routes(routes!(triggers::create))
         .routes(routes!(events::trigger))

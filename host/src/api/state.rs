@@ -34,7 +34,12 @@ pub struct Rooms {
     room: Arc<Semaphore>,
     /// Clients that may still wait for a task's end.
     places: Arc<Semaphore>,
+    /// Batches that may still be sent.
+    uploads: Arc<Semaphore>,
 }
+
+/// Batches that are taken in at once.
+const UPLOADS: usize = 4;
 
 impl std::ops::Deref for State {
     type Target = Rooms;
@@ -70,6 +75,7 @@ impl State {
             room: Arc::new(Semaphore::new(kib(options.body_budget.as_u64()))),
             // Waiting takes a connection: half of them stay for those who do not.
             places: Arc::new(Semaphore::new(options.max_connections.div_ceil(2))),
+            uploads: Arc::new(Semaphore::new(UPLOADS)),
             options,
         }))
     }
@@ -105,6 +111,16 @@ impl State {
         self.places.clone().try_acquire_owned().ok()
     }
 
+    /// The right to send a batch beside the others.
+    pub(crate) fn place_to_upload(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        self.uploads.clone().try_acquire_owned().map_err(|_| {
+            Problem::new(
+                Code::Busy,
+                format!("{UPLOADS} batches are being taken in, and no more at once; send the request again in a second"),
+            )
+        })
+    }
+
     pub(crate) fn options(&self) -> &Options {
         &self.options
     }
@@ -120,15 +136,19 @@ impl State {
 
     /// Who handles tasks of this name.
     pub(crate) fn handler(&self, task_name: &str) -> Result<Arc<Handler>, Problem> {
-        let snapshot = self.registry.snapshot();
-        match snapshot.handlers.get(task_name) {
-            Some(handler) => Ok(handler.clone()),
-            None if !snapshot.ready => Err(Problem::new(
-                Code::NotReady,
-                "the plugin directories are being read for the first time; send the request again in a second",
-            )),
-            None => Err(unknown_task(&snapshot, task_name)),
-        }
+        handler(&self.registry.snapshot(), task_name)
+    }
+}
+
+/// Who handles tasks of this name, at the moment of the snapshot.
+pub(crate) fn handler(snapshot: &Snapshot, task_name: &str) -> Result<Arc<Handler>, Problem> {
+    match snapshot.handlers.get(task_name) {
+        Some(handler) => Ok(handler.clone()),
+        None if !snapshot.ready => Err(Problem::new(
+            Code::NotReady,
+            "the plugin directories are being read for the first time; send the request again in a second",
+        )),
+        None => Err(unknown_task(snapshot, task_name)),
     }
 }
 

@@ -71,7 +71,7 @@ async fn waited(state: &State, id: TaskId, wait: u64) -> Result<Response, Proble
 }
 
 /// What the types of the members cannot check.
-fn check(request: &TaskRequest, definition: &Definition, now: Time) -> Result<(), Problem> {
+pub(super) fn check(request: &TaskRequest, definition: &Definition, now: Time) -> Result<(), Problem> {
     if request
         .trigger_time
         .is_some_and(|time| time > now + chrono::TimeDelta::days(MAX_AHEAD))
@@ -86,7 +86,7 @@ fn check(request: &TaskRequest, definition: &Definition, now: Time) -> Result<()
     Ok(())
 }
 
-fn submission(request: TaskRequest) -> Submission {
+pub(super) fn submission(request: TaskRequest) -> Submission {
     Submission {
         name: request.task_name,
         payload: request.payload.text,

@@ -107,7 +107,7 @@ async fn build(config: &Config, file: Option<PathBuf>, guests: &Handle) -> anyho
     };
     let (registry, registry_loop) = Registry::start(config.plugins.clone(), engine, store.clone(), clock.clone(), context)?;
     let monitor = Monitor::default();
-    let (wake, replan) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let [wake, replan, unfold] = [(); 3].map(|()| Arc::new(Notify::new()));
     let worker = worker::Handle::new(
         &config.worker,
         worker::Context {
@@ -128,6 +128,7 @@ async fn build(config: &Config, file: Option<PathBuf>, guests: &Handle) -> anyho
         node,
         wake,
         replan,
+        unfold,
     };
     let (stop, stopped) = watch::channel(false);
     let handle = scheduler::Handle::new(context.clone());

@@ -4,9 +4,11 @@ use super::answer::Answer;
 use super::{Failure, Options, print_raw};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::time::Duration;
-use ureq::http::{Request, Uri};
+use ureq::SendBody;
+use ureq::http::request::Builder;
+use ureq::http::{Request, Response, Uri};
 
 /// Where a host listens unless told otherwise.
 pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:8080";
@@ -25,6 +27,10 @@ pub(super) struct Client {
     token: Option<String>,
     /// Whether to print answers as they come.
     pub(super) json: bool,
+}
+
+fn invalid(error: ureq::http::Error) -> Failure {
+    Failure::Usage(format!("this cannot be asked: {error}"))
 }
 
 /// One segment of a path.
@@ -81,6 +87,20 @@ impl Client {
         )
     }
 
+    /// Sends what may take any time to read. The host answers it as it comes.
+    pub(super) fn stream(
+        &self,
+        path: &str,
+        query: &[(&str, Option<&str>)],
+        content_type: &str,
+        body: impl Read + 'static,
+    ) -> Result<Answer, Failure> {
+        let request = self.authorized(Request::post(self.uri(path, query)).header("content-type", content_type));
+        let request = request.body(SendBody::from_owned_reader(body)).map_err(invalid)?;
+        let request = self.agent.configure_request(request).timeout_global(None).build();
+        self.answer(self.agent.run(request))
+    }
+
     pub(super) fn put(&self, path: &str, content_type: &str, body: &[u8]) -> Result<Answer, Failure> {
         self.ask(Request::put(self.uri(path, &[])).header("content-type", content_type), Some(body))
     }
@@ -94,15 +114,22 @@ impl Client {
         uri
     }
 
-    fn ask(&self, mut request: ureq::http::request::Builder, body: Option<&[u8]>) -> Result<Answer, Failure> {
-        if let Some(token) = &self.token {
-            request = request.header("authorization", format!("Bearer {token}"));
+    fn authorized(&self, request: Builder) -> Builder {
+        match &self.token {
+            Some(token) => request.header("authorization", format!("Bearer {token}")),
+            None => request,
         }
-        let invalid = |error| Failure::Usage(format!("this cannot be asked: {error}"));
-        let response = match body {
+    }
+
+    fn ask(&self, request: Builder, body: Option<&[u8]>) -> Result<Answer, Failure> {
+        let request = self.authorized(request);
+        self.answer(match body {
             Some(body) => self.agent.run(request.body(body).map_err(invalid)?),
             None => self.agent.run(request.body(()).map_err(invalid)?),
-        };
+        })
+    }
+
+    fn answer(&self, response: Result<Response<ureq::Body>, ureq::Error>) -> Result<Answer, Failure> {
         let mut response = response.map_err(|error| self.unreachable(&error))?;
         let bytes = response
             .body_mut()
@@ -166,7 +193,7 @@ pub(super) fn complaints(errors: &Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{Read, Write};
+    use std::io::Write;
 
     fn client(url: &str) -> Result<Client, Failure> {
         Client::new(&Options {

@@ -6,6 +6,7 @@
 
 mod alerts;
 mod answer;
+mod batch;
 mod client;
 mod json;
 mod list;
@@ -62,6 +63,9 @@ enum Command {
     Dev(serve::Flags),
     /// Submit a task.
     Submit(submit::Submit),
+    /// Submit many tasks at once.
+    #[command(subcommand)]
+    Batch(batch::Batch),
     /// Look at tasks, cancel and retry them.
     #[command(subcommand)]
     Task(task::Task),
@@ -143,6 +147,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Openapi => print(&crate::app::openapi()?),
         Command::Plugin(command) => command.run(options),
         Command::Submit(command) => command.run(&Client::new(options)?),
+        Command::Batch(command) => command.run(&Client::new(options)?),
         Command::Task(command) => command.run(&Client::new(options)?),
         Command::Schedule(command) => command.run(&Client::new(options)?),
         Command::Trigger(command) => command.run(&Client::new(options)?),

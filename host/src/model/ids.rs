@@ -65,6 +65,10 @@ id!(
     TaskId
 );
 id!(
+    /// The id of tasks that were submitted together.
+    BatchId
+);
+id!(
     /// A schedule's id.
     ScheduleId
 );

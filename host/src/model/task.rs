@@ -15,7 +15,7 @@
 use crate::model::Time;
 use crate::model::attempt::{Attempt, Progress};
 use crate::model::definition::Definition;
-use crate::model::ids::{ScheduleId, TaskId, TriggerId};
+use crate::model::ids::{BatchId, ScheduleId, TaskId, TriggerId};
 use crate::model::priority::Priority;
 use crate::model::retry::Counters;
 use serde::{Deserialize, Serialize};
@@ -184,6 +184,7 @@ impl NewTask {
             plugin: None,
             origin: self.origin,
             idempotency_key: self.idempotency_key,
+            batch: None,
             held: None,
             attempts: Vec::new(),
         }
@@ -253,6 +254,8 @@ pub struct Task {
     pub origin: Origin,
     /// Stable over attempts and retries by hand.
     pub idempotency_key: TaskId,
+    /// The batch that it came in with.
+    pub batch: Option<BatchId>,
     /// Why a due task is not offered to workers (`handler missing`).
     pub held: Option<String>,
     /// All attempts; empty in lists.

@@ -1,8 +1,9 @@
 //! Decides what starts when: due schedules become tasks, due tasks become attempts.
 //!
-//! Two loops, each woken by hints and, should a hint be lost, by a slow poll: [`plan`] fires schedules, [`dispatch`] claims
-//! tasks for free slots. The store is the truth for both.
+//! Three loops, each woken by hints and, should a hint be lost, by a slow poll: [`plan`] fires schedules, [`batch`] unfolds batches
+//! into tasks, [`dispatch`] claims tasks for free slots. The store is the truth for all.
 
+mod batch;
 mod dispatch;
 mod plan;
 mod reap;
@@ -14,6 +15,7 @@ use crate::registry::Registry;
 use crate::registry::snapshot::Handler;
 use crate::store::{Lease, Offer, Store, StoreError};
 use crate::worker;
+pub use batch::Staging;
 use chrono::TimeDelta;
 pub use plan::EventError;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,6 +42,8 @@ pub struct Context {
     pub wake: Arc<Notify>,
     /// Tells [`plan`] that a schedule was put.
     pub replan: Arc<Notify>,
+    /// Tells [`batch`] that one was published.
+    pub unfold: Arc<Notify>,
 }
 
 /// What the rest of the house may ask of the scheduler. Cheap to clone.
@@ -57,14 +61,22 @@ pub enum Stopped {
     Registry,
 }
 
-/// Both loops, until `stop` becomes true. Attempts that dead nodes left behind are dealt with first.
+/// All loops, until `stop` becomes true. Attempts that dead nodes left behind are dealt with first.
 pub async fn run(context: Context, stop: watch::Receiver<bool>) -> Result<(), Stopped> {
     reap::orphans(&context).await?;
     let plan = async {
         plan::run(&context, stop.clone()).await;
         Ok(())
     };
-    tokio::try_join!(plan, dispatch::run(&context, stop.clone()))?;
+    let batch = async {
+        batch::run(&context, stop.clone()).await;
+        Ok(())
+    };
+    let tidy = async {
+        reap::half_staged(&context, stop.clone()).await;
+        Ok(())
+    };
+    tokio::try_join!(plan, batch, tidy, dispatch::run(&context, stop.clone()))?;
     Ok(())
 }
 
@@ -110,6 +122,11 @@ impl Handle {
                 }
             }),
         }
+    }
+
+    /// Begins to take in a batch.
+    pub fn stage(&self) -> Staging {
+        Staging::new(self.0.clone())
     }
 
     /// Says that something may have become due. A hint: losing it costs a poll's delay.

@@ -1,10 +1,11 @@
-//! What dead nodes left running is settled as lost, by the same rule as any outcome.
+//! What dead nodes left running is settled as lost, by the same rule as any outcome; what they left half-staged is discarded.
 
-use super::Context;
+use super::{Context, POLL, batch};
 use crate::model::alert::{AlertType, NewAlert};
 use crate::model::attempt::{Outcome, Usage};
 use crate::model::retry::{Bounds, Next, RetryPolicy, decide};
 use crate::store::{Orphan, Settle, StoreError};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Settled at once, so that they share commits.
@@ -26,6 +27,28 @@ pub(super) async fn orphans(context: &Context) -> Result<(), StoreError> {
     }
     while !settling.is_empty() {
         settled(settling.join_next().await)?;
+    }
+    Ok(())
+}
+
+/// Discards batches that dead nodes did not make whole. They hold nothing up but space.
+pub(super) async fn half_staged(context: &Context, mut stop: watch::Receiver<bool>) {
+    let discard_all = async {
+        while let Err(error) = discard(context).await {
+            tracing::error!(%error, "a batch that an earlier process did not finish could not be discarded; trying again");
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::select! {
+        _ = stop.wait_for(|stop| *stop) => {}
+        () = discard_all => {}
+    }
+}
+
+async fn discard(context: &Context) -> Result<(), StoreError> {
+    for id in context.store.half_staged(context.node).await? {
+        tracing::warn!(batch = %id, "discarding a batch that an earlier process did not take in whole");
+        batch::discard(&*context.store, id).await?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ pub mod sqlite;
 use crate::model::Time;
 use crate::model::alert::{Alert, AlertType, NewAlert};
 use crate::model::attempt::{LogLine, Outcome, Progress, Usage};
-use crate::model::ids::{EventId, NodeId, ScheduleId, TaskId, TriggerId};
+use crate::model::ids::{BatchId, EventId, NodeId, ScheduleId, TaskId, TriggerId};
 use crate::model::metrics::Metrics;
 use crate::model::retry::{Counters, Next};
 use crate::model::schedule::Schedule;
@@ -137,6 +137,32 @@ pub struct Lease {
     pub attempt: u32,
     /// By this node.
     pub node: NodeId,
+}
+
+/// A part of a batch on its way in.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// Of this batch.
+    pub batch: BatchId,
+    /// Who takes it in: what a dead node left half-staged is discarded.
+    pub node: NodeId,
+    /// How many of it were staged before.
+    pub first_line: u64,
+    /// The next ones. They enter as submitted by hand, and no earlier than the batch becomes whole.
+    pub tasks: Vec<NewTask>,
+}
+
+/// What makes a batch whole.
+#[derive(Clone, Debug)]
+pub struct Publish {
+    /// Which.
+    pub batch: BatchId,
+    /// For people.
+    pub name: Option<String>,
+    /// How many tasks were staged.
+    pub count: u64,
+    /// When they were accepted.
+    pub now: Time,
 }
 
 /// The end of one attempt and the task's next state.
@@ -278,6 +304,17 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps a task: the acknowledgement that it will run. It is leased to the place offered, if it can be, and otherwise waits for a
     /// claim.
     async fn enqueue(&self, task: NewTask, offer: Option<Offer>) -> Result<()>;
+    /// Keeps a part of a batch, which nobody sees before [`Store::publish`]. Waits where too much is queued up for the disk.
+    /// [`StoreError::Conflict`] where the batch was discarded meanwhile.
+    async fn stage(&self, stage: Stage) -> Result<()>;
+    /// Makes a batch whole, in one small write: the acknowledgement that all of it will run.
+    async fn publish(&self, publish: Publish) -> Result<()>;
+    /// Forgets some hundreds of what was staged of a batch that is not whole; one that is stays. Returns whether there is more of it.
+    async fn discard(&self, batch: BatchId) -> Result<bool>;
+    /// Batches that nodes other than `node` did not make whole.
+    async fn half_staged(&self, node: NodeId) -> Result<Vec<BatchId>>;
+    /// Makes tasks of some hundreds of a published batch, in their order, the oldest batch first. Returns how many: 0 when all are.
+    async fn unfold(&self, now: Time) -> Result<u64>;
     /// Leases due tasks.
     async fn claim(&self, claim: Claim) -> Result<Claimed>;
     /// Ends an attempt. [`StoreError::LeaseLost`] where the fence no longer holds.
@@ -349,8 +386,8 @@ pub trait Store: Send + Sync + 'static {
     /// Closes open alerts, all or of one type; returns how many.
     async fn clear_alerts(&self, kind: Option<AlertType>) -> Result<u64>;
 
-    /// Forgets events, fires and ended tasks older than `before`, but never the newest `keep` tasks; at most `limit` of each, and fewer
-    /// where they are large. Returns the greatest of the three counts: 0 when nothing is left to forget.
+    /// Forgets events, fires, batches and ended tasks older than `before`, but never the newest `keep` tasks, nor any that has not ended;
+    /// at most `limit` of each, and fewer where they are large. Returns the greatest of the counts: 0 when nothing is left to forget.
     async fn prune(&self, before: Time, keep: u64, limit: usize) -> Result<u64>;
 
     /// Which plugin owns which task name.

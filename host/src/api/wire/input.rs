@@ -5,6 +5,7 @@ use crate::api::extract::Input;
 use crate::model::Time;
 use crate::model::priority::Priority;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use std::time::Duration;
 use utoipa::ToSchema;
 
@@ -46,6 +47,23 @@ pub struct TaskRequest {
 
 impl Input for TaskRequest {
     const LATER: &'static [&'static str] = &["deadline", "expires_at", "unique"];
+}
+
+/// Tasks to run, all or none.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BatchRequest {
+    /// Each as it would be submitted alone.
+    #[schema(value_type = Vec<TaskRequest>, min_items = 1)]
+    pub tasks: Vec<Box<RawValue>>,
+    /// For people.
+    #[serde(default, deserialize_with = "value::rule_name")]
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,128}$")]
+    pub name: Option<String>,
+}
+
+impl Input for BatchRequest {
+    const LATER: &'static [&'static str] = &["on_success", "on_failure", "on_complete", "grid", "task_name", "payload"];
 }
 
 /// A task to run again and again.

@@ -33,6 +33,15 @@ impl Accepted {
     }
 }
 
+/// The answer to a batch.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BatchAccepted {
+    /// The batch's id.
+    pub batch_id: String,
+    /// How many tasks it has.
+    pub count: u64,
+}
+
 /// How far a running task says it is.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProgressRecord {
@@ -172,6 +181,8 @@ pub struct TaskRecord {
     pub schedule_id: Option<String>,
     /// The trigger that made it.
     pub trigger_id: Option<String>,
+    /// The batch that it came in with.
+    pub batch_id: Option<String>,
     /// Stable over attempts and retries: what the handler sees.
     pub idempotency_key: String,
     /// All attempts; left out in lists.
@@ -239,6 +250,7 @@ impl TaskRecord {
             retry_of,
             schedule_id,
             trigger_id,
+            batch_id: task.batch.map(|id| id.to_string()),
             idempotency_key: task.idempotency_key.to_string(),
             attempts: None,
         }

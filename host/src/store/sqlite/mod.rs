@@ -4,6 +4,7 @@
 //! connections of their own, on blocking threads, and neither waits for the other. The lock on the data directory keeps a
 //! second process out, and so proves at the start that whoever held a lease is dead.
 
+mod batch;
 mod claim;
 mod enqueue;
 mod lists;
@@ -17,13 +18,13 @@ mod tasks;
 mod writer;
 
 use super::{
-    AlertFilter, Claim, Claimed, FireEvent, FireSchedule, Handlers, Lease, Listing, Offer, Orphan, Page, PageRequest, Result, Settle,
-    Store, StoreError,
+    AlertFilter, Claim, Claimed, FireEvent, FireSchedule, Handlers, Lease, Listing, Offer, Orphan, Page, PageRequest, Publish, Result,
+    Settle, Stage, Store, StoreError,
 };
 use crate::model::Time;
 use crate::model::alert::{Alert, AlertType, NewAlert};
 use crate::model::attempt::LogLine;
-use crate::model::ids::{NodeId, ScheduleId, TaskId, TriggerId};
+use crate::model::ids::{BatchId, NodeId, ScheduleId, TaskId, TriggerId};
 use crate::model::metrics::Metrics;
 use crate::model::schedule::Schedule;
 use crate::model::task::{NewTask, Task};
@@ -228,6 +229,21 @@ impl Store for Sqlite {
         self.writer
             .offer_then(move |tx| enqueue::enqueue(tx, &task, offer.as_deref()), tell)
             .await
+    }
+    async fn stage(&self, stage: Stage) -> Result<()> {
+        self.writer.write(move |tx| batch::stage(tx, &stage)).await
+    }
+    async fn publish(&self, publish: Publish) -> Result<()> {
+        self.writer.write(move |tx| batch::publish(tx, &publish)).await
+    }
+    async fn discard(&self, batch: BatchId) -> Result<bool> {
+        self.writer.write(move |tx| batch::discard(tx, batch)).await
+    }
+    async fn half_staged(&self, node: NodeId) -> Result<Vec<BatchId>> {
+        self.own_reader.ask(move |db| batch::half_staged(db, node)).await
+    }
+    async fn unfold(&self, now: Time) -> Result<u64> {
+        self.writer.write(move |tx| batch::unfold(tx, now)).await
     }
     async fn claim(&self, claim: Claim) -> Result<Claimed> {
         self.writer.write(move |tx| claim::claim(tx, &claim)).await

@@ -2,7 +2,7 @@
 
 use crate::model::Time;
 use crate::model::attempt::{Attempt, OutcomeKind, Progress, Usage};
-use crate::model::ids::{NodeId, ScheduleId, TaskId, TriggerId};
+use crate::model::ids::{BatchId, NodeId, ScheduleId, TaskId, TriggerId};
 use crate::model::priority::Priority;
 use crate::model::retry::Counters;
 use crate::model::schedule::Schedule;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// What both tables have, in the order in which [`task`] reads it; `history` is filled from `task` by it too.
 pub(super) const SHARED: &str = "id, name, payload, priority, tags, trigger_at, submitted_at, started_at, attempt, retries, snoozes, losses, \
-     timeout, max_retries, idempotent, execution_time, last_failure, failure, progress, plugin, origin_kind, origin, idempotency_key";
+     timeout, max_retries, idempotent, execution_time, last_failure, failure, progress, plugin, origin_kind, origin, idempotency_key, batch";
 
 /// The rest of the columns of a waiting or running task, in the order in which [`task`] reads them.
 pub(super) const LIVE: &str = "CASE queue WHEN 3 THEN 1 ELSE 0 END, NULL, NULL, held, due_at";
@@ -109,7 +109,7 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
     let number = |index: usize| row.get::<_, u32>(index);
     let time = |index: usize| row.get::<_, Option<i64>>(index).map(|micros| micros.map(from_micros));
     let failure: Option<FailureRow> = optional_json(row, 17)?;
-    let status: u8 = row.get(23)?;
+    let status: u8 = row.get(24)?;
     Ok(Task {
         id,
         name: row.get(1)?,
@@ -117,7 +117,7 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
         priority: priority(row.get(3)?),
         tags: optional_json(row, 4)?.unwrap_or_default(),
         trigger_time: from_micros(row.get(5)?),
-        due_at: time(27)?,
+        due_at: time(28)?,
         submitted_at: from_micros(row.get(6)?),
         started_at: time(7)?,
         attempt: number(8)?,
@@ -136,10 +136,11 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
         plugin: row.get(19)?,
         origin: origin(row.get(20)?, row.get(21)?),
         idempotency_key: row.get::<_, Option<[u8; 16]>>(22)?.map_or(id, TaskId::from_bytes),
+        batch: row.get::<_, Option<[u8; 16]>>(23)?.map(BatchId::from_bytes),
         status: status_of(status),
-        completed_at: time(24)?,
-        result: row.get(25)?,
-        held: row.get(26)?,
+        completed_at: time(25)?,
+        result: row.get(26)?,
+        held: row.get(27)?,
         attempts: Vec::new(),
     })
 }

@@ -125,7 +125,7 @@ pub(super) fn move_to_history(tx: &Tx<'_>, id: TaskId, fence: Option<Lease>, end
              SELECT id, name, payload, priority, tags, trigger_at, submitted_at, IIF(?7 IS NOT NULL AND attempt = 1, COALESCE(?8, started_at), started_at),
                attempt, retries, snoozes, losses, timeout, max_retries, idempotent, IIF(?7 IS NULL, execution_time, ?9),
                IIF(?6 IS NULL, last_failure, ?5), IIF(?4 = 2, NULL, COALESCE(?6, failure)), IIF(?7 IS NULL, progress, ?10), plugin, origin_kind,
-               origin, idempotency_key,
+               origin, idempotency_key, batch,
                ?4, ?5, ?11, ?7, IIF(?7 IS NULL, NULL, COALESCE(?8, attempt_started_at)), ?12, ?13, ?14, IIF(?7 IS NULL, NULL, plugin_digest), node
              FROM task WHERE id = ?1 AND (?2 IS NULL OR (queue = 3 AND attempt = ?2 AND node = ?3))",
             shared = rows::SHARED
