@@ -14,3 +14,4 @@ mod rules;
 mod shipped;
 mod store;
 mod tidy;
+mod trace;

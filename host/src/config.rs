@@ -209,7 +209,7 @@ mod tests {
             ("TASKHOST_WORKER_SERVICE_HOST", "10.0.0.1"),
             ("TASKHOST_URL", "x"),
         ];
-        assert_eq!(from("", &platform, vec![]).unwrap().worker.slots, 64);
+        assert_eq!(from("", &platform, vec![]).unwrap().worker.slots, 128);
     }
 
     #[test]

@@ -84,9 +84,14 @@ impl Host {
 
     /// Starts the host and waits until it is ready.
     pub(crate) fn start(&mut self, flags: &[&str]) {
-        let mut process = taskhost()
-            .args(["serve", "--listen", "127.0.0.1:0"])
-            .args(flags)
+        let mut command = taskhost();
+        command.args(["serve", "--listen", "127.0.0.1:0"]).args(flags);
+        self.start_as(command);
+    }
+
+    /// Starts a command that becomes the host.
+    pub(crate) fn start_as(&mut self, mut command: Command) {
+        let mut process = command
             .current_dir(self.folder.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::from(self.log_file()))

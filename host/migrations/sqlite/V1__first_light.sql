@@ -122,7 +122,13 @@ CREATE TABLE history (
 CREATE INDEX history_by_end ON history (status, completed_at, id);
 CREATE INDEX history_by_name ON history (name, status, completed_at, id);
 CREATE INDEX history_failed ON history (last_failure, id) WHERE status = 3 AND dismissed = 0;
-CREATE TABLE history_tag (tag TEXT NOT NULL, completed_at INTEGER NOT NULL, id BLOB NOT NULL, PRIMARY KEY (tag, completed_at, id)) WITHOUT ROWID;
+CREATE TABLE history_tag (
+  tag TEXT NOT NULL,
+  status INTEGER NOT NULL,
+  completed_at INTEGER NOT NULL,
+  id BLOB NOT NULL,
+  PRIMARY KEY (tag, status, completed_at, id)
+) WITHOUT ROWID;
 
 -- Attempts after which their task went on.
 CREATE TABLE attempt (
@@ -161,6 +167,7 @@ CREATE TABLE schedule (
   last_task BLOB
 ) WITHOUT ROWID;
 CREATE INDEX schedule_due ON schedule (next_fire) WHERE next_fire IS NOT NULL;
+CREATE INDEX schedule_by_creation ON schedule (created_at, id);
 -- A fire happens once, whoever makes it.
 CREATE TABLE fire (schedule BLOB NOT NULL, at INTEGER NOT NULL, task BLOB NOT NULL, PRIMARY KEY (schedule, at)) WITHOUT ROWID;
 CREATE INDEX fire_by_time ON fire (at);
@@ -178,6 +185,7 @@ CREATE TABLE trigger_rule (
   last_fired INTEGER
 ) WITHOUT ROWID;
 CREATE INDEX trigger_by_event ON trigger_rule (event_type);
+CREATE INDEX trigger_by_creation ON trigger_rule (created_at, id);
 CREATE TABLE event (id BLOB PRIMARY KEY, type TEXT NOT NULL, data TEXT NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX event_by_time ON event (at);
 

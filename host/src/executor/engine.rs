@@ -23,7 +23,7 @@ const SPARE: u32 = 8;
 /// Plugins that describe themselves at once.
 const DESCRIBED: usize = SPARE as usize / 2;
 /// Address space of one memory: all that 32 bits can address, so that no bounds check is compiled into a guest. It costs nothing
-/// but numbers: 64 slots of 4 memories take 1 TiB of the 128 that a process has, and no byte of it is real until it is used.
+/// but numbers: 128 slots of 4 memories take 2 TiB of the 128 that a process has, and no byte of it is real until it is used.
 const RESERVATION: u64 = 4 << 30;
 /// Most memories in the pool, whatever the slots: half of a process's address space.
 const MAX_POOL_MEMORIES: u32 = 16_384;
@@ -108,6 +108,21 @@ fn pool(options: &Options, slots: usize) -> PoolingAllocationConfig {
     pool
 }
 
+/// An attempt takes some six mappings of memory (measured: two for its stack, four for its memory). Where a process may have no more,
+/// attempts could not be started, which nobody would guess from "Cannot allocate memory".
+fn warn_of_mappings(slots: usize) {
+    const OF_AN_ATTEMPT: usize = 6;
+    let most = std::fs::read_to_string("/proc/sys/vm/max_map_count");
+    let most: Option<usize> = most.ok().and_then(|text| text.trim().parse().ok());
+    if most.is_some_and(|most| slots.saturating_mul(OF_AN_ATTEMPT) > most / 10 * 9) {
+        tracing::warn!(
+            slots,
+            "vm.max_map_count is {}: with all slots taken, attempts may not find room for their memory; raise it with sysctl, or have fewer slots",
+            most.unwrap_or_default()
+        );
+    }
+}
+
 struct Shared {
     engine: wasmtime::Engine,
     linker: Linker<State>,
@@ -138,6 +153,7 @@ impl Engine {
     /// The same, told where to compile.
     pub fn with_compiler(options: &Options, slots: usize, cache_dir: PathBuf, clock: Clock, place: CompileIn) -> anyhow::Result<Self> {
         options.check().map_err(anyhow::Error::msg)?;
+        warn_of_mappings(slots);
         let mut config = code_settings();
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(options, slots)));
         let engine = wasmtime::Engine::new(&config)?;

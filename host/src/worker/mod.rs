@@ -70,7 +70,7 @@ impl Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            slots: 64,
+            slots: 128,
             memory_budget: ByteSize(0),
             shutdown_grace: 30.0,
             cancel_grace: 0.0,

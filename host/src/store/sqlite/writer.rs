@@ -3,6 +3,10 @@
 //! So a lone caller waits for one fsync and a thousand callers wait for one together: no timer, no tuning. Each is answered only after
 //! the commit.
 //!
+//! What has been accepted goes first: claims, settlements and the like are a queue of their own, and a commit lets in no more that is new
+//! than it carries of them. Otherwise submissions, of which there may be any number, would fill the commits, and everything that was
+//! accepted would wait for them. Where the new waits too long, it is refused.
+//!
 //! An intention refuses before it writes, so it needs no savepoint, which would copy every page it touches. One that did write and then
 //! failed takes the transaction with it: all that shared it are done again, each in a transaction of its own.
 
@@ -14,10 +18,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-/// Intentions that wait for the next commit, at most; more have to wait to wait.
-const QUEUE: usize = 4_096;
-/// Intentions that share a commit, at most: more would save little of the fsync, and each holds up who waits for the next.
+/// Intentions about what was accepted that wait for the next commit, at most; more have to wait to wait.
+const WORK: usize = 4_096;
+/// Offers that wait for a commit, at most: some tens of milliseconds of them. More are refused.
+const OFFERS: usize = 512;
+/// Intentions of either kind that share a commit, at most: more would save little of the fsync, and each holds up who waits for the next.
 const BATCH: usize = 128;
+/// Offers that a commit lets in, at least.
+const LET_IN: usize = 16;
 
 /// What an intention may use.
 pub(super) struct Tx<'a> {
@@ -56,21 +64,35 @@ impl<T: Send, U: Send, F: Fn(&mut Tx<'_>) -> Result<T> + Send, G: FnOnce(T) -> U
     }
 }
 
+#[derive(Clone)]
+struct Senders {
+    work: mpsc::Sender<Box<dyn Job>>,
+    offers: mpsc::Sender<Box<dyn Job>>,
+}
+
 /// The way to the writer's thread.
 pub(super) struct Writer {
-    queue: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
+    queues: Mutex<Option<Senders>>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
 impl Writer {
     /// Starts the thread, which owns the connection until it is closed.
     pub(super) fn start(db: Connection) -> std::io::Result<Self> {
-        let (queue, intentions) = mpsc::channel(QUEUE);
+        let (work, work_queue) = mpsc::channel(WORK);
+        let (offers, offer_queue) = mpsc::channel(OFFERS);
+        let queues = Queues {
+            work: work_queue,
+            offers: offer_queue,
+            before: 0,
+        };
+        // Only to wait for either queue.
+        let waiting = tokio::runtime::Builder::new_current_thread().build()?;
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || run(&db, intentions))?;
+            .spawn(move || run(&db, queues, &waiting))?;
         Ok(Self {
-            queue: Mutex::new(Some(queue)),
+            queues: Mutex::new(Some(Senders { work, offers })),
             thread: Mutex::new(Some(thread)),
         })
     }
@@ -82,7 +104,7 @@ impl Writer {
         F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
         let (job, told) = pack(intention, |done| done);
-        self.queue()?.send(job).await.map_err(|_| closed())?;
+        self.queues()?.work.send(job).await.map_err(|_| closed())?;
         told.await.map_err(|_| given_up())?
     }
 
@@ -105,21 +127,21 @@ impl Writer {
         G: FnOnce(T) -> U + Send + 'static,
     {
         let (job, told) = pack(intention, then);
-        self.queue()?.try_send(job).map_err(|error| match error {
+        self.queues()?.offers.try_send(job).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => StoreError::Busy,
             mpsc::error::TrySendError::Closed(_) => closed(),
         })?;
         told.await.map_err(|_| given_up())?
     }
 
-    fn queue(&self) -> Result<mpsc::Sender<Box<dyn Job>>> {
-        let queue = self.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        queue.clone().ok_or_else(closed)
+    fn queues(&self) -> Result<Senders> {
+        let queues = self.queues.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        queues.clone().ok_or_else(closed)
     }
 
     /// Lets what is queued finish, then ends the thread. Blocks.
     pub(super) fn close(&self) {
-        drop(self.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
+        drop(self.queues.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
         if let Some(thread) = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
             let _ = thread.join();
         }
@@ -156,10 +178,51 @@ where
     (Box::new(job), told)
 }
 
-fn run(db: &Connection, mut queue: mpsc::Receiver<Box<dyn Job>>) {
+/// What waits for a commit.
+struct Queues {
+    work: mpsc::Receiver<Box<dyn Job>>,
+    offers: mpsc::Receiver<Box<dyn Job>>,
+    /// How much work the commit before this one carried.
+    before: usize,
+}
+
+impl Queues {
+    /// Waits for the next commit's intentions. Leaves `batch` empty once nobody can send any more.
+    async fn fill(&mut self, batch: &mut Vec<Box<dyn Job>>) {
+        let mut work = 0;
+        if self.work.is_empty() && self.offers.is_empty() {
+            tokio::select! {
+                biased;
+                // Both senders are dropped together, so that this one's end is the end of both.
+                job = self.work.recv() => {
+                    work = usize::from(job.is_some());
+                    batch.extend(job);
+                }
+                job = self.offers.recv() => batch.extend(job),
+            }
+        }
+        work += take(&mut self.work, batch, BATCH);
+        let recent = work.max(std::mem::replace(&mut self.before, work));
+        let share = if recent == 0 { BATCH } else { recent.clamp(LET_IN, BATCH) };
+        take(&mut self.offers, batch, share);
+    }
+}
+
+/// Takes what is there, so many at most; returns how many.
+fn take(queue: &mut mpsc::Receiver<Box<dyn Job>>, batch: &mut Vec<Box<dyn Job>>, most: usize) -> usize {
+    let before = batch.len();
+    batch.extend(std::iter::from_fn(|| queue.try_recv().ok()).take(most));
+    batch.len() - before
+}
+
+fn run(db: &Connection, mut queues: Queues, waiting: &tokio::runtime::Runtime) {
     let mut metrics = MetricsBook::default();
-    let mut batch = Vec::with_capacity(BATCH);
-    while queue.blocking_recv_many(&mut batch, BATCH) > 0 {
+    let mut batch = Vec::with_capacity(2 * BATCH);
+    loop {
+        waiting.block_on(queues.fill(&mut batch));
+        if batch.is_empty() {
+            break;
+        }
         match commit(db, &mut metrics, &mut batch) {
             Ok(true) => batch.drain(..).for_each(|job| job.answer(Ok(()))),
             Ok(false) => batch.drain(..).for_each(|job| alone(db, &mut metrics, job)),
@@ -210,4 +273,62 @@ fn write(db: &Connection, metrics: &mut MetricsBook, batch: &mut [Box<dyn Job>])
     metrics.flush(db)?;
     run("COMMIT")?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::task::{Context, Waker};
+
+    /// A writer that is busy with its first intention until it is let go.
+    async fn busy() -> (Arc<Writer>, std::sync::mpsc::Sender<()>) {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch("CREATE TABLE metric (name TEXT PRIMARY KEY, data TEXT)").unwrap();
+        let writer = Arc::new(Writer::start(db).unwrap());
+        let (go, wait) = std::sync::mpsc::channel();
+        let wait = Mutex::new(wait);
+        let (begun, begins) = oneshot::channel();
+        let begun = Mutex::new(Some(begun));
+        let first = writer.clone();
+        tokio::spawn(async move {
+            let _ = first
+                .write(move |_| {
+                    begun.lock().unwrap().take().map(|begun| begun.send(()));
+                    let _ = wait.lock().unwrap().recv();
+                    Ok(())
+                })
+                .await;
+        });
+        begins.await.unwrap();
+        (writer, go)
+    }
+
+    #[tokio::test]
+    async fn what_was_accepted_goes_before_what_is_new_and_too_much_of_that_is_refused() {
+        let (writer, go) = busy().await;
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let note = |what: &'static str| {
+            let order = order.clone();
+            move |_: &mut Tx<'_>| {
+                order.lock().unwrap().push(what);
+                Ok(())
+            }
+        };
+        let mut offers: Vec<_> = (0..OFFERS).map(|_| Box::pin(writer.offer(note("new")))).collect();
+        let mut nobody = Context::from_waker(Waker::noop());
+        for offer in &mut offers {
+            assert!(offer.as_mut().poll(&mut nobody).is_pending());
+        }
+        assert!(matches!(writer.offer(note("new")).await, Err(StoreError::Busy)));
+        let mut work = Box::pin(writer.write(note("accepted")));
+        assert!(work.as_mut().poll(&mut nobody).is_pending());
+        go.send(()).unwrap();
+        work.await.unwrap();
+        for offer in offers {
+            offer.await.unwrap();
+        }
+        let order = order.lock().unwrap();
+        assert_eq!((order[0], order.len()), ("accepted", OFFERS + 1));
+    }
 }
