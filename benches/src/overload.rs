@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const CONNECTIONS: usize = 256;
+const CONNECTIONS: usize = 1_000;
 /// Runs of a usual length that the load lasts: a minute where they take four seconds.
 const LENGTH: f64 = 15.0;
 

@@ -83,6 +83,7 @@ pub(super) fn claim(tx: &Tx<'_>, claim: &Claim) -> Result<Claimed> {
         }
     }
     claimed.waiting = is_anything_due(tx.db)?;
+    tx.crowded.set(claimed.waiting);
     claimed.more |= claimed.tasks.len() == claim.limit && claimed.waiting;
     claimed.next_due = tx
         .db

@@ -23,7 +23,10 @@ const RUNNING: i64 = 3;
 pub(super) fn enqueue(tx: &Tx<'_>, task: &NewTask, offer: Option<&Offer>) -> Result<Option<Task>> {
     let is_due = task.trigger_time <= task.submitted_at;
     let offer = match offer {
-        Some(offer) if is_due && task.stillborn.is_none() && !is_anything_due(tx.db)? && (offer.hold)() => Some(offer),
+        Some(offer) if is_due && task.stillborn.is_none() => {
+            tx.crowded.set(is_anything_due(tx.db)? || !(offer.hold)());
+            Some(offer).filter(|_| !tx.crowded.get())
+        }
         _ => None,
     };
     let (origin_kind, origin) = origin_columns(task.origin);

@@ -3,9 +3,9 @@
 //! So a lone caller waits for one fsync and a thousand callers wait for one together: no timer, no tuning. Each is answered only after
 //! the commit.
 //!
-//! What has been accepted goes first: claims, settlements and the like are a queue of their own, and a commit lets in no more that is new
-//! than it carries of them. Otherwise submissions, of which there may be any number, would fill the commits, and everything that was
-//! accepted would wait for them. Where the new waits too long, it is refused.
+//! What has been accepted goes first: claims, settlements and the like are a queue of their own. While due tasks wait for a slot, what is
+//! new is let in at the rate at which work is done, and some more. Otherwise submissions, of which there may be any number, would fill the
+//! commits and the processors, and everything that was accepted would wait for them. What is new and waits too long is refused.
 //!
 //! An intention refuses before it writes, so it needs no savepoint, which would copy every page it touches. One that did write and then
 //! failed takes the transaction with it: all that shared it are done again, each in a transaction of its own.
@@ -14,8 +14,10 @@ use super::Failed;
 use super::monitor::MetricsBook;
 use crate::store::{Result, StoreError};
 use rusqlite::Connection;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// Intentions about what was accepted that wait for the next commit, at most; more have to wait to wait.
@@ -24,13 +26,19 @@ const WORK: usize = 4_096;
 const OFFERS: usize = 512;
 /// Intentions of either kind that share a commit, at most: more would save little of the fsync, and each holds up who waits for the next.
 const BATCH: usize = 128;
-/// Offers that a commit lets in, at least.
-const LET_IN: usize = 16;
+/// While due tasks wait for a slot, an offer is let in for each intention about what was accepted, and one more each so often: where all
+/// slots are taken for long, nothing is settled, and ten thousand a second still come in.
+const LET_IN_EVERY: Duration = Duration::from_micros(100);
+/// How long an offer waits for a place among those that wait for a commit. A client that is refused at once asks again at once, and to
+/// refuse it costs almost what taking its task does.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What an intention may use.
 pub(super) struct Tx<'a> {
     pub(super) db: &'a Connection,
     pub(super) metrics: &'a mut MetricsBook,
+    /// Whether due tasks wait for a slot, as far as the last intention knows that looked.
+    pub(super) crowded: &'a Cell<bool>,
 }
 
 /// An intention and who waits for it, whatever its answer is.
@@ -84,10 +92,12 @@ impl Writer {
         let queues = Queues {
             work: work_queue,
             offers: offer_queue,
-            before: 0,
+            crowded: Cell::new(false),
+            allowance: BATCH,
+            grown: Instant::now(),
         };
         // Only to wait for either queue.
-        let waiting = tokio::runtime::Builder::new_current_thread().build()?;
+        let waiting = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || run(&db, queues, &waiting))?;
@@ -108,7 +118,7 @@ impl Writer {
         told.await.map_err(|_| given_up())?
     }
 
-    /// As [`Writer::write`], but refuses at once where the queue is full: for work that has not been accepted yet.
+    /// As [`Writer::write`], but refuses where the queue is full and stays so: for what has not been accepted yet.
     pub(super) async fn offer<T, F>(&self, intention: F) -> Result<T>
     where
         T: Send + 'static,
@@ -127,10 +137,12 @@ impl Writer {
         G: FnOnce(T) -> U + Send + 'static,
     {
         let (job, told) = pack(intention, then);
-        self.queues()?.offers.try_send(job).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => StoreError::Busy,
-            mpsc::error::TrySendError::Closed(_) => closed(),
-        })?;
+        let offers = self.queues()?.offers;
+        match offers.try_send(job) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(job)) => offers.send_timeout(job, PATIENCE).await.map_err(|_| StoreError::Busy)?,
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(closed()),
+        }
         told.await.map_err(|_| given_up())?
     }
 
@@ -182,29 +194,47 @@ where
 struct Queues {
     work: mpsc::Receiver<Box<dyn Job>>,
     offers: mpsc::Receiver<Box<dyn Job>>,
-    /// How much work the commit before this one carried.
-    before: usize,
+    /// Whether due tasks wait for a slot.
+    crowded: Cell<bool>,
+    /// Offers that may be let in while they do.
+    allowance: usize,
+    /// Up to when the allowance has grown with time.
+    grown: Instant,
 }
 
 impl Queues {
     /// Waits for the next commit's intentions. Leaves `batch` empty once nobody can send any more.
     async fn fill(&mut self, batch: &mut Vec<Box<dyn Job>>) {
-        let mut work = 0;
-        if self.work.is_empty() && self.offers.is_empty() {
-            tokio::select! {
+        loop {
+            let work = take(&mut self.work, batch, BATCH);
+            self.grow(work);
+            let share = if self.crowded.get() { self.allowance } else { BATCH };
+            let let_in = take(&mut self.offers, batch, share);
+            self.allowance = self.allowance.saturating_sub(let_in);
+            if !batch.is_empty() {
+                return;
+            }
+            let job = tokio::select! {
                 biased;
-                // Both senders are dropped together, so that this one's end is the end of both.
-                job = self.work.recv() => {
-                    work = usize::from(job.is_some());
-                    batch.extend(job);
-                }
-                job = self.offers.recv() => batch.extend(job),
+                job = self.work.recv() => job,
+                job = self.offers.recv(), if share > 0 => job,
+                () = tokio::time::sleep(10 * LET_IN_EVERY), if share == 0 => continue,
+            };
+            batch.extend(job);
+            if batch.is_empty() {
+                // Both senders are dropped together, so that the end of one is the end of both.
+                take(&mut self.offers, batch, OFFERS);
+                return;
             }
         }
-        work += take(&mut self.work, batch, BATCH);
-        let recent = work.max(std::mem::replace(&mut self.before, work));
-        let share = if recent == 0 { BATCH } else { recent.clamp(LET_IN, BATCH) };
-        take(&mut self.offers, batch, share);
+    }
+
+    fn grow(&mut self, work: usize) {
+        let periods = self.grown.elapsed().as_micros() / LET_IN_EVERY.as_micros();
+        let periods = u32::try_from(periods).unwrap_or(u32::MAX);
+        self.grown += LET_IN_EVERY.saturating_mul(periods);
+        let more = usize::try_from(periods).unwrap_or(BATCH).saturating_add(work);
+        self.allowance = self.allowance.saturating_add(more).min(BATCH);
     }
 }
 
@@ -223,9 +253,9 @@ fn run(db: &Connection, mut queues: Queues, waiting: &tokio::runtime::Runtime) {
         if batch.is_empty() {
             break;
         }
-        match commit(db, &mut metrics, &mut batch) {
+        match commit(db, &mut metrics, &queues.crowded, &mut batch) {
             Ok(true) => batch.drain(..).for_each(|job| job.answer(Ok(()))),
-            Ok(false) => batch.drain(..).for_each(|job| alone(db, &mut metrics, job)),
+            Ok(false) => batch.drain(..).for_each(|job| alone(db, &mut metrics, &queues.crowded, job)),
             Err(error) => {
                 tracing::error!(%error, "a commit failed; its callers were told");
                 batch.drain(..).for_each(|job| job.answer(Err(error.clone())));
@@ -238,16 +268,16 @@ fn run(db: &Connection, mut queues: Queues, waiting: &tokio::runtime::Runtime) {
 }
 
 /// One transaction of one intention, which then spoils nobody else's.
-fn alone(db: &Connection, metrics: &mut MetricsBook, job: Box<dyn Job>) {
+fn alone(db: &Connection, metrics: &mut MetricsBook, crowded: &Cell<bool>, job: Box<dyn Job>) {
     let mut batch = vec![job];
-    let committed = commit(db, metrics, &mut batch).map(drop);
+    let committed = commit(db, metrics, crowded, &mut batch).map(drop);
     batch.drain(..).for_each(|job| job.answer(committed.clone()));
 }
 
 /// One transaction. False where one of the intentions spoilt it, and nothing of it was kept. An error that makes SQLite roll all of it
 /// back (a full disk) fails all that shared it.
-fn commit(db: &Connection, metrics: &mut MetricsBook, batch: &mut [Box<dyn Job>]) -> Result<bool> {
-    let finished = write(db, metrics, batch);
+fn commit(db: &Connection, metrics: &mut MetricsBook, crowded: &Cell<bool>, batch: &mut [Box<dyn Job>]) -> Result<bool> {
+    let finished = write(db, metrics, crowded, batch);
     if !matches!(finished, Ok(true)) {
         *metrics = MetricsBook::default();
         if !db.is_autocommit() {
@@ -257,12 +287,12 @@ fn commit(db: &Connection, metrics: &mut MetricsBook, batch: &mut [Box<dyn Job>]
     finished
 }
 
-fn write(db: &Connection, metrics: &mut MetricsBook, batch: &mut [Box<dyn Job>]) -> Result<bool> {
+fn write(db: &Connection, metrics: &mut MetricsBook, crowded: &Cell<bool>, batch: &mut [Box<dyn Job>]) -> Result<bool> {
     let run = |sql: &str| db.prepare_cached(sql).and_then(|mut s| s.execute([])).failed();
     run("BEGIN IMMEDIATE")?;
     for job in batch.iter_mut() {
         let before = db.total_changes();
-        let done = job.run(&mut Tx { db, metrics });
+        let done = job.run(&mut Tx { db, metrics, crowded });
         if db.is_autocommit() {
             return Err(given_up());
         }
