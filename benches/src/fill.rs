@@ -116,7 +116,7 @@ fn finished(db: &Connection, count: u64, now: DateTime<Utc>) -> Result<()> {
            peak_memory, attempt_error, plugin_digest, node)
          VALUES (?1, ?2, ?3, 5, ?4, ?5, ?5, ?6, 1, 0, 0, 0, ?7, ?8, ?9, 'import', 0, ?10, ?11, ?12, ?13, ?6, 12345, 1114112, ?14, ?15, ?16)",
     )?;
-    let mut tagged = db.prepare("INSERT INTO history_tag VALUES (?1, ?2, ?3, ?4)")?;
+    let mut tagged = db.prepare("INSERT INTO history_tag VALUES (?1, ?2, ?3, ?4, ?5)")?;
     let node = id(first, u64::MAX);
     each(db, count, |number| {
         let submitted_at = first + step * number.cast_signed();
@@ -147,7 +147,7 @@ fn finished(db: &Connection, count: u64, now: DateTime<Utc>) -> Result<()> {
             node,
         ])?;
         if let Some(tag) = tag(number) {
-            tagged.execute(params![tag, status, completed_at, id])?;
+            tagged.execute(params![tag, completed_at, id, status, name(number)])?;
         }
         Ok(())
     })

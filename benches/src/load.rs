@@ -25,6 +25,7 @@ pub(crate) struct Load {
     pub(crate) path: String,
     pub(crate) content_type: String,
     /// Further ones, each with its line's end.
+    #[serde(default)]
     pub(crate) headers: String,
     pub(crate) body: String,
     pub(crate) connections: usize,
@@ -32,6 +33,7 @@ pub(crate) struct Load {
     /// Requests a second; `None`: a closed loop.
     pub(crate) rate: Option<f64>,
     /// Where to write the ids of acknowledged tasks, 16 bytes each.
+    #[serde(default)]
     pub(crate) ids: Option<PathBuf>,
 }
 

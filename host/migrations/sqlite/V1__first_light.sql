@@ -124,11 +124,13 @@ CREATE INDEX history_by_name ON history (name, status, completed_at, id);
 CREATE INDEX history_failed ON history (last_failure, id) WHERE status = 3 AND dismissed = 0;
 CREATE TABLE history_tag (
   tag TEXT NOT NULL,
-  status INTEGER NOT NULL,
   completed_at INTEGER NOT NULL,
   id BLOB NOT NULL,
-  PRIMARY KEY (tag, status, completed_at, id)
+  status INTEGER NOT NULL,
+  name TEXT NOT NULL,                   -- so that a list of a tag and a name looks up no row of another
+  PRIMARY KEY (tag, completed_at, id)
 ) WITHOUT ROWID;
+CREATE INDEX history_tag_by_status ON history_tag (tag, status, completed_at, id, name);
 
 -- Attempts after which their task went on.
 CREATE TABLE attempt (

@@ -149,7 +149,8 @@ pub(super) fn unfold(tx: &Tx<'_>, now: Time) -> Result<u64> {
     let unfolded = tx
         .db
         .prepare_cached(
-            "INSERT INTO task (id, name, payload, priority, tags, queue, trigger_at, due_at, submitted_at, timeout, max_retries, idempotent, batch)
+            "INSERT OR FAIL INTO task (id, name, payload, priority, tags, queue, trigger_at, due_at, submitted_at, timeout, max_retries,
+               idempotent, batch)
              SELECT id, name, payload, priority, tags, MAX(trigger_at, ?3) <= ?4, MAX(trigger_at, ?3), MAX(trigger_at, ?3), ?3,
                timeout, max_retries, idempotent, batch
              FROM staged WHERE batch = ?1 AND line < ?2 ORDER BY line",

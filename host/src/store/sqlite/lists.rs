@@ -274,17 +274,19 @@ fn ended(db: &Connection, filter: &Filter) -> Result<Vec<Stream>> {
         .filter(|status| status.is_final() && filter.status.is_none_or(|wanted| wanted == *status))
         .collect();
     if let Some(tag) = &filter.tag {
-        let tagged = |status: Status| {
-            let tagged = Stream::new(
-                true,
-                "history_tag CROSS JOIN history ON history.id = history_tag.id",
-                ("history_tag.completed_at", "history_tag.id"),
-                true,
-            );
-            let values = [Value::from(tag.clone()), Value::from(rows::status_number(status))];
-            rest(within(tagged.and("history_tag.tag = ? AND history_tag.status = ?", values)), filter)
+        let from = match filter.status {
+            Some(_) => "history_tag INDEXED BY history_tag_by_status CROSS JOIN history ON history.id = history_tag.id",
+            None => "history_tag CROSS JOIN history ON history.id = history_tag.id",
         };
-        return Ok(statuses.into_iter().map(tagged).collect());
+        let mut tagged = Stream::new(true, from, ("history_tag.completed_at", "history_tag.id"), true);
+        tagged = within(tagged.and("history_tag.tag = ?", [Value::from(tag.clone())]));
+        if let Some(status) = filter.status {
+            tagged = tagged.and("history_tag.status = ?", [Value::from(rows::status_number(status))]);
+        }
+        if let Some(name) = &filter.task_name {
+            tagged = tagged.and("history_tag.name = ?", [Value::from(name.clone())]);
+        }
+        return Ok(vec![rest(tagged, filter)]);
     }
     let of = |status: Status, from| {
         let stream = within(Stream::new(true, from, ORDER, true));

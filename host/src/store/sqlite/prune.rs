@@ -57,8 +57,8 @@ pub(super) fn prune(tx: &Tx<'_>, before: Time, keep: u64, limit: usize) -> Resul
     }
     for (seq, id, _) in &rows {
         for sql in [
-            "DELETE FROM history_tag WHERE id = ?1 AND (tag, status, completed_at) IN
-               (SELECT tags.value, history.status, history.completed_at FROM history, json_each(history.tags) AS tags WHERE history.id = ?1)",
+            "DELETE FROM history_tag WHERE id = ?1 AND (tag, completed_at) IN
+               (SELECT tags.value, history.completed_at FROM history, json_each(history.tags) AS tags WHERE history.id = ?1)",
             "DELETE FROM attempt WHERE task = ?1",
             "DELETE FROM log WHERE task = ?1",
         ] {

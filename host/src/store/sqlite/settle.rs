@@ -159,16 +159,20 @@ pub(super) fn move_to_history(tx: &Tx<'_>, id: TaskId, fence: Option<Lease>, end
         return Err(StoreError::LeaseLost);
     }
     if end.tagged {
-        for sql in [
-            "INSERT OR IGNORE INTO history_tag SELECT tags.value, ?3, ?2, ?1 FROM task, json_each(task.tags) AS tags WHERE task.id = ?1",
-            "DELETE FROM task_tag WHERE id = ?1 AND ?2 + ?3 IS NOT NULL
-               AND tag IN (SELECT tags.value FROM task, json_each(task.tags) AS tags WHERE task.id = ?1)",
-        ] {
-            tx.db
-                .prepare_cached(sql)
-                .and_then(|mut s| s.execute(params![id.as_bytes(), micros(end.at), rows::status_number(end.status)]))
-                .failed()?;
-        }
+        tx.db
+            .prepare_cached(
+                "INSERT OR IGNORE INTO history_tag SELECT tags.value, ?2, ?1, ?3, task.name
+                 FROM task, json_each(task.tags) AS tags WHERE task.id = ?1",
+            )
+            .and_then(|mut s| s.execute(params![id.as_bytes(), micros(end.at), rows::status_number(end.status)]))
+            .failed()?;
+        tx.db
+            .prepare_cached(
+                "DELETE FROM task_tag WHERE id = ?1
+                 AND tag IN (SELECT tags.value FROM task, json_each(task.tags) AS tags WHERE task.id = ?1)",
+            )
+            .and_then(|mut s| s.execute([id.as_bytes()]))
+            .failed()?;
     }
     for sql in ["DELETE FROM task WHERE id = ?1", "DELETE FROM checkpoint WHERE task = ?1"] {
         tx.db.prepare_cached(sql).and_then(|mut s| s.execute([id.as_bytes()])).failed()?;
