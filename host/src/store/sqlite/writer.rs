@@ -361,4 +361,27 @@ mod tests {
         let order = order.lock().unwrap();
         assert_eq!((order[0], order.len()), ("accepted", OFFERS + 1));
     }
+
+    #[tokio::test]
+    async fn while_due_tasks_wait_what_is_new_comes_in_as_work_is_done() {
+        let job = || pack(|_| Ok(()), |done| done).0;
+        let (work, work_queue) = mpsc::channel(WORK);
+        let (offers, offer_queue) = mpsc::channel(OFFERS);
+        (0..3).for_each(|_| work.try_send(job()).unwrap());
+        (0..100).for_each(|_| offers.try_send(job()).unwrap());
+        let mut queues = Queues {
+            work: work_queue,
+            offers: offer_queue,
+            crowded: Cell::new(true),
+            allowance: 0,
+            grown: Instant::now() + Duration::from_secs(3_600), // it does not grow with time here
+        };
+        let mut batch = Vec::new();
+        queues.fill(&mut batch).await;
+        assert_eq!(batch.len(), 3 + 3);
+        queues.crowded.set(false);
+        batch.clear();
+        queues.fill(&mut batch).await;
+        assert_eq!(batch.len(), 97);
+    }
 }
