@@ -13,7 +13,8 @@ use taskhost::model::schedule::Schedule;
 use taskhost::model::task::{NewTask, Origin, Status, Submission};
 use taskhost::store::sqlite::Sqlite;
 use taskhost::store::{
-    Claim, Claimed, Filter, FireEvent, FireSchedule, Handled, Lease, Listing, Offer, PageRequest, Publish, Settle, Stage, Store, StoreError,
+    Claim, Claimed, Filter, FireEvent, FireSchedule, Handled, Lease, Listing, Offer, PageRequest, Publish, Room, Settle, Stage, Store,
+    StoreError,
 };
 
 const MEMORY: u64 = 1 << 20;
@@ -64,14 +65,21 @@ impl Fixture {
         let handled = handled();
         let handlers: HashMap<String, Handled> = names.iter().map(|name| ((*name).to_owned(), handled.clone())).collect();
         let claim = Claim {
-            node: self.node,
-            now: self.now,
             started,
-            limit,
-            memory_left,
-            handlers: Arc::new(handlers),
+            ..self.claim_of(handlers, limit, memory_left)
         };
         self.store.claim(claim).await.expect("a claim")
+    }
+
+    fn claim_of(&self, handlers: HashMap<String, Handled>, slots: usize, memory: u64) -> Claim {
+        Claim {
+            node: self.node,
+            now: self.now,
+            started: 0,
+            handlers: Arc::new(handlers),
+            hold: Box::new(move || Room { slots, memory }),
+            give_back: Box::new(drop),
+        }
     }
 
     fn settle(&self, lease: Lease, outcome: Outcome, next: Next) -> Settle {
@@ -180,6 +188,23 @@ async fn claims_go_by_priority_then_time_then_id_and_take_only_what_is_due() {
     assert_eq!(f.claim(10).await.tasks.len(), 0, "a lease is given once");
     f.now += chrono::TimeDelta::seconds(60);
     assert_eq!(ids(&f.claim(10).await), [later]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_gives_back_what_it_does_not_take_before_it_answers() {
+    let f = Fixture::new();
+    f.enqueue("a", 5, 0).await;
+    let (tell, told) = std::sync::mpsc::channel();
+    let claim = Claim {
+        give_back: Box::new(move |room| tell.send(room).expect("somebody listens")),
+        ..f.claim_of(HashMap::from([("a".to_owned(), handled())]), 3, 10 * MEMORY)
+    };
+    assert_eq!(f.store.claim(claim).await.expect("a claim").tasks.len(), 1);
+    let left = Room {
+        slots: 2,
+        memory: 9 * MEMORY,
+    };
+    assert_eq!(told.try_recv(), Ok(left));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -483,17 +508,10 @@ async fn small_tasks_start_behind_any_number_of_heavy_ones_that_do_not_fit() {
         ..handled()
     };
     let handlers = HashMap::from([("heavy".to_owned(), heavy), ("small".to_owned(), handled())]);
-    let claim = Claim {
-        node: f.node,
-        now: f.now,
-        started: 0,
-        limit: 10,
-        memory_left: 2 * MEMORY,
-        handlers: Arc::new(handlers),
-    };
-    let claimed = f.store.claim(claim.clone()).await.expect("a claim");
+    let claim = f.claim_of(handlers.clone(), 10, 2 * MEMORY);
+    let claimed = f.store.claim(claim).await.expect("a claim");
     assert_eq!((ids(&claimed), claimed.more), (vec![small], false));
-    let nothing = f.store.claim(claim).await.expect("a claim");
+    let nothing = f.store.claim(f.claim_of(handlers, 10, 2 * MEMORY)).await.expect("a claim");
     assert!(nothing.tasks.is_empty() && !nothing.more, "a freed slot wakes, not a timer");
 }
 
@@ -515,14 +533,7 @@ async fn what_a_definition_says_holds_for_its_attempt_and_does_not_stick() {
         ..handled()
     };
     f.now += chrono::TimeDelta::seconds(1);
-    let claim = Claim {
-        node: f.node,
-        now: f.now,
-        started: 0,
-        limit: 1,
-        memory_left: 1 << 40,
-        handlers: Arc::new(HashMap::from([("a".to_owned(), unsafe_now)])),
-    };
+    let claim = f.claim_of(HashMap::from([("a".to_owned(), unsafe_now)]), 1, 1 << 40);
     let task = f.store.claim(claim).await.expect("a claim").tasks.remove(0);
     assert_eq!((task.idempotent, task.max_retries), (None, None));
     let orphans = f.store.orphans(NodeId::new(f.now)).await.expect("a list");

@@ -5,8 +5,8 @@ use crate::model::task::Task;
 use crate::registry::snapshot::Handler;
 use crate::registry::snapshot::Snapshot;
 use crate::store::{Claim, Handlers, Lease};
-use crate::worker::{Assignment, Slot};
-use std::sync::Arc;
+use crate::worker::{Assignment, Free, Slot};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -80,18 +80,24 @@ async fn release(context: &Context, view: &mut View) -> bool {
 async fn claim(context: &Context, view: &View, started: &mut u64) -> Duration {
     // Said before anything is counted, so that a slot that becomes free meanwhile is not missed.
     context.worker.want(true);
-    let mut free = context.worker.hold_all();
-    if free.slots == 0 {
+    if context.worker.is_full() {
         return if view.holds { Duration::ZERO } else { POLL };
     }
     let now = context.clock.now();
+    let free: Arc<Mutex<Option<Free>>> = Arc::default();
     let claim = Claim {
         node: context.node,
         now,
         started: *started,
-        limit: free.slots,
-        memory_left: free.memory,
         handlers: view.handlers.clone(),
+        hold: Box::new({
+            let (free, worker) = (free.clone(), context.worker.clone());
+            move || held(&free).get_or_insert_with(|| worker.hold_all()).room()
+        }),
+        give_back: Box::new({
+            let free = free.clone();
+            move |part| held(&free).iter_mut().for_each(|free| free.give_back(part))
+        }),
     };
     let claimed = match context.store.claim(claim).await {
         Ok(claimed) => claimed,
@@ -101,12 +107,13 @@ async fn claim(context: &Context, view: &View, started: &mut u64) -> Duration {
         }
     };
     let taken = claimed.tasks.len();
+    let mut free = held(&free).take();
     for task in claimed.tasks {
         let Some(handler) = view.snapshot.handlers.get(&task.name) else {
             tracing::error!(task = %task.id, name = task.name, "claimed without a handler; the next start finds it lost");
             continue;
         };
-        let Some(slot) = free.take(handler.definition.memory) else {
+        let Some(slot) = free.as_mut().and_then(|free| free.take(handler.definition.memory)) else {
             tracing::error!(task = %task.id, "claimed beyond the slots; the next start finds it lost");
             continue;
         };
@@ -122,6 +129,10 @@ async fn claim(context: &Context, view: &View, started: &mut u64) -> Duration {
             .next_due
             .map_or(POLL, |due| (due - now).to_std().unwrap_or_default().min(POLL)),
     }
+}
+
+fn held(free: &Mutex<Option<Free>>) -> MutexGuard<'_, Option<Free>> {
+    free.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs a task that is leased to this node.

@@ -97,9 +97,17 @@ pub struct Offer {
     pub kept: Box<dyn Fn(Option<Task>) + Send + Sync>,
 }
 
+/// What is free on a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Attempts that may begin.
+    pub slots: usize,
+    /// Bytes of the memory budget.
+    pub memory: u64,
+}
+
 /// Takes due tasks for a node: by priority, trigger time and id, each 16th the longest due.
 /// Due tasks without a handler here are filed as held on the way.
-#[derive(Clone, Debug)]
 pub struct Claim {
     /// Who will run them.
     pub node: NodeId,
@@ -107,12 +115,12 @@ pub struct Claim {
     pub now: Time,
     /// How many were started before, for the one-in-16 rule.
     pub started: u64,
-    /// At most so many.
-    pub limit: usize,
-    /// Bytes left of the node's memory budget.
-    pub memory_left: u64,
     /// What the node can run.
     pub handlers: Arc<Handlers>,
+    /// Holds what is free, and says how much. Asked at the last moment, as [`Offer::hold`] is; asked again, it says what is still held.
+    pub hold: Box<dyn Fn() -> Room + Send + Sync>,
+    /// Told how much of it was not taken: what enters in the same commit finds it free.
+    pub give_back: Box<dyn Fn(Room) + Send + Sync>,
 }
 
 /// What a claim found.

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::executor;
 use crate::model::ids::NodeId;
 use crate::monitor::Monitor;
-use crate::store::{Lease, Store};
+use crate::store::{Lease, Room, Store};
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};
@@ -190,7 +190,14 @@ impl Handle {
         running.memory += memory;
         drop(running);
         let pool = self.clone();
-        Free { pool, slots, memory }
+        let room = Room { slots, memory };
+        Free { pool, room }
+    }
+
+    /// Whether no slot is free.
+    pub fn is_full(&self) -> bool {
+        let running = self.running();
+        running.closed || running.slots >= self.0.slots
     }
 
     /// Says whether something is due and waits for a slot: only then is it worth a wake that one is free.
@@ -302,17 +309,28 @@ impl Drop for Slot {
 /// All that was free, held for a claim; given back when dropped, but for the slots taken out of it.
 pub struct Free {
     pool: Handle,
-    /// Slots.
-    pub slots: usize,
-    /// Bytes of the memory budget.
-    pub memory: u64,
+    room: Room,
 }
 
 impl Free {
+    /// How much it is.
+    pub fn room(&self) -> Room {
+        self.room
+    }
+
+    /// Gives a part of it back.
+    pub fn give_back(&mut self, part: Room) {
+        let slots = part.slots.min(self.room.slots);
+        let memory = part.memory.min(self.room.memory);
+        self.room.slots -= slots;
+        self.room.memory -= memory;
+        self.pool.give_back(slots, memory, None);
+    }
+
     /// One slot with so much of the memory. A claim takes no more than was held for it.
     pub fn take(&mut self, memory: u64) -> Option<Slot> {
-        self.slots = self.slots.checked_sub(1)?;
-        self.memory = self.memory.saturating_sub(memory);
+        self.room.slots = self.room.slots.checked_sub(1)?;
+        self.room.memory = self.room.memory.saturating_sub(memory);
         Some(self.pool.slot(memory))
     }
 }
@@ -320,7 +338,7 @@ impl Free {
 impl Drop for Free {
     fn drop(&mut self) {
         // The claim had its chance at these: waking it again for them would never end.
-        self.pool.give_back(self.slots, self.memory, None);
+        self.pool.give_back(self.room.slots, self.room.memory, None);
     }
 }
 

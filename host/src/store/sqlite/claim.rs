@@ -9,7 +9,7 @@ use crate::model::ids::{NodeId, TaskId};
 use crate::model::priority::{Pick, pick};
 use crate::model::retry::Counters;
 use crate::model::task::Task;
-use crate::store::{Claim, Claimed, Handled, Handlers, Lease, Orphan, Result};
+use crate::store::{Claim, Claimed, Handled, Handlers, Lease, Orphan, Result, Room};
 use rusqlite::{OptionalExtension, Row, params};
 use std::collections::VecDeque;
 use std::sync::LazyLock;
@@ -45,13 +45,14 @@ pub(super) fn claim(tx: &Tx<'_>, claim: &Claim) -> Result<Claimed> {
         more: promote(tx, claim.now)?,
         ..Claimed::default()
     };
-    let mut memory_left = claim.memory_left;
+    let room = (claim.hold)();
+    let mut memory_left = room.memory;
     let mut urgent = Urgent::default();
     let mut may_hold = HELD;
-    while claimed.tasks.len() < claim.limit {
+    while claimed.tasks.len() < room.slots {
         let turn = pick(claim.started + claimed.tasks.len() as u64);
         let candidate = match turn {
-            Pick::MostUrgent => urgent.next(tx, claim.limit - claimed.tasks.len())?,
+            Pick::MostUrgent => urgent.next(tx, room.slots - claimed.tasks.len())?,
             Pick::LongestDue => longest_due(tx)?,
         };
         let Some(candidate) = candidate else { break };
@@ -82,9 +83,13 @@ pub(super) fn claim(tx: &Tx<'_>, claim: &Claim) -> Result<Claimed> {
             Some((_, false)) => urgent.passed_over.push(candidate.name),
         }
     }
+    (claim.give_back)(Room {
+        slots: room.slots - claimed.tasks.len(),
+        memory: memory_left,
+    });
     claimed.waiting = is_anything_due(tx.db)?;
     tx.crowded.set(claimed.waiting);
-    claimed.more |= claimed.tasks.len() == claim.limit && claimed.waiting;
+    claimed.more |= claimed.tasks.len() == room.slots && claimed.waiting;
     claimed.next_due = tx
         .db
         .prepare_cached("SELECT MIN(due_at) FROM task WHERE queue = 0")
