@@ -28,11 +28,8 @@ fn an_acknowledgement_comes_after_its_fsync() {
         "-o",
     ]);
     strace.arg(&file).arg(taskhost().get_program());
-    strace
-        .args(["serve", "--listen", "127.0.0.1:0"])
-        .env_remove("TASKHOST_URL")
-        .env_remove("TASKHOST_TOKEN");
-    host.start_as(strace);
+    strace.env_remove("TASKHOST_URL").env_remove("TASKHOST_TOKEN");
+    host.start_by(strace, &[]);
     for n in 0..5 {
         let marker = format!("marker-{n}-of-the-trace");
         let ahead = json!({"task_name": "echo", "payload": {"value": 1, "marker": marker}, "trigger_time": "2034-01-01T00:00:00Z"});

@@ -2,7 +2,7 @@
 
 use crate::host::Host;
 use crate::table::{Runs, alone};
-use crate::{Bench, submission};
+use crate::{AHEAD, Bench, submission};
 use anyhow::{Context, Result, bail};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -29,7 +29,7 @@ pub(crate) fn run(Bench { built, .. }: &Bench) -> Result<()> {
 /// Sends so many submissions and returns with the acknowledgement of all.
 fn upload(host: &Host, lines: usize) -> Result<()> {
     const TOGETHER: usize = 500;
-    let line = submission(r#","trigger_time":"2034-01-01T00:00:00Z""#) + "\n";
+    let line = submission(AHEAD) + "\n";
     let mut stream = TcpStream::connect(&host.address)?;
     let head = format!(
         "POST /api/v1/scheduler/tasks/batch HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/x-ndjson\r\ncontent-length: {}\r\n\r\n",

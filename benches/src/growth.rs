@@ -6,7 +6,7 @@ use crate::fill::{Amounts, Middle, fill};
 use crate::host::{BASE, Host, Variables, database};
 use crate::load::Sample;
 use crate::table::{PERCENTILES, RUNS, Runs, alone, row, samples};
-use crate::{Bench, latency, plain};
+use crate::{AHEAD, Bench, latency, plain};
 use anyhow::Result;
 use std::time::{Duration, Instant};
 use taskhost::clock::Clock;
@@ -83,9 +83,8 @@ fn on(bench: &Bench, amounts: Amounts) -> Result<(Found, Host)> {
     let waits = latency::idle_waits(&host)?;
     let live = (0..RUNS).map(|_| host.live(CONNECTIONS, bench.seconds)).collect::<Result<_>>()?;
     let drained = plain::drained(&host)?;
-    let ahead = r#","trigger_time":"2034-01-01T00:00:00Z""#;
     let submitted = (0..RUNS)
-        .map(|_| host.load(ahead, CONNECTIONS, bench.seconds).run())
+        .map(|_| host.load(AHEAD, CONNECTIONS, bench.seconds).run())
         .collect::<Result<_>>()?;
     let found = Found {
         lists,

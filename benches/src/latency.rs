@@ -22,7 +22,11 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         let capacity = host.live(CONNECTIONS, bench.seconds)?.per_second;
         capacities.push(capacity);
         for (percent, waits) in &mut found {
-            waits.push(open_loop(&host, capacity * f64::from(*percent) / 100.0, bench.seconds)?);
+            let load = Load {
+                rate: Some(capacity * f64::from(*percent) / 100.0),
+                ..host.load("", CONNECTIONS, bench.seconds)
+            };
+            waits.push(waits_of(&host, &load, SAMPLED)?);
         }
     }
     alone("capacity, per s", CONNECTIONS, 0, &Runs::sorted(capacities));
@@ -37,25 +41,20 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-fn open_loop(host: &Host, rate: f64, seconds: f64) -> Result<[Runs; 2]> {
+/// The waits of the last tasks of a load, once all of it is settled.
+fn waits_of(host: &Host, load: &Load, tasks: usize) -> Result<[Runs; 2]> {
     let before = host.metrics("noop")?.0;
-    let load = Load {
-        rate: Some(rate),
-        ..host.load("", CONNECTIONS, seconds)
-    };
     host.settled("noop", before + load.run()?.answers)?;
-    host.waits(SAMPLED)
+    host.waits(tasks)
 }
 
 /// Fifty tasks a second; the waits for their start and for their settlement.
 pub(crate) fn idle_waits(host: &Host) -> Result<[Runs; 2]> {
-    let before = host.metrics("noop")?.0;
     let load = Load {
         rate: Some(50.0),
         ..host.load("", 1, TASKS as f64 / 50.0)
     };
-    host.settled("noop", before + load.run()?.answers)?;
-    host.waits(TASKS)
+    waits_of(host, &load, TASKS)
 }
 
 fn idle(bench: &Bench) -> Result<()> {

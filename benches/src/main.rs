@@ -104,6 +104,9 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// The member of a submission that is far ahead, so that nothing runs.
+pub(crate) const AHEAD: &str = r#","trigger_time":"2034-01-01T00:00:00Z""#;
+
 /// A submission of 200 bytes.
 pub(crate) fn submission(members: &str) -> String {
     format!(r#"{{"task_name":"noop","payload":{{"x":"{}"}}{members}}}"#, "a".repeat(165))

@@ -3,7 +3,7 @@
 use crate::host::Host;
 use crate::load::Sample;
 use crate::table::{RUNS, Runs, alone, beside, row, samples};
-use crate::{Bench, attempt, floor};
+use crate::{AHEAD, Bench, attempt, floor};
 use anyhow::{Context, Result};
 use chrono::TimeDelta;
 use std::time::Instant;
@@ -46,11 +46,7 @@ pub(crate) fn attempt(Bench { built, .. }: &Bench) -> Result<()> {
 /// Acknowledged submissions of tasks dated ahead, so that nothing runs.
 pub(crate) fn submit(Bench { built, seconds, .. }: &Bench) -> Result<()> {
     for connections in CONNECTIONS {
-        let ours = || {
-            Host::start(built, &[])?
-                .load(r#","trigger_time":"2034-01-01T00:00:00Z""#, connections, *seconds)
-                .run()
-        };
+        let ours = || Host::start(built, &[])?.load(AHEAD, connections, *seconds).run();
         let floor = || floor::served(&built.guest, floor::Mode::Commit, connections, *seconds);
         samples("submit", connections, &side_by_side(ours, floor)?);
     }

@@ -84,14 +84,14 @@ impl Host {
 
     /// Starts the host and waits until it is ready.
     pub(crate) fn start(&mut self, flags: &[&str]) {
-        let mut command = taskhost();
-        command.args(["serve", "--listen", "127.0.0.1:0"]).args(flags);
-        self.start_as(command);
+        self.start_by(taskhost(), flags);
     }
 
-    /// Starts a command that becomes the host.
-    pub(crate) fn start_as(&mut self, mut command: Command) {
+    /// The same by a command that becomes the host.
+    pub(crate) fn start_by(&mut self, mut command: Command, flags: &[&str]) {
         let mut process = command
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(flags)
             .current_dir(self.folder.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::from(self.log_file()))

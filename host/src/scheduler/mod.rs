@@ -64,19 +64,15 @@ pub enum Stopped {
 /// All loops, until `stop` becomes true. Attempts that dead nodes left behind are dealt with first.
 pub async fn run(context: Context, stop: watch::Receiver<bool>) -> Result<(), Stopped> {
     reap::orphans(&context).await?;
-    let plan = async {
-        plan::run(&context, stop.clone()).await;
+    let beside = async {
+        tokio::join!(
+            plan::run(&context, stop.clone()),
+            batch::run(&context, stop.clone()),
+            reap::half_staged(&context, stop.clone()),
+        );
         Ok(())
     };
-    let batch = async {
-        batch::run(&context, stop.clone()).await;
-        Ok(())
-    };
-    let tidy = async {
-        reap::half_staged(&context, stop.clone()).await;
-        Ok(())
-    };
-    tokio::try_join!(plan, batch, tidy, dispatch::run(&context, stop.clone()))?;
+    tokio::try_join!(beside, dispatch::run(&context, stop.clone()))?;
     Ok(())
 }
 

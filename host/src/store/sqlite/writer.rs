@@ -137,12 +137,16 @@ impl Writer {
         G: FnOnce(T) -> U + Send + 'static,
     {
         let (job, told) = pack(intention, then);
-        let offers = self.queues()?.offers;
-        match offers.try_send(job) {
+        let queues = self.queues()?;
+        match queues.offers.try_send(job) {
             Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(job)) => offers.send_timeout(job, PATIENCE).await.map_err(|_| StoreError::Busy)?,
+            Err(mpsc::error::TrySendError::Full(job)) => {
+                let sent = queues.offers.send_timeout(job, PATIENCE).await;
+                sent.map_err(|_| StoreError::Busy)?;
+            }
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(closed()),
         }
+        drop(queues); // both ends at once: the thread goes by that
         told.await.map_err(|_| given_up())?
     }
 
