@@ -12,8 +12,10 @@ pub mod name;
 pub mod priority;
 pub mod retry;
 pub mod schedule;
+pub mod sweep;
 pub mod task;
 pub mod trigger;
+pub mod workflow;
 
 /// The only time type of the house: an instant in UTC.
 pub type Time = chrono::DateTime<chrono::Utc>;
