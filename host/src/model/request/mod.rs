@@ -1,7 +1,11 @@
-//! What clients send.
+//! What somebody asks for: a client over HTTP, a plugin, an operator's manifest. Read strictly and the same wherever it comes from.
 
-use super::value::{self, EventType, Payload};
-use crate::api::extract::Input;
+mod read;
+mod value;
+
+pub use read::{Input, Refusal, RefusalKind, parse, parse_pairs, without_position};
+pub use value::{EventType, Payload, not_a_time, parse_query_time, parse_time};
+
 use crate::model::Time;
 use crate::model::priority::Priority;
 use serde::Deserialize;
