@@ -97,6 +97,8 @@ pub(super) fn submission(request: TaskRequest) -> Submission {
         timeout: request.timeout,
         max_retries: request.max_retries,
         idempotent: request.idempotent,
+        expires_at: request.expires_at,
+        deadline: request.deadline,
     }
 }
 

@@ -47,10 +47,18 @@ pub struct TaskRequest {
     /// Whether an attempt that gave no answer may be repeated without asking a person.
     #[serde(default)]
     pub idempotent: Option<bool>,
+    /// Where no attempt has begun by then, none does and the task fails as `expired`; RFC 3339. Not in the past, nor before `trigger_time`.
+    #[serde(default, deserialize_with = "value::time")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Time>,
+    /// Where the task has not ended by then, a `late` alert is raised; RFC 3339. Stops nothing.
+    #[serde(default, deserialize_with = "value::time")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub deadline: Option<Time>,
 }
 
 impl Input for TaskRequest {
-    const LATER: &'static [&'static str] = &["deadline", "expires_at", "unique"];
+    const LATER: &'static [&'static str] = &["unique"];
 }
 
 /// Tasks to run, all or none.
