@@ -4,6 +4,7 @@ mod harness;
 
 mod bad_input;
 mod batch;
+mod batches;
 mod cli;
 mod durability;
 mod fairness;
@@ -15,3 +16,4 @@ mod shipped;
 mod store;
 mod tidy;
 mod trace;
+mod workflows;

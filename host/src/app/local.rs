@@ -110,7 +110,7 @@ async fn run(handler: &Handler, input: String, options: &executor::Options) -> L
         timeout_at: now + definition.timeout,
         idempotency_key: id,
         tags: definition.tags.clone(),
-        needs: serde_json::Map::new(),
+        needs: std::collections::BTreeMap::new(),
     };
     let request = AttemptRequest {
         task_name: definition.name.clone(),

@@ -4,7 +4,7 @@
 //! is cut into text and gaps once, so that what stands in it keeps every digit it was written with. The first place of the grid turns
 //! slowest, as the outermost of nested loops would.
 
-use crate::model::workflow::Fault;
+use crate::model::request::{Refusal, RefusalKind};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -63,19 +63,16 @@ pub struct Sweep {
 impl Sweep {
     /// Checks a grid against the payload, the JSON text of an object. What is wrong is told with its pointer into a request with a
     /// member `grid`.
-    pub fn new(payload: &str, grid: Grid) -> Result<Self, Fault> {
+    pub fn new(payload: &str, grid: Grid) -> Result<Self, Refusal> {
         if grid.0.is_empty() {
-            return Err(Fault::new(
-                "/grid",
-                "names no place; give at least one JSON pointer with its values",
-            ));
+            return Err(fault("/grid", "names no place; give at least one JSON pointer with its values"));
         }
-        let mut tree = Tree::parse(payload).ok_or_else(|| Fault::new("/payload", "must be a JSON object"))?;
+        let mut tree = Tree::parse(payload).ok_or_else(|| fault("/payload", "must be a JSON object"))?;
         let mut count = 1_u64;
         let mut values = Vec::with_capacity(grid.0.len());
         for (place, (pointer, its_values)) in grid.0.into_iter().enumerate() {
             let at = format!("/grid/{}", escaped(&pointer));
-            let wrong = |sentence: String| Fault::new(at.clone(), sentence);
+            let wrong = |sentence: String| fault(at.clone(), sentence);
             let path = path(&pointer).map_err(wrong)?;
             tree.open(&path, place).map_err(wrong)?;
             if its_values.is_empty() {
@@ -86,7 +83,7 @@ impl Sweep {
                 .filter(|count| *count <= MAX_COMBINATIONS)
                 .ok_or_else(|| {
                     let sentence = format!("makes more than {MAX_COMBINATIONS} combinations with the places before it; give fewer values");
-                    Fault::new(at.clone(), sentence)
+                    fault(at.clone(), sentence)
                 })?;
             values.push(its_values);
         }
@@ -101,7 +98,7 @@ impl Sweep {
         Ok(sweep)
     }
 
-    fn check_size(&self) -> Result<(), Fault> {
+    fn check_size(&self) -> Result<(), Refusal> {
         let text: u64 = self.pieces.iter().map(|piece| piece.len() as u64).sum();
         let lengths = |place: &Vec<Box<RawValue>>| {
             let each = place.iter().map(|value| value.get().len() as u64);
@@ -115,14 +112,14 @@ impl Sweep {
         if most > MAX_PAYLOAD {
             let sentence =
                 format!("makes a payload of {most} bytes; {MAX_PAYLOAD} are allowed: send less, for example where the data can be found");
-            return Err(Fault::new("/grid", sentence));
+            return Err(fault("/grid", sentence));
         }
         if self.count.saturating_mul(mean) > MAX_BYTES {
             let sentence = format!(
                 "makes {} payloads of about {mean} bytes; {MAX_BYTES} bytes are allowed in all: send less, for example where the data can be found",
                 self.count
             );
-            return Err(Fault::new("/grid", sentence));
+            return Err(fault("/grid", sentence));
         }
         Ok(())
     }
@@ -152,6 +149,10 @@ impl Sweep {
         }
         text
     }
+}
+
+fn fault(pointer: impl Into<String>, sentence: impl Into<String>) -> Refusal {
+    Refusal::new(RefusalKind::Value, pointer, sentence)
 }
 
 /// A JSON text, opened up as far as places lie in it.
@@ -342,7 +343,7 @@ fn kind(text: &str) -> &'static str {
 mod tests {
     use super::*;
 
-    fn sweep(payload: &str, grid: &str) -> Result<Sweep, Fault> {
+    fn sweep(payload: &str, grid: &str) -> Result<Sweep, Refusal> {
         Sweep::new(payload, serde_json::from_str(grid).unwrap())
     }
 
@@ -421,9 +422,9 @@ mod tests {
             ("{}", r#"{"/a/b":[1],"/a":[2]}"#, "/grid/~1a", "around one"),
             ("[1]", r#"{"/a":[1]}"#, "/payload", "object"),
         ] {
-            let fault = sweep(payload, grid).unwrap_err();
-            assert_eq!(fault.pointer, pointer, "{grid}: {fault:?}");
-            assert!(fault.sentence.contains(word), "{grid}: {fault:?}");
+            let refusal = sweep(payload, grid).unwrap_err();
+            assert_eq!(refusal.pointer, pointer, "{grid}: {refusal:?}");
+            assert!(refusal.sentence.contains(word), "{grid}: {refusal:?}");
         }
     }
 
@@ -435,10 +436,10 @@ mod tests {
             format!("{{{}}}", places.join(","))
         };
         assert_eq!(sweep("{}", &grid(2)).unwrap().count(), 1_000_000);
-        let fault = sweep("{}", &grid(3)).unwrap_err();
+        let refusal = sweep("{}", &grid(3)).unwrap_err();
         assert!(
-            fault.pointer == "/grid/~12" && fault.sentence.contains("1000000 combinations"),
-            "{fault:?}"
+            refusal.pointer == "/grid/~12" && refusal.sentence.contains("1000000 combinations"),
+            "{refusal:?}"
         );
         assert!(sweep("{}", &grid(20)).is_err()); // past what a number holds
         let long = format!(r#"{{"data":"{}"}}"#, "x".repeat(2_000));

@@ -11,6 +11,7 @@ mod reap;
 use crate::clock::Clock;
 use crate::model::ids::{NodeId, TaskId};
 use crate::model::task::NewTask;
+use crate::model::workflow::NewWorkflow;
 use crate::registry::Registry;
 use crate::registry::snapshot::Handler;
 use crate::store::{Lease, Offer, Store, StoreError};
@@ -118,6 +119,18 @@ impl Handle {
                 }
             }),
         }
+    }
+
+    /// Keeps a workflow; its first steps may run at once.
+    pub async fn submit_workflow(&self, workflow: NewWorkflow) -> Result<(), StoreError> {
+        self.0.store.submit_workflow(workflow).await?;
+        self.0.wake.notify_one();
+        Ok(())
+    }
+
+    /// Says that a batch is to be cancelled.
+    pub fn wake_batches(&self) {
+        self.0.unfold.notify_one();
     }
 
     /// Begins to take in a batch.

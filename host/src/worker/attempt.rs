@@ -4,12 +4,14 @@ use super::{Context, Slot, Word};
 use crate::executor::{AttemptRequest, Execute, HostCall, Report};
 use crate::model::Time;
 use crate::model::alert::{AlertType, NewAlert, long_execution_after};
-use crate::model::attempt::{Document, LogLine, Outcome, Progress, Usage};
+use crate::model::attempt::{Class, Document, LogLine, Outcome, Progress, Usage};
 use crate::model::definition::Definition;
 use crate::model::ids::TaskId;
 use crate::model::retry::{Bounds, Next, decide};
 use crate::model::task::Task;
 use crate::store::{Lease, Settle, Store, StoreError};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +25,8 @@ use tokio::time::Instant;
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// How often a settlement is tried again while the store is in trouble.
 const SETTLE_AGAIN: Duration = Duration::from_millis(500);
+/// After which a step is tried again whose needs could not be read.
+const POLL: Duration = Duration::from_secs(1);
 
 /// A leased task with what it takes to run it.
 pub struct Assignment {
@@ -34,7 +38,12 @@ pub struct Assignment {
     pub definition: Arc<Definition>,
     /// The plugin's code: the version that was current when the attempt began, whatever is swapped in meanwhile.
     pub code: Arc<dyn Execute>,
+    /// The results of the steps that it needed, where it is one of a workflow: read when it starts.
+    pub needs: Needs,
 }
+
+/// Results by key, as JSON texts.
+pub type Needs = BTreeMap<String, Box<RawValue>>;
 
 /// What the guest has said so far and is not kept yet.
 #[derive(Default)]
@@ -55,6 +64,20 @@ pub(super) async fn run(context: Context, mut assignment: Assignment, slot: Slot
     let began = Instant::now();
     let started_at = context.clock.now();
     let mut said = Said::default();
+    if assignment.task.workflow.is_some() {
+        match needs(&context, assignment.lease.task).await {
+            Ok(needs) => assignment.needs = needs,
+            Err(outcome) => {
+                drop(slot);
+                let report = Report {
+                    outcome,
+                    usage: Usage::default(),
+                    execution_time: began.elapsed(),
+                };
+                return settle(&context, &assignment, started_at, report, said).await;
+            }
+        }
+    }
     let end = unless_it_panics(watch_guest(&context, &mut assignment, started_at, word, cancel_grace, &mut said)).await;
     drop(slot);
     let report = match end {
@@ -205,7 +228,7 @@ fn request(
         timeout_at: started_at + timeout,
         idempotency_key: task.idempotency_key,
         tags: task.tags.clone(),
-        needs: serde_json::Map::new(),
+        needs: std::mem::take(&mut assignment.needs),
     };
     AttemptRequest {
         task_name: task.name.clone(),
@@ -217,6 +240,25 @@ fn request(
         calls,
         progress,
     }
+}
+
+/// The results of the steps that this one needed, or how the attempt ends without them.
+async fn needs(context: &Context, id: TaskId) -> Result<Needs, Outcome> {
+    let found = context.store.needs(id).await.map_err(|error| match error {
+        StoreError::Conflict(message) => Outcome::Error {
+            class: Class::Fatal,
+            message,
+        },
+        error => {
+            tracing::error!(task = %id, %error, "the results of a step's needs could not be read; trying again");
+            Outcome::Snooze {
+                after: POLL,
+                message: "the results of the steps that it needs could not be read".into(),
+            }
+        }
+    })?;
+    let read = |(key, result)| Some((key, RawValue::from_string(result).ok()?));
+    Ok(found.into_iter().filter_map(read).collect())
 }
 
 /// Takes the latest word on how far the guest is.
@@ -314,6 +356,9 @@ async fn settle(context: &Context, assignment: &Assignment, started_at: Time, re
         alert,
     };
     let settled = settle_at_last(context, settle).await;
+    if !task.ties().is_none() {
+        context.wake.notify_one(); // what follows it may be due
+    }
     if waits_again {
         context.monitor.clear_progress(task.id);
         context.wake.notify_one();

@@ -6,7 +6,7 @@
 mod attempt;
 mod lease;
 
-pub use attempt::Assignment;
+pub use attempt::{Assignment, Needs};
 
 use crate::clock::Clock;
 use crate::executor;

@@ -1,15 +1,18 @@
 //! What somebody asks for: a client over HTTP, a plugin, an operator's manifest. Read strictly and the same wherever it comes from.
 
+mod batch;
 mod read;
 mod value;
+mod workflow;
 
+pub use batch::{BatchRequest, CallbackRequest};
 pub use read::{Input, Refusal, RefusalKind, parse, parse_pairs, without_position};
 pub use value::{EventType, Payload, not_a_time, parse_query_time, parse_time};
+pub use workflow::{StepRequest, WorkflowRequest};
 
 use crate::model::Time;
 use crate::model::priority::Priority;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use std::time::Duration;
 use utoipa::ToSchema;
 
@@ -59,23 +62,6 @@ pub struct TaskRequest {
 
 impl Input for TaskRequest {
     const LATER: &'static [&'static str] = &["unique"];
-}
-
-/// Tasks to run, all or none.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct BatchRequest {
-    /// Each as it would be submitted alone.
-    #[schema(value_type = Vec<TaskRequest>, min_items = 1)]
-    pub tasks: Vec<Box<RawValue>>,
-    /// For people.
-    #[serde(default, deserialize_with = "value::rule_name")]
-    #[schema(pattern = "^[A-Za-z0-9._-]{1,128}$")]
-    pub name: Option<String>,
-}
-
-impl Input for BatchRequest {
-    const LATER: &'static [&'static str] = &["on_success", "on_failure", "on_complete", "grid", "task_name", "payload"];
 }
 
 /// A task to run again and again.

@@ -2,6 +2,7 @@
 
 use super::When;
 use crate::model::name;
+use crate::model::request::{Refusal, RefusalKind};
 use std::collections::{HashMap, HashSet};
 
 /// Most steps of a workflow.
@@ -22,25 +23,6 @@ pub struct StepRule<'a> {
     pub when: When,
 }
 
-/// What is wrong with a request, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// RFC 6901, into the request.
-    pub pointer: String,
-    /// What to do about it.
-    pub sentence: String,
-}
-
-impl Fault {
-    /// What is wrong there.
-    pub fn new(pointer: impl Into<String>, sentence: impl Into<String>) -> Self {
-        Self {
-            pointer: pointer.into(),
-            sentence: sentence.into(),
-        }
-    }
-}
-
 /// Steps and their needs, by their places in the request.
 #[derive(Clone, Debug)]
 pub struct Graph {
@@ -52,13 +34,13 @@ pub struct Graph {
 
 impl Graph {
     /// Checks the steps of a request; what is wrong is told with its pointer.
-    pub fn new(steps: &[StepRule<'_>]) -> Result<Self, Fault> {
+    pub fn new(steps: &[StepRule<'_>]) -> Result<Self, Refusal> {
         if steps.is_empty() {
-            return Err(Fault::new("/steps", "has no step; a workflow has at least one"));
+            return Err(fault("/steps", "has no step; a workflow has at least one"));
         }
         if steps.len() > MAX_STEPS {
             let sentence = format!("has {} steps; a workflow has at most {MAX_STEPS}", steps.len());
-            return Err(Fault::new("/steps", sentence));
+            return Err(fault("/steps", sentence));
         }
         let places = places(steps)?;
         let mut needs = Vec::with_capacity(steps.len());
@@ -67,7 +49,7 @@ impl Graph {
         }
         if needs.iter().map(Vec::len).sum::<usize>() > MAX_NEEDS {
             let sentence = format!("its steps have more than {MAX_NEEDS} needs together; put steps between that gather them");
-            return Err(Fault::new("/steps", sentence));
+            return Err(fault("/steps", sentence));
         }
         let when = steps.iter().map(|step| step.when).collect();
         match sorted(&needs) {
@@ -98,26 +80,30 @@ impl Graph {
     }
 }
 
-fn places<'a>(steps: &[StepRule<'a>]) -> Result<HashMap<&'a str, usize>, Fault> {
+fn fault(pointer: impl Into<String>, sentence: impl Into<String>) -> Refusal {
+    Refusal::new(RefusalKind::Value, pointer, sentence)
+}
+
+fn places<'a>(steps: &[StepRule<'a>]) -> Result<HashMap<&'a str, usize>, Refusal> {
     let mut places = HashMap::with_capacity(steps.len());
     for (place, step) in steps.iter().enumerate() {
         let at = format!("/steps/{place}/key");
         if !name::is_valid(step.key) {
-            return Err(Fault::new(at, name::why_invalid("the key", step.key)));
+            return Err(fault(at, name::why_invalid("the key", step.key)));
         }
         if let Some(first) = places.insert(step.key, place) {
             let sentence = format!("step {first} has the key {:?} already; each step has its own", step.key);
-            return Err(Fault::new(at, sentence));
+            return Err(fault(at, sentence));
         }
     }
     Ok(places)
 }
 
-fn needs_of(place: usize, step: &StepRule<'_>, places: &HashMap<&str, usize>) -> Result<Vec<usize>, Fault> {
+fn needs_of(place: usize, step: &StepRule<'_>, places: &HashMap<&str, usize>) -> Result<Vec<usize>, Refusal> {
     let mut seen = HashSet::new();
     let mut needs = Vec::with_capacity(step.needs.len());
     for (index, need) in step.needs.iter().enumerate() {
-        let wrong = |sentence: String| Fault::new(format!("/steps/{place}/needs/{index}"), sentence);
+        let wrong = |sentence: String| fault(format!("/steps/{place}/needs/{index}"), sentence);
         let shown: String = need.chars().take(40).collect();
         let Some(&found) = places.get(need.as_str()) else {
             return Err(wrong(format!("no step has the key {shown:?}")));
@@ -178,7 +164,7 @@ fn circle(needs: &[Vec<usize>], open: &[usize]) -> Vec<usize> {
     path.split_off(met.get(&step).copied().unwrap_or(0))
 }
 
-fn round(circle: &[usize], steps: &[StepRule<'_>]) -> Fault {
+fn round(circle: &[usize], steps: &[StepRule<'_>]) -> Refusal {
     let mut keys: Vec<&str> = circle.iter().take(SHOWN).map(|step| steps[*step].key).collect();
     if circle.len() > SHOWN {
         keys.push("…");
@@ -189,5 +175,5 @@ fn round(circle: &[usize], steps: &[StepRule<'_>]) -> Fault {
         "these steps need one another in a circle: {}; none of them could ever run",
         keys.join(" → ")
     );
-    Fault::new(format!("/steps/{place}/needs"), sentence)
+    fault(format!("/steps/{place}/needs"), sentence)
 }

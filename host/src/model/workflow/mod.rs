@@ -20,13 +20,18 @@
 //! after which nothing depends on it save `any_success` steps that did, since for them it was one of several ways.
 
 mod graph;
+mod submit;
 #[cfg(test)]
 mod tests;
 
-pub use graph::{Fault, Graph, MAX_NEEDS, MAX_STEPS, StepRule};
+pub use graph::{Graph, MAX_NEEDS, MAX_STEPS, StepRule};
+pub use submit::{NewStep, NewWorkflow};
 
 use crate::model::task::Status;
 use serde::{Deserialize, Serialize};
+
+/// What the task of a step is held by until its turn comes.
+pub const BLOCKED: &str = "blocked by the steps that it needs";
 
 /// When a step runs, by what became of its needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

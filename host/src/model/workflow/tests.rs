@@ -1,7 +1,8 @@
 use super::*;
+use crate::model::request::Refusal;
 use proptest::prelude::*;
 
-fn graph(steps: &[(&str, &[&str], When)]) -> Result<Graph, Fault> {
+fn graph(steps: &[(&str, &[&str], When)]) -> Result<Graph, Refusal> {
     let needs: Vec<Vec<String>> = steps
         .iter()
         .map(|(_, needs, _)| needs.iter().map(|need| (*need).to_owned()).collect())
@@ -20,9 +21,9 @@ use When::{AllDone, AllSuccess, AnySuccess};
 #[test]
 fn what_is_wrong_is_told_where_it_stands() {
     let check = |steps: &[(&str, &[&str], When)], pointer: &str, word: &str| {
-        let fault = graph(steps).unwrap_err();
-        assert_eq!(fault.pointer, pointer, "{fault:?}");
-        assert!(fault.sentence.contains(word), "{fault:?}");
+        let refusal = graph(steps).unwrap_err();
+        assert_eq!(refusal.pointer, pointer, "{refusal:?}");
+        assert!(refusal.sentence.contains(word), "{refusal:?}");
     };
     check(&[], "/steps", "at least one");
     check(&[("a b", &[], AllSuccess)], "/steps/0/key", "A-Z");

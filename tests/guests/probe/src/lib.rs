@@ -219,6 +219,21 @@ fn picky(_ctx: &Context, _input: Any) -> TaskResult<()> {
     Err(TaskError::invalid("/value", "is not to my taste"))
 }
 
+#[derive(Deserialize, JsonSchema)]
+struct Keys {
+    keys: Vec<String>,
+}
+
+/// Gives back the results of the steps that it needed, as far as it has them.
+#[task(retries = 0)]
+fn gather(ctx: &Context, input: Keys) -> TaskResult<Value> {
+    let found = input
+        .keys
+        .iter()
+        .filter_map(|key| Some((key.clone(), ctx.needs::<Value>(key).ok()?)));
+    Ok(Value::Object(found.collect()))
+}
+
 /// Puts itself off once.
 #[task]
 fn snoozer(ctx: &Context, _input: Empty) -> TaskResult<u32> {
@@ -339,6 +354,7 @@ plugin!(
     fail,
     fatal,
     picky,
+    gather,
     snoozer,
     emitter,
     send,
