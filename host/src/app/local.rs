@@ -3,7 +3,7 @@
 use crate::api::wire::PluginRecord;
 use crate::clock::Clock;
 use crate::config::{self, Loaded, Sources};
-use crate::executor::{self, AttemptRequest, Engine, HostCall, Report, guest_runtime};
+use crate::executor::{self, AttemptRequest, Engine, HostCall, Refused, Report, guest_runtime};
 use crate::model::attempt::{Document, LogLine, Outcome};
 use crate::model::ids::TaskId;
 use crate::registry;
@@ -148,6 +148,9 @@ fn answer(call: HostCall, log: &mut Vec<LogLine>, checkpoint: &mut Option<Vec<u8
         HostCall::SaveCheckpoint(data, reply) => {
             *checkpoint = Some(data);
             let _ = reply.send(Ok(()));
+        }
+        HostCall::Send { reply, .. } => {
+            let _ = reply.send(Err(Refused::new("retryable", "nothing can be sent yet")));
         }
         HostCall::LoadCheckpoint(reply) => drop(reply.send(checkpoint.clone())),
     }

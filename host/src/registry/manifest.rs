@@ -3,7 +3,7 @@
 //! Strict, because it grants: a misspelt key is an error, and a key of a later version is refused by name, never ignored.
 
 use super::Context;
-use crate::executor::capabilities::{Folder, Grants};
+use crate::executor::capabilities::{Folder, Grants, Pattern};
 use bytesize::ByteSize;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 use toml::Value;
 
-/// Environment variables and folders that one manifest may grant.
+/// Variables, folders and patterns of each kind that one manifest may grant.
 const MAX_GRANTS: usize = 100;
 /// Bytes of a value or path.
 const MAX_TEXT: usize = 4 << 10;
@@ -41,8 +41,8 @@ struct LimitsTable {
 struct Capabilities {
     env: BTreeMap<String, String>,
     fs: Vec<FolderGrant>,
-    events: Option<Value>,
-    submit: Option<Value>,
+    events: Vec<String>,
+    submit: Vec<String>,
     http: Option<Value>,
     secrets: Option<Value>,
 }
@@ -114,12 +114,23 @@ pub(super) fn parse(name: &str, text: &str, context: &Context, plugin_dirs: &[Pa
             twice.guest
         )));
     }
+    let events = patterns(&EVENTS, &capabilities.events).map_err(of_manifest)?;
+    let submit = patterns(&SUBMIT, &capabilities.submit).map_err(of_manifest)?;
+    let may = |verb: &str, patterns: &[Pattern]| -> Vec<String> {
+        let sentence = |pattern: &Pattern| format!("may {verb} {}", pattern.as_str());
+        patterns.iter().map(sentence).collect()
+    };
+    sentences.extend(may(EVENTS.verb, &events));
+    sentences.extend(may(SUBMIT.verb, &submit));
     Ok(Manifest {
         digest,
         limits,
         grants: Grants {
             env: capabilities.env.into_iter().collect(),
             folders,
+            events,
+            submit,
+            manifest: format!("{name}.toml"),
             strict: document.strict,
         },
         sentences,
@@ -136,8 +147,6 @@ fn at_line(name: &str, text: &str, error: &toml::de::Error) -> String {
 fn refuse_later(name: &str, document: &Document) -> Result<(), String> {
     let capabilities = &document.capabilities;
     let later = [
-        ("capabilities.events", &capabilities.events),
-        ("capabilities.submit", &capabilities.submit),
         ("capabilities.http", &capabilities.http),
         ("capabilities.secrets", &capabilities.secrets),
         ("tasks", &document.tasks),
@@ -175,6 +184,48 @@ fn limits(table: &LimitsTable) -> Result<Limits, String> {
         fuel: table.fuel,
         memory: table.memory.map(|memory| memory.as_u64()),
     })
+}
+
+/// Names that may be granted by patterns.
+struct Granted {
+    key: &'static str,
+    verb: &'static str,
+    /// Bytes of a pattern.
+    longest: usize,
+    /// What a name holds besides letters and digits.
+    others: &'static str,
+}
+
+const EVENTS: Granted = Granted {
+    key: "capabilities.events",
+    verb: "emit events",
+    longest: 256,
+    others: "._:/-",
+};
+const SUBMIT: Granted = Granted {
+    key: "capabilities.submit",
+    verb: "submit",
+    longest: 128,
+    others: "._-",
+};
+
+/// A pattern that no name can fit is a mistake, and whoever made it would look for it elsewhere.
+fn patterns(granted: &Granted, texts: &[String]) -> Result<Vec<Pattern>, String> {
+    let Granted { key, longest, others, .. } = granted;
+    if texts.len() > MAX_GRANTS {
+        return Err(format!("{key} may have {MAX_GRANTS} entries; it has {}", texts.len()));
+    }
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '*' || others.contains(c);
+    match texts
+        .iter()
+        .find(|text| text.is_empty() || text.len() > *longest || !text.chars().all(fits))
+    {
+        Some(text) => Err(format!(
+            "{key} names {:?}; an entry has 1 to {longest} characters of A-Z a-z 0-9 {others}, and * for any of them",
+            text.chars().take(*longest).collect::<String>()
+        )),
+        None => Ok(texts.iter().map(Pattern::new).collect()),
+    }
 }
 
 fn variable(key: &str, value: &str) -> Result<(), String> {
@@ -325,7 +376,33 @@ mod tests {
         );
         assert_eq!(manifest.grants.env, [("REGION".to_owned(), "eu".to_owned())]);
         assert!(!manifest.sentences.iter().any(|sentence| sentence.contains("eu")));
-        assert_eq!(house.parse("").unwrap(), Manifest::default());
+        let empty = house.parse("").unwrap();
+        assert_eq!(empty.grants.manifest, "p.toml");
+        let nothing = Grants {
+            manifest: "p.toml".into(),
+            ..Grants::default()
+        };
+        assert_eq!((empty.grants, empty.sentences), (nothing, Vec::<String>::new()));
+    }
+
+    #[test]
+    fn events_and_submissions_are_granted_by_patterns() {
+        let house = House::new();
+        let grants = |events: &[&str], submit: &[&str]| house.parse(&format!("[capabilities]\nevents = {events:?}\nsubmit = {submit:?}\n"));
+        let manifest = grants(&["settlement.*", "a:b/c"], &["backtest", "risk*"]).unwrap();
+        assert_eq!(manifest.sentences[0], "may emit events settlement.*");
+        assert_eq!(manifest.sentences[3], "may submit risk*");
+        let texts: Vec<&str> = manifest.grants.submit.iter().map(Pattern::as_str).collect();
+        assert_eq!(texts, ["backtest", "risk*"]);
+        let long = "x".repeat(257);
+        for bad in ["", "a b", "a?", "ä", &long] {
+            let error = grants(&[bad], &[]).unwrap_err();
+            assert!(error.contains("capabilities.events") && error.contains("p.toml"), "{error}");
+            assert!(grants(&[], &[bad]).unwrap_err().contains("capabilities.submit"));
+        }
+        assert!(grants(&[], &["a/b"]).unwrap_err().contains("a/b"));
+        assert!(grants(&["x"; 101], &[]).unwrap_err().contains("101"));
+        assert!(house.parse("[capabilities]\nevents = \"x\"").unwrap_err().contains("line 2"));
     }
 
     #[test]
@@ -341,7 +418,7 @@ mod tests {
             ("[limits]\nmemory = 1", "limits.memory"),
             ("digest = \"sha256:12\"", "digest"),
             ("[capabilities]\nenv = { \"A=B\" = \"\" }", "A=B"),
-            ("[capabilities]\nevents = [\"x\"]", "capabilities.events comes in a later version"),
+            ("[capabilities]\nevents = [7]", "line 2"),
             ("[[capabilities.http]]\nhost = \"x\"", "capabilities.http comes"),
             ("[tasks.x]\npriority = 1", "tasks comes"),
             ("[[schedules]]\nname = \"x\"", "schedules comes"),

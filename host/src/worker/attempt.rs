@@ -1,7 +1,7 @@
 //! One attempt, from its lease to its settlement.
 
 use super::{Context, Slot, Word};
-use crate::executor::{AttemptRequest, Execute, HostCall, Report};
+use crate::executor::{AttemptRequest, Execute, HostCall, Refused, Report};
 use crate::model::Time;
 use crate::model::alert::{AlertType, NewAlert, long_execution_after};
 use crate::model::attempt::{Document, LogLine, Outcome, Progress, Usage};
@@ -237,6 +237,9 @@ fn answer(context: &Context, lease: Lease, call: HostCall, said: &mut Said) {
                 let saved = store.save_checkpoint(lease, data).await;
                 let _ = reply.send(saved.map_err(|error| error.to_string()));
             });
+        }
+        HostCall::Send { reply, .. } => {
+            let _ = reply.send(Err(Refused::new("retryable", "nothing can be sent yet")));
         }
         HostCall::LoadCheckpoint(reply) => {
             let store = context.store.clone();
