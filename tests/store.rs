@@ -7,6 +7,7 @@ use std::time::Duration;
 use taskhost::model::Time;
 use taskhost::model::attempt::{Class, Level, LogLine, Outcome, Source, Usage};
 use taskhost::model::ids::{BatchId, EventId, NodeId, ScheduleId, TaskId};
+use taskhost::model::outbox::Outbox;
 use taskhost::model::priority::Priority;
 use taskhost::model::retry::{Counters, Next};
 use taskhost::model::schedule::Schedule;
@@ -100,6 +101,7 @@ impl Fixture {
             progress: None,
             log: vec![],
             alert: None,
+            outbox: Outbox::default(),
         }
     }
 

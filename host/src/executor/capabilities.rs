@@ -80,7 +80,7 @@ impl Pattern {
 
 impl Grants {
     /// Whether an event of this type may be emitted; if not, why.
-    pub(super) fn may_emit(&self, event_type: &str) -> Result<(), Refused> {
+    pub fn may_emit(&self, event_type: &str) -> Result<(), Refused> {
         match self.events.iter().any(|pattern| pattern.fits(event_type)) {
             true => Ok(()),
             false => Err(self.denied("events.emit", &format!("events = [{event_type:?}]"))),

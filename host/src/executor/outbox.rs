@@ -1,6 +1,7 @@
 //! What a guest asks to be emitted or submitted, and why it is refused. The worker judges it, and keeps it until the attempt is ok.
 
 use super::answer;
+use crate::model::attempt::InputError;
 use serde_json::Value;
 
 /// Bytes of one request.
@@ -54,13 +55,16 @@ impl Refused {
         }
     }
 
-    /// With what is wrong in the request: `pointer` is a JSON pointer into it.
-    #[must_use]
-    pub fn at(self, pointer: &str, detail: &str) -> Self {
-        let (pointer, detail) = (answer::cut(pointer, 1 << 10), answer::cut(detail, 1 << 10));
+    /// `invalid_input`, with what is wrong in the request: each pointer is a JSON pointer into it.
+    pub fn invalid(errors: &[InputError]) -> Self {
+        let message = match errors.first() {
+            Some(InputError { pointer, detail }) if pointer.is_empty() => format!("the request is not accepted: {detail}"),
+            Some(InputError { pointer, detail }) => format!("the request is not accepted: {detail} at {pointer:?}"),
+            None => "the request is not accepted".to_owned(),
+        };
         Self {
-            details: Some(serde_json::json!({ "errors": [{ "pointer": pointer, "detail": detail }] })),
-            ..self
+            details: Some(serde_json::json!({ "errors": errors })),
+            ..Self::new("invalid_input", message)
         }
     }
 
