@@ -9,6 +9,7 @@ mod durability;
 mod fairness;
 mod http;
 mod limits;
+mod outbox;
 mod plugins;
 mod rules;
 mod shipped;

@@ -143,7 +143,6 @@ mod tests {
     use super::*;
     use crate::executor::capabilities::Pattern;
     use bytesize::ByteSize;
-    use serde_json::json;
 
     struct Bench {
         limits: executor::Options,
@@ -234,7 +233,8 @@ mod tests {
         ] {
             let refused = bench.submit(request).unwrap_err();
             assert_eq!(refused.kind, kind, "{refused:?}");
-            assert!(json!([refused.message, refused.details]).to_string().contains(word), "{refused:?}");
+            let details = refused.details.clone().unwrap_or_default().to_string();
+            assert!(refused.message.contains(word) || details.contains(word), "{refused:?}");
         }
         assert_eq!(bench.outbox.sealed(0).sent, []);
     }
