@@ -9,6 +9,7 @@ mod durability;
 mod fairness;
 mod http;
 mod limits;
+mod manifest;
 mod outbox;
 mod plugins;
 mod rules;

@@ -277,3 +277,17 @@ fn without_a_server_what_is_sent_is_shown_and_goes_nowhere() {
         "{run}"
     );
 }
+
+#[test]
+fn a_plugin_that_sends_nothing_asks_for_no_grant() {
+    let mut command = taskhost();
+    let checked = command
+        .args(["plugin", "check", "--json"])
+        .arg(guests::path("backtest"))
+        .output()
+        .expect("taskhost");
+    let plugin: Value = serde_json::from_slice(&checked.stdout).unwrap_or_else(|error| panic!("{error}: {checked:?}"));
+    let imports = plugin["imports"].to_string();
+    assert!(imports.contains("plugin/context") || imports.contains("plugin/log"), "{imports}");
+    assert!(!imports.contains("plugin/events") && !imports.contains("plugin/tasks"), "{imports}");
+}

@@ -3,11 +3,15 @@
 //! Strict, because it grants: a misspelt key is an error, and a key of a later version is refused by name, never ignored.
 
 use super::Context;
-use crate::executor::capabilities::{Folder, Grants, Pattern};
+use super::overrides::{self, Overrides};
+use super::patterns::{self, EVENTS, SUBMIT};
+use super::rules::{Entries, Rules};
+use crate::executor::capabilities::{Folder, Grants};
 use bytesize::ByteSize;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use toml::Value;
 
@@ -23,9 +27,9 @@ struct Document {
     strict: bool,
     limits: LimitsTable,
     capabilities: Capabilities,
-    tasks: Option<Value>,
-    schedules: Option<Value>,
-    triggers: Option<Value>,
+    tasks: Overrides,
+    schedules: Entries,
+    triggers: Entries,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -71,7 +75,7 @@ pub(super) struct Limits {
 }
 
 /// A manifest that holds.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug, Default)]
 pub(super) struct Manifest {
     /// The only component that it is for: 64 hexadecimal digits.
     pub digest: Option<String>,
@@ -79,6 +83,10 @@ pub(super) struct Manifest {
     pub grants: Grants,
     /// What is granted, for people: no values of variables, which may be secret.
     pub sentences: Vec<String>,
+    /// What wins over the plugin's own word on its tasks.
+    pub tasks: Overrides,
+    /// What is put when the plugin is loaded.
+    pub rules: Arc<Rules>,
 }
 
 /// Reads a manifest; `name` is the plugin's. The error is a sentence.
@@ -114,14 +122,13 @@ pub(super) fn parse(name: &str, text: &str, context: &Context, plugin_dirs: &[Pa
             twice.guest
         )));
     }
-    let events = patterns(&EVENTS, &capabilities.events).map_err(of_manifest)?;
-    let submit = patterns(&SUBMIT, &capabilities.submit).map_err(of_manifest)?;
-    let may = |verb: &str, patterns: &[Pattern]| -> Vec<String> {
-        let sentence = |pattern: &Pattern| format!("may {verb} {}", pattern.as_str());
-        patterns.iter().map(sentence).collect()
-    };
-    sentences.extend(may(EVENTS.verb, &events));
-    sentences.extend(may(SUBMIT.verb, &submit));
+    let events = patterns::read(&EVENTS, &capabilities.events, MAX_GRANTS).map_err(of_manifest)?;
+    let submit = patterns::read(&SUBMIT, &capabilities.submit, MAX_GRANTS).map_err(of_manifest)?;
+    sentences.extend(patterns::sentences(&EVENTS, &events));
+    sentences.extend(patterns::sentences(&SUBMIT, &submit));
+    overrides::check(&document.tasks).map_err(of_manifest)?;
+    let rules = Rules::read(&document.schedules, &document.triggers);
+    let rules = rules.map_err(|fault| format!("{name}.toml, line {}: {}", line(text, fault.at), fault.sentence))?;
     Ok(Manifest {
         digest,
         limits,
@@ -134,14 +141,20 @@ pub(super) fn parse(name: &str, text: &str, context: &Context, plugin_dirs: &[Pa
             strict: document.strict,
         },
         sentences,
+        tasks: document.tasks,
+        rules: Arc::new(rules),
     })
 }
 
 fn at_line(name: &str, text: &str, error: &toml::de::Error) -> String {
-    let before = error.span().and_then(|span| text.get(..span.start));
-    let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+    let line = line(text, error.span().map_or(0, |span| span.start));
     let message = error.message().replace('\n', ", ");
     format!("{name}.toml, line {line}: {message}")
+}
+
+/// From 1.
+fn line(text: &str, at: usize) -> usize {
+    text.get(..at).map_or(1, |before| before.matches('\n').count() + 1)
 }
 
 fn refuse_later(name: &str, document: &Document) -> Result<(), String> {
@@ -149,9 +162,6 @@ fn refuse_later(name: &str, document: &Document) -> Result<(), String> {
     let later = [
         ("capabilities.http", &capabilities.http),
         ("capabilities.secrets", &capabilities.secrets),
-        ("tasks", &document.tasks),
-        ("schedules", &document.schedules),
-        ("triggers", &document.triggers),
     ];
     match later.iter().find(|(_, value)| value.is_some()) {
         Some((key, _)) => Err(format!("{key} comes in a later version of Taskhost; remove it from {name}.toml")),
@@ -184,48 +194,6 @@ fn limits(table: &LimitsTable) -> Result<Limits, String> {
         fuel: table.fuel,
         memory: table.memory.map(|memory| memory.as_u64()),
     })
-}
-
-/// Names that may be granted by patterns.
-struct Granted {
-    key: &'static str,
-    verb: &'static str,
-    /// Bytes of a pattern.
-    longest: usize,
-    /// What a name holds besides letters and digits.
-    others: &'static str,
-}
-
-const EVENTS: Granted = Granted {
-    key: "capabilities.events",
-    verb: "emit events",
-    longest: 256,
-    others: "._:/-",
-};
-const SUBMIT: Granted = Granted {
-    key: "capabilities.submit",
-    verb: "submit",
-    longest: 128,
-    others: "._-",
-};
-
-/// A pattern that no name can fit is a mistake, and whoever made it would look for it elsewhere.
-fn patterns(granted: &Granted, texts: &[String]) -> Result<Vec<Pattern>, String> {
-    let Granted { key, longest, others, .. } = granted;
-    if texts.len() > MAX_GRANTS {
-        return Err(format!("{key} may have {MAX_GRANTS} entries; it has {}", texts.len()));
-    }
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '*' || others.contains(c);
-    match texts
-        .iter()
-        .find(|text| text.is_empty() || text.len() > *longest || !text.chars().all(fits))
-    {
-        Some(text) => Err(format!(
-            "{key} names {:?}; an entry has 1 to {longest} characters of A-Z a-z 0-9 {others}, and * for any of them",
-            text.chars().take(*longest).collect::<String>()
-        )),
-        None => Ok(texts.iter().map(Pattern::new).collect()),
-    }
 }
 
 fn variable(key: &str, value: &str) -> Result<(), String> {
@@ -392,7 +360,7 @@ mod tests {
         let manifest = grants(&["settlement.*", "a:b/c"], &["backtest", "risk*"]).unwrap();
         assert_eq!(manifest.sentences[0], "may emit events settlement.*");
         assert_eq!(manifest.sentences[3], "may submit risk*");
-        let texts: Vec<&str> = manifest.grants.submit.iter().map(Pattern::as_str).collect();
+        let texts: Vec<&str> = manifest.grants.submit.iter().map(|pattern| pattern.as_str()).collect();
         assert_eq!(texts, ["backtest", "risk*"]);
         let long = "x".repeat(257);
         for bad in ["", "a b", "a?", "ä", &long] {
@@ -420,8 +388,33 @@ mod tests {
             ("[capabilities]\nenv = { \"A=B\" = \"\" }", "A=B"),
             ("[capabilities]\nevents = [7]", "line 2"),
             ("[[capabilities.http]]\nhost = \"x\"", "capabilities.http comes"),
-            ("[tasks.x]\npriority = 1", "tasks comes"),
-            ("[[schedules]]\nname = \"x\"", "schedules comes"),
+            ("[tasks.x]\npriority = 0", "tasks.x.priority"),
+            ("[tasks.x]\ntimeout = -1", "tasks.x.timeout"),
+            ("[tasks.x]\nmax_concurrency = 1", "later version"),
+            ("[tasks.x]\nmemory = 1", "line 2"),
+            ("[tasks.x.retry]\nmax_retries = 5000", "tasks.x.retry.max_retries"),
+            ("[tasks.x.retry]\nretries = 5", "line 2"),
+            ("\n[[schedules]]\nname = \"x\"", "line 2: schedules[0]"),
+            (
+                "[[schedules]]\nname = \"x\"\ntask_name = \"t\"\ncron_expression = \"nonsense\"",
+                "schedules[0].cron_expression",
+            ),
+            (
+                "[[schedules]]\ntask_name = \"t\"\ncron_expression = \"@daily\"",
+                "schedules[0].name",
+            ),
+            (
+                "[[schedules]]\nname = \"x\"\ntask_name = \"t\"\ncron_expression = \"@daily\"\ncolour = 1",
+                "colour",
+            ),
+            (
+                "[[triggers]]\nname = \"x\"\ntask_name = \"t\"\nevent_type = \"a b\"",
+                "triggers[0].event_type",
+            ),
+            (
+                "[[triggers]]\nname = \"x\"\ntask_name = \"t\"\nevent_type = \"a\"\npayload = { x = inf }",
+                "not finite",
+            ),
             ("[capabilities]\nfs = [{ host = \"x\", guest = \"/x\" }]", "mode"),
             ("[", "line 1"),
         ];
