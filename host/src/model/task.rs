@@ -107,6 +107,14 @@ impl Origin {
             _ => None,
         }
     }
+
+    /// The task whose attempt submitted it.
+    pub fn parent(self) -> Option<TaskId> {
+        match self {
+            Self::Task(id) => Some(id),
+            _ => None,
+        }
+    }
 }
 
 /// A task as it enters the store.
