@@ -54,9 +54,10 @@ fn a_submission_that_is_wrong_says_where_and_creates_nothing() {
         (br#"{"task_name":"echo","timeout":0}"#, 400, "/timeout"),
         (br#"{"task_name":"echo","timeout":1e300}"#, 400, "/timeout"),
         (br#"{"task_name":"echo","max_retries":-1}"#, 400, "/max_retries"),
-        (br#"{"task_name":"echo","deadline":"2030-01-01T00:00:00Z"}"#, 400, "/deadline"),
-        (br#"{"task_name":"echo","expires_at":"2030-01-01T00:00:00Z"}"#, 400, "/expires_at"),
-        (br#"{"task_name":"echo","unique":{}}"#, 400, "/unique"),
+        (br#"{"task_name":"echo","deadline":"soon"}"#, 400, "/deadline"),
+        (br#"{"task_name":"echo","deadline":1900000000}"#, 400, "/deadline"),
+        (br#"{"task_name":"echo","expires_at":"2020-01-01T00:00:00Z"}"#, 400, "/expires_at"),
+        (br#"{"task_name":"echo","expires_at":7}"#, 400, "/expires_at"),
         (br#"{"task_name":"add","payload":{"a":1}}"#, 422, "/payload"),
         (br#"{"task_name":"add","payload":{"a":1,"b":"x"}}"#, 422, "/payload/b"),
     ];

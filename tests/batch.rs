@@ -140,7 +140,7 @@ fn what_is_wrong_is_told_with_its_line_and_member() {
         (r#"{"task_name":"echo"} {"task_name":"echo"}"#, 400, "bad_json", ""),
         (r#"{"task_name":"echo","tags":["a",""]}"#, 400, "invalid_value", "/tags/1"),
         (r#"{"task_name":"echo","tgas":[]}"#, 400, "unknown_member", "/tgas"),
-        (r#"{"task_name":"echo","deadline":1}"#, 400, "not_supported_yet", "/deadline"),
+        (r#"{"task_name":"echo","deadline":1}"#, 400, "invalid_value", "/deadline"),
         (
             r#"{"task_name":"echo","trigger_time":"9999-01-01T00:00:00Z"}"#,
             400,

@@ -54,7 +54,7 @@ impl Fixture {
     async fn enqueue(&self, name: &str, priority: i64, after: i64) -> TaskId {
         let task = self.new_task(name, priority, after);
         let id = task.id;
-        self.store.enqueue(task, None).await.expect("enqueued");
+        self.store.enqueue(task, None, None).await.expect("enqueued");
         id
     }
 
@@ -377,7 +377,7 @@ async fn a_task_is_leased_as_it_enters_only_where_it_may_start_at_once() {
             hold: Box::new(move || free),
             kept: Box::new(move |leased| told.send(leased).expect("somebody listens")),
         };
-        f.store.enqueue(task, Some(offer)).await.expect("enqueued");
+        f.store.enqueue(task, None, Some(offer)).await.expect("enqueued");
         kept.try_recv().expect("told before the answer")
     };
     let later = f.new_task("a", 5, 60);
@@ -410,7 +410,7 @@ async fn a_refused_intention_undoes_only_itself_in_a_shared_commit() {
     let mut work = tokio::task::JoinSet::new();
     for n in 0..64 {
         let (store, task) = (f.store.clone(), if n % 8 == 0 { twin.clone() } else { f.new_task("a", 5, 0) });
-        work.spawn(async move { store.enqueue(task, None).await.is_ok() });
+        work.spawn(async move { store.enqueue(task, None, None).await.is_ok() });
     }
     let kept = work.join_all().await.into_iter().filter(|kept| *kept).count();
     assert_eq!(kept, 57, "seven of the eight twins are refused");
@@ -475,7 +475,7 @@ async fn a_page_of_large_tasks_ends_early_and_goes_on_where_it_ended() {
         let mut task = f.new_task("a", 5, 0);
         task.payload = format!("{{\"x\":\"{}\"}}", "y".repeat(5 << 20));
         all.push(task.id);
-        f.store.enqueue(task, None).await.expect("enqueued");
+        f.store.enqueue(task, None, None).await.expect("enqueued");
     }
     let (mut seen, mut cursor, mut pages) = (Vec::new(), None, 0);
     loop {

@@ -55,6 +55,42 @@ CREATE INDEX task_by_name ON task (name, id) WHERE queue < 3;
 CREATE INDEX task_by_batch ON task (batch, id, name) WHERE batch IS NOT NULL;
 CREATE TABLE task_tag (tag TEXT NOT NULL, id BLOB NOT NULL, PRIMARY KEY (tag, id)) WITHOUT ROWID;
 
+-- What is paused, the whole queue under the empty name.
+CREATE TABLE pause (name TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE limit_rule (
+  name TEXT PRIMARY KEY,
+  task_name TEXT,
+  tag TEXT,
+  key TEXT,                             -- JSON pointer
+  max_running INTEGER,
+  rate_count INTEGER,
+  rate_per INTEGER
+) WITHOUT ROWID;
+-- Who runs under a limit: a row lives as long as the attempt, so that no count can be wrong.
+CREATE TABLE place (key TEXT NOT NULL, task BLOB NOT NULL, PRIMARY KEY (key, task)) WITHOUT ROWID;
+CREATE INDEX place_by_task ON place (task);
+CREATE TABLE bucket (
+  key TEXT PRIMARY KEY,
+  tokens REAL NOT NULL,
+  at INTEGER NOT NULL,
+  release_at INTEGER                    -- when who waits for a token is looked at again
+) WITHOUT ROWID;
+CREATE INDEX bucket_release ON bucket (release_at) WHERE release_at IS NOT NULL;
+-- Keys whose held tasks are to be offered again.
+CREATE TABLE thaw (key TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE timer (
+  at INTEGER NOT NULL,
+  kind INTEGER NOT NULL,                -- 0 expires where it has not begun, 1 is late where it has not ended
+  task BLOB NOT NULL,
+  PRIMARY KEY (at, kind, task)
+) WITHOUT ROWID;
+-- Requests that came with a key of their own, and what was answered.
+CREATE TABLE request (key TEXT PRIMARY KEY, fingerprint BLOB NOT NULL, answer TEXT NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX request_by_time ON request (at);
+-- The latest task of those that are alike, and until when it counts although it has ended.
+CREATE TABLE unique_task (key BLOB PRIMARY KEY, task BLOB NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX unique_task_by_time ON unique_task (until);
+
 -- Tasks that came in together. All of one become visible by one write to its row here, and move to `task` little by little after it.
 CREATE TABLE batch (
   id BLOB PRIMARY KEY,

@@ -30,6 +30,7 @@ pub(crate) enum Code {
     TooLarge,
     MediaType,
     InvalidPayload,
+    KeyReused,
     PluginRefused,
     Internal,
     Busy,
@@ -68,6 +69,7 @@ impl Code {
                 "invalid_payload",
                 "The payload does not fit the task's schema",
             ),
+            Self::KeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "key_reused", "The key belongs to another request"),
             Self::PluginRefused => (StatusCode::UNPROCESSABLE_ENTITY, "plugin_refused", "The plugin was refused"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The host made a mistake"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "The host is busy"),
@@ -266,6 +268,11 @@ impl From<StoreError> for Problem {
             StoreError::Conflict(sentence) => Self::new(Code::Conflict, sentence),
             StoreError::LeaseLost => Self::new(Code::Conflict, "the task changed at the same moment; look at it again"),
             StoreError::BadCursor => Self::invalid("/cursor", "is not one that this list returned; start again without it"),
+            StoreError::Answered(_) => Self::new(Code::Conflict, "this request was carried out before"),
+            StoreError::KeyReused => Self::new(
+                Code::KeyReused,
+                "another request was carried out under this `Idempotency-Key`; give each request a key of its own",
+            ),
             StoreError::Busy => Self::new(Code::Busy, "too much is waiting for the disk; send the request again in a second"),
             StoreError::Unavailable(cause) => {
                 tracing::error!(%cause, "the store failed");

@@ -47,7 +47,7 @@ pub(crate) async fn submit(
     let id = task.id;
     // Listens before the task exists, so that its end cannot be missed. Where too many wait already, nobody is kept waiting.
     let waiter = wait.and_then(|wait| Some((wait, state.place_to_wait()?, state.monitor.wait_for(id))));
-    state.scheduler.submit(task, handler).await?;
+    state.scheduler.submit(task, None, handler).await?;
     drop(room);
     let Some((wait, _place, mut waiter)) = waiter else {
         return Ok(Json(Submitted::Accepted(Accepted::new(id, "scheduled"))).into_response());

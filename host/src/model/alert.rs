@@ -13,17 +13,20 @@ pub enum AlertType {
     LongExecution,
     /// A task failed for good.
     TaskFailure,
+    /// A task had not ended at its deadline.
+    Late,
 }
 
 impl AlertType {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::LongExecution, Self::TaskFailure];
+    pub const ALL: [Self; 3] = [Self::LongExecution, Self::TaskFailure, Self::Late];
 
     /// The word used in the API and in the store.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::LongExecution => "long_execution",
             Self::TaskFailure => "task_failure",
+            Self::Late => "late",
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Definition {
     pub input_schema: Option<serde_json::Value>,
     /// JSON Schema of the result.
     pub output_schema: Option<serde_json::Value>,
+    /// Attempts that may run at once; `None`: as many as there are slots.
+    pub max_concurrency: Option<u32>,
     /// Whether an attempt that gave no answer may be repeated without asking a person.
     pub idempotent: bool,
     /// The plugin that handles it.
@@ -37,6 +39,15 @@ pub struct Definition {
     pub plugin_version: String,
     /// `sha256:…` of the component.
     pub plugin_digest: String,
+}
+
+/// How many attempts of one task may be allowed at once, at most.
+const MAX_CONCURRENCY: u32 = 10_000;
+
+/// Checks a number of attempts that may run at once. The error is a sentence.
+pub fn max_concurrency(value: i64) -> Result<u32, String> {
+    let fits = u32::try_from(value).ok().filter(|n| (1..=MAX_CONCURRENCY).contains(n));
+    fits.ok_or_else(|| format!("max_concurrency is {value}; it must be 1 to {MAX_CONCURRENCY}"))
 }
 
 /// Fuel that a core burns in a second, about: the default budget is the timeout in seconds times this.

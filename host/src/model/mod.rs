@@ -7,6 +7,7 @@ pub mod attempt;
 pub mod cron;
 pub mod definition;
 pub mod ids;
+pub mod limit;
 pub mod metrics;
 pub mod name;
 pub mod outbox;
@@ -17,6 +18,7 @@ pub mod schedule;
 pub mod sweep;
 pub mod task;
 pub mod trigger;
+pub mod unique;
 pub mod workflow;
 
 /// The only time type of the house: an instant in UTC.

@@ -18,6 +18,7 @@ use crate::model::definition::Definition;
 use crate::model::ids::{BatchId, ScheduleId, TaskId, TriggerId, WorkflowId};
 use crate::model::priority::Priority;
 use crate::model::retry::Counters;
+use crate::model::unique::Unique;
 use crate::model::workflow::BLOCKED;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -152,6 +153,8 @@ pub struct NewTask {
     pub expires_at: Option<Time>,
     /// An alert is raised where it has not ended by then.
     pub deadline: Option<Time>,
+    /// How it is the only one of its kind.
+    pub unique: Option<Unique>,
     /// Set where the task is known to be wrong before it ran (a trigger's merged payload against the schema): it ends at once.
     pub stillborn: Option<Failure>,
 }
@@ -179,6 +182,8 @@ pub struct Submission {
     pub expires_at: Option<Time>,
     /// An alert is raised where it has not ended by then.
     pub deadline: Option<Time>,
+    /// How it is the only one of its kind.
+    pub unique: Option<Unique>,
 }
 
 impl NewTask {
@@ -208,6 +213,7 @@ impl NewTask {
             depth: 0,
             expires_at: submission.expires_at,
             deadline: submission.deadline,
+            unique: submission.unique,
             stillborn: None,
         }
     }

@@ -5,7 +5,7 @@
 use super::manifest::Limits;
 use super::schema::{PatternsLeft, Schema};
 use crate::executor;
-use crate::model::definition::Definition;
+use crate::model::definition::{Definition, max_concurrency};
 use crate::model::name;
 use crate::model::priority::Priority;
 use crate::model::retry::RetryPolicy;
@@ -65,7 +65,7 @@ struct TaskDocument {
     #[serde(default)]
     retry: Option<RetryDocument>,
     #[serde(default)]
-    max_concurrency: Option<Value>,
+    max_concurrency: Option<i64>,
     #[serde(default)]
     idempotent: Option<bool>,
 }
@@ -161,9 +161,6 @@ fn definition(
     patterns: &mut PatternsLeft,
 ) -> Result<(Definition, Option<Schema>), String> {
     bounded("the description", task.description.as_deref(), MAX_DESCRIPTION)?;
-    if task.max_concurrency.as_ref().is_some_and(|value| !value.is_null()) {
-        return Err("max_concurrency: concurrency limits come in a later version of Taskhost; remove it".to_owned());
-    }
     let retry = retry(task.retry)?;
     let priority = task.priority.map_or(Some(Priority::NORMAL), Priority::new);
     let priority = priority.ok_or_else(|| format!("priority is {}; it must be 1 to 9", task.priority.unwrap_or_default()))?;
@@ -184,6 +181,7 @@ fn definition(
         tags: tags(task.tags.unwrap_or_default())?,
         input_schema,
         output_schema,
+        max_concurrency: task.max_concurrency.map(max_concurrency).transpose()?,
         idempotent: task.idempotent.unwrap_or(true),
         plugin: speaker.plugin.to_owned(),
         plugin_version: version.to_owned(),
@@ -365,7 +363,7 @@ mod tests {
             (json!({"retry": {"initial_delay": -1.0}}), "initial_delay"),
             (json!({"tags": ["a b"]}), "tag"),
             (json!({"tags": vec!["a"; 33]}), "33 tags"),
-            (json!({"max_concurrency": 3}), "later version"),
+            (json!({"max_concurrency": 0}), "max_concurrency is 0"),
             (json!({"input_schema": {"type": "thing"}}), "input_schema"),
             (json!({"output_schema": 7}), "output_schema"),
             (json!({"input_schema": {"$ref": "https://example.com/x.json"}}), "input_schema"),

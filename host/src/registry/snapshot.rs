@@ -31,6 +31,7 @@ impl Handler {
             handled: Handled {
                 memory: definition.memory,
                 idempotent: definition.idempotent,
+                max_running: definition.max_concurrency,
                 plugin: definition.plugin.as_str().into(),
                 plugin_digest: definition.plugin_digest.as_str().into(),
             },

@@ -15,7 +15,7 @@ use crate::model::task::NewTask;
 use crate::model::workflow::NewWorkflow;
 use crate::registry::Registry;
 use crate::registry::snapshot::Handler;
-use crate::store::{Lease, Offer, Store, StoreError};
+use crate::store::{Lease, Offer, RequestKey, Store, StoreError};
 use crate::worker;
 pub use batch::Staging;
 use chrono::TimeDelta;
@@ -88,18 +88,19 @@ impl Handle {
         Self(Arc::new(context))
     }
 
-    /// Keeps a task, and runs it at once where a slot is free and nothing else is due.
-    pub async fn submit(&self, task: NewTask, handler: Arc<Handler>) -> Result<(), StoreError> {
+    /// Keeps a task, and runs it at once where a slot is free and nothing else is due. Returns the id of the task that stands for it: see
+    /// [`Store::enqueue`].
+    pub async fn submit(&self, task: NewTask, key: Option<RequestKey>, handler: Arc<Handler>) -> Result<TaskId, StoreError> {
         let wait = task.trigger_time - task.submitted_at;
         if wait > TimeDelta::zero() {
-            self.0.store.enqueue(task, None).await?;
+            let id = self.0.store.enqueue(task, key, None).await?;
             // What is due later than the next poll is found by it.
             if wait <= TimeDelta::from_std(POLL).unwrap_or_default() {
                 self.0.wake.notify_one();
             }
-            return Ok(());
+            return Ok(id);
         }
-        self.0.store.enqueue(task, Some(self.offer(handler))).await
+        self.0.store.enqueue(task, key, Some(self.offer(handler))).await
     }
 
     /// A place in this node's pool, for a task of this handler. Nobody else would run what was leased to it, so it starts whether or not

@@ -15,6 +15,7 @@ use crate::model::Time;
 use crate::model::alert::{Alert, AlertType, NewAlert};
 use crate::model::attempt::{LogLine, Outcome, Progress, Usage};
 use crate::model::ids::{BatchId, EventId, NodeId, ScheduleId, TaskId, TriggerId, WorkflowId};
+use crate::model::limit::Limit;
 use crate::model::metrics::Metrics;
 use crate::model::outbox::{Outbox, Undelivered};
 use crate::model::retry::{Counters, Next};
@@ -61,6 +62,12 @@ pub enum StoreError {
     /// A cursor that this store never gave out.
     #[error("this cursor is not one that a list returned")]
     BadCursor,
+    /// A request with this key was carried out before, with this answer.
+    #[error("this request was carried out before")]
+    Answered(String),
+    /// A request with this key, but another body, was carried out before.
+    #[error("another request was carried out under this key")]
+    KeyReused,
     /// Too much is queued up for the disk; try again soon.
     #[error("the store is busy")]
     Busy,
@@ -72,6 +79,26 @@ pub enum StoreError {
 /// What every intention returns.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
+/// What makes a request that is sent again the same one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestKey {
+    /// The client's.
+    pub key: String,
+    /// Of all that was asked.
+    pub fingerprint: [u8; 32],
+    /// What is answered if the request is carried out.
+    pub answer: String,
+}
+
+/// What the timers of tasks came to.
+#[derive(Clone, Debug, Default)]
+pub struct Rung {
+    /// Tasks that ended, since they had not begun in time.
+    pub expired: Vec<TaskId>,
+    /// When the next timer rings.
+    pub next: Option<Time>,
+}
+
 /// What claiming needs to know of a task name that this node can run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Handled {
@@ -79,6 +106,8 @@ pub struct Handled {
     pub memory: u64,
     /// The definition's, for tasks that do not say.
     pub idempotent: bool,
+    /// Attempts that may run at once.
+    pub max_running: Option<u32>,
     /// The plugin that will run it.
     pub plugin: Arc<str>,
     /// `sha256:…` of its component.
@@ -133,6 +162,8 @@ pub struct Claim {
 pub struct Claimed {
     /// Leased to the node, in the order to start them.
     pub tasks: Vec<Task>,
+    /// Those that were found to have expired, and ended.
+    pub expired: Vec<TaskId>,
     /// Whether another claim would find more at once.
     pub more: bool,
     /// Whether something that is due was left: for want of slots or memory.
@@ -336,8 +367,26 @@ pub struct AlertFilter {
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Keeps a task: the acknowledgement that it will run. It is leased to the place offered, if it can be, and otherwise waits for a
-    /// claim.
-    async fn enqueue(&self, task: NewTask, offer: Option<Offer>) -> Result<()>;
+    /// claim. Returns the id of the task that stands for it: another, where it is to be unique and its like is there.
+    /// [`StoreError::Answered`] where a request with this key was carried out before.
+    async fn enqueue(&self, task: NewTask, key: Option<RequestKey>, offer: Option<Offer>) -> Result<TaskId>;
+    /// Ends some hundreds of waiting tasks that have expired, and raises alerts for those that are late.
+    async fn ring(&self, now: Time) -> Result<Rung>;
+    /// The slow fallback for hints that were lost: looks through some of the keys under which tasks are held, from this one on, lets in
+    /// who has room, and forgets what binds nobody any more. Returns where to go on.
+    async fn sweep(&self, handlers: Arc<Handlers>, after: String, now: Time) -> Result<String>;
+    /// Starts no more tasks of this name, or with an empty name none at all. Returns whether that was not so before.
+    async fn pause(&self, name: &str, now: Time) -> Result<bool>;
+    /// The reverse of [`Store::pause`]. Returns whether it was paused.
+    async fn resume(&self, name: &str) -> Result<bool>;
+    /// What is paused since when, the whole queue under the empty name.
+    async fn pauses(&self) -> Result<Vec<(String, Time)>>;
+    /// Keeps a limit in place of the one of its name. [`StoreError::Conflict`] where there are too many.
+    async fn put_limit(&self, limit: Limit) -> Result<()>;
+    /// Removes a limit; what it held may start.
+    async fn remove_limit(&self, name: &str) -> Result<()>;
+    /// All limits, by name.
+    async fn limits(&self) -> Result<Vec<Limit>>;
     /// Keeps a part of a batch, which nobody sees before [`Store::publish`]. Waits where too much is queued up for the disk.
     /// [`StoreError::Conflict`] where the batch was discarded meanwhile.
     async fn stage(&self, stage: Stage) -> Result<()>;

@@ -101,6 +101,7 @@ impl From<TaskRequest> for Submission {
             idempotent: request.idempotent,
             expires_at: request.expires_at,
             deadline: request.deadline,
+            unique: None,
         }
     }
 }

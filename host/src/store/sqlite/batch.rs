@@ -174,6 +174,14 @@ pub(super) fn unfold(tx: &Tx<'_>, now: Time) -> Result<u64> {
         )
         .and_then(|mut s| s.execute(params![batch, end]))
         .failed()?;
+    tx.db
+        .prepare_cached(
+            "INSERT OR IGNORE INTO timer
+             SELECT expires_at, 0, id FROM staged WHERE batch = ?1 AND line < ?2 AND expires_at IS NOT NULL
+             UNION ALL SELECT deadline, 1, id FROM staged WHERE batch = ?1 AND line < ?2 AND deadline IS NOT NULL",
+        )
+        .and_then(|mut s| s.execute(params![batch, end]))
+        .failed()?;
     forget(tx.db, BatchId::from_bytes(batch), end)?;
     tx.db
         .prepare_cached("UPDATE batch SET next_line = IIF(?2 < count, ?2, NULL) WHERE id = ?1")

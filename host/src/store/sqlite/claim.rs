@@ -3,7 +3,9 @@
 use super::Failed;
 use super::enqueue::is_anything_due;
 use super::follow;
+use super::gates::{self, Gates, gates};
 use super::rows::{self, from_micros, micros};
+use super::timers;
 use super::writer::Tx;
 use crate::model::Time;
 use crate::model::ids::{NodeId, TaskId};
@@ -41,9 +43,15 @@ fn due(row: &Row<'_>) -> rusqlite::Result<Due> {
     })
 }
 
-pub(super) fn claim(tx: &Tx<'_>, claim: &Claim) -> Result<Claimed> {
+pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> Result<Claimed> {
+    let open = gates(tx)?;
+    if open.closed {
+        tx.crowded.set(false);
+        return Ok(Claimed::default());
+    }
+    let (thawed, next_token) = gates::thaw(tx, &open, claim.now)?;
     let mut claimed = Claimed {
-        more: promote(tx, claim.now)?,
+        more: promote(tx, claim.now)? || thawed,
         ..Claimed::default()
     };
     let room = (claim.hold)();
@@ -65,15 +73,22 @@ pub(super) fn claim(tx: &Tx<'_>, claim: &Claim) -> Result<Claimed> {
             .get(&candidate.name)
             .map(|handled| (handled, handled.memory <= memory_left));
         match fits {
-            Some((handled, true)) => {
-                memory_left -= handled.memory;
-                claimed.tasks.push(lease(tx, claim, candidate.seq, handled)?);
-                continue;
-            }
-            None if may_hold == 0 => {
+            // What ends or holds rows writes as much as what leases them.
+            Some((_, true)) | None if may_hold == 0 => {
                 claimed.more = true;
                 break;
             }
+            Some((handled, true)) => match start(tx, claim, &open, candidate.seq, handled)? {
+                Start::Leased(task) => {
+                    memory_left -= handled.memory;
+                    claimed.tasks.push(*task);
+                }
+                Start::Held => may_hold -= 1,
+                Start::Expired(id) => {
+                    claimed.expired.push(id);
+                    may_hold -= 1;
+                }
+            },
             None => {
                 hold(tx, candidate.seq, HANDLER_MISSING, &handler_key(&candidate.name))?;
                 may_hold -= 1;
@@ -97,6 +112,7 @@ pub(super) fn claim(tx: &Tx<'_>, claim: &Claim) -> Result<Claimed> {
         .and_then(|mut s| s.query_row([], |row| row.get::<_, Option<i64>>(0)))
         .failed()?
         .map(from_micros);
+    claimed.next_due = claimed.next_due.into_iter().chain(next_token).min();
     Ok(claimed)
 }
 
@@ -192,14 +208,32 @@ fn longest_due(tx: &Tx<'_>) -> Result<Option<Due>> {
     Ok(longest)
 }
 
-/// Read and written in two: a row that an `UPDATE` returns goes through a table of its own.
-fn lease(tx: &Tx<'_>, claim: &Claim, seq: i64, handled: &Handled) -> Result<Task> {
+/// What became of a due row.
+enum Start {
+    Leased(Box<Task>),
+    Held,
+    Expired(TaskId),
+}
+
+/// Leases a row, unless it has expired or something holds it. Read and written in two: a row that an `UPDATE` returns goes through a table
+/// of its own.
+fn start(tx: &mut Tx<'_>, claim: &Claim, open: &Gates, seq: i64, handled: &Handled) -> Result<Start> {
     static READ: LazyLock<String> = LazyLock::new(|| format!("SELECT {}, {} FROM task WHERE seq = ?1", rows::SHARED, rows::LIVE));
-    let waiting = tx
+    let mut waiting = tx
         .db
         .prepare_cached(&READ)
         .and_then(|mut s| s.query_row([seq], rows::task))
         .failed()?;
+    if waiting.expires_at.is_some_and(|at| at <= claim.now) && timers::expire(tx, waiting.id, claim.now)? {
+        return Ok(Start::Expired(waiting.id));
+    }
+    match gates::pass(tx, open, &waiting, handled, claim.now)? {
+        Ok(limited) => waiting.limited = limited,
+        Err(closed) => {
+            hold(tx, seq, &closed.why, &closed.key)?;
+            return Ok(Start::Held);
+        }
+    }
     tx.db
         .prepare_cached(
             "UPDATE task SET queue = 3, attempt = attempt + 1, attempt_started_at = ?2, started_at = COALESCE(started_at, ?2), node = ?3,
@@ -212,7 +246,7 @@ fn lease(tx: &Tx<'_>, claim: &Claim, seq: i64, handled: &Handled) -> Result<Task
             s.execute(params![seq, now, claim.node.as_bytes(), handled.idempotent, plugin, digest])
         })
         .failed()?;
-    Ok(waiting.begun(&handled.plugin, claim.now))
+    Ok(Start::Leased(Box::new(waiting.begun(&handled.plugin, claim.now))))
 }
 
 /// What a task of this name waits for whose handler is missing.

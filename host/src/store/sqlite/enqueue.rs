@@ -1,17 +1,20 @@
 //! In: what is submitted, made by a rule, or tried again by a person.
 
 use super::Failed;
+use super::gates::gates;
 use super::monitor::raise;
+use super::once;
 use super::rows::{self, failure_text, micros, origin_columns, tags_text};
 use super::settle::{End, move_to_history};
 use super::tasks::failed_task;
+use super::timers;
 use super::workflow;
 use super::writer::Tx;
 use crate::model::Time;
 use crate::model::alert::{AlertType, NewAlert};
 use crate::model::ids::{BatchId, TaskId, WorkflowId};
 use crate::model::task::{Failure, NewTask, Status, Task};
-use crate::store::{Offer, Result, StoreError};
+use crate::store::{Offer, RequestKey, Result, StoreError};
 use rusqlite::{Connection, params};
 
 /// Not yet due, due, running: see the table `task`.
@@ -19,12 +22,28 @@ const FUTURE: i64 = 0;
 const DUE: i64 = 1;
 const RUNNING: i64 = 3;
 
+/// Keeps a task that somebody asked for once. Returns the id of the task that stands for it.
+pub(super) fn submit(tx: &mut Tx<'_>, task: &NewTask, key: Option<&RequestKey>, offer: Option<&Offer>) -> Result<(TaskId, Option<Task>)> {
+    if let Some(key) = key {
+        once::admit(tx.db, key, task.submitted_at)?;
+    }
+    let (first, leased) = match once::unique(tx, task)? {
+        Some(first) => (first, None),
+        None => (task.id, enqueue(tx, task, offer)?),
+    };
+    if let Some(key) = key {
+        let answer = key.answer.replace(&task.id.to_string(), &first.to_string());
+        once::remember(tx, &RequestKey { answer, ..key.clone() }, task.submitted_at)?;
+    }
+    Ok((first, leased))
+}
+
 /// Keeps a task. Where it may run at once on the place that is offered, it is leased to it already, which saves the claim, and is given
 /// back.
 pub(super) fn enqueue(tx: &mut Tx<'_>, task: &NewTask, offer: Option<&Offer>) -> Result<Option<Task>> {
     let is_due = task.trigger_time <= task.submitted_at;
     let offer = match offer {
-        Some(offer) if is_due && task.stillborn.is_none() => {
+        Some(offer) if is_due && task.stillborn.is_none() && gates(tx)?.are_open(&task.name, &task.tags, &offer.handled) => {
             tx.crowded.set(is_anything_due(tx.db)? || !(offer.hold)());
             Some(offer).filter(|_| !tx.crowded.get())
         }
@@ -84,6 +103,9 @@ pub(super) fn enqueue(tx: &mut Tx<'_>, task: &NewTask, offer: Option<&Offer>) ->
             .prepare_cached("INSERT OR IGNORE INTO task_tag (tag, id) VALUES (?1, ?2)")
             .and_then(|mut s| s.execute(params![tag, task.id.as_bytes()]))
             .failed()?;
+    }
+    if task.expires_at.is_some() || task.deadline.is_some() {
+        timers::set(tx, task)?;
     }
     if let Some(failure) = failed {
         bury(tx, task, failure)?;

@@ -9,8 +9,10 @@ mod claim;
 mod counts;
 mod enqueue;
 mod follow;
+mod gates;
 mod lists;
 mod monitor;
+mod once;
 mod outbox;
 mod page;
 mod prune;
@@ -18,6 +20,7 @@ mod rows;
 mod rules;
 mod settle;
 mod tasks;
+mod timers;
 mod workflow;
 mod writer;
 
@@ -25,11 +28,12 @@ use super::{
     AlertFilter, Claim, Claimed, Delivery, FireEvent, FireSchedule, Handlers, Lease, Listing, Offer, Orphan, Page, PageRequest, Publish,
     Result, Settle, Stage, Store, StoreError,
 };
-use super::{Batch, CancelledSome, StepRetried, Workflow};
+use super::{Batch, CancelledSome, RequestKey, Rung, StepRetried, Workflow};
 use crate::model::Time;
 use crate::model::alert::{Alert, AlertType, NewAlert};
 use crate::model::attempt::LogLine;
 use crate::model::ids::{BatchId, NodeId, ScheduleId, TaskId, TriggerId, WorkflowId};
+use crate::model::limit::Limit;
 use crate::model::metrics::Metrics;
 use crate::model::outbox::Undelivered;
 use crate::model::schedule::Schedule;
@@ -46,6 +50,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use writer::Writer;
 
+/// Rows of each kind that one sweep forgets, at most.
+const TIDIED: usize = 1_000;
 /// Readers at once; more wait.
 const READERS: usize = 4;
 const FILE: &str = "taskhost.sqlite";
@@ -225,17 +231,50 @@ fn explain_migration(error: &refinery::Error) -> String {
 
 #[async_trait]
 impl Store for Sqlite {
-    async fn enqueue(&self, task: NewTask, offer: Option<Offer>) -> Result<()> {
+    async fn enqueue(&self, task: NewTask, key: Option<RequestKey>, offer: Option<Offer>) -> Result<TaskId> {
         let offer = offer.map(Arc::new);
         let durable = offer.clone();
-        let tell = move |leased| {
+        let tell = move |(id, leased)| {
             if let Some(offer) = durable {
                 (offer.kept)(leased);
             }
+            id
         };
         self.writer
-            .offer_then(move |tx| enqueue::enqueue(tx, &task, offer.as_deref()), tell)
+            .offer_then(move |tx| enqueue::submit(tx, &task, key.as_ref(), offer.as_deref()), tell)
             .await
+    }
+    async fn ring(&self, now: Time) -> Result<Rung> {
+        self.writer.write(move |tx| timers::ring(tx, now)).await
+    }
+    async fn sweep(&self, handlers: Arc<Handlers>, after: String, now: Time) -> Result<String> {
+        self.writer
+            .write(move |tx| {
+                once::tidy(tx, now, TIDIED)?;
+                gates::sweep(tx, &handlers, &after, now)
+            })
+            .await
+    }
+    async fn pause(&self, name: &str, now: Time) -> Result<bool> {
+        let name = name.to_owned();
+        self.writer.write(move |tx| gates::pause(tx, &name, now)).await
+    }
+    async fn resume(&self, name: &str) -> Result<bool> {
+        let name = name.to_owned();
+        self.writer.write(move |tx| gates::resume(tx, &name)).await
+    }
+    async fn pauses(&self) -> Result<Vec<(String, Time)>> {
+        self.read(gates::pauses).await
+    }
+    async fn put_limit(&self, limit: Limit) -> Result<()> {
+        self.writer.write(move |tx| gates::put_limit(tx, &limit)).await
+    }
+    async fn remove_limit(&self, name: &str) -> Result<()> {
+        let name = name.to_owned();
+        self.writer.write(move |tx| gates::remove_limit(tx, &name)).await
+    }
+    async fn limits(&self) -> Result<Vec<Limit>> {
+        self.read(gates::limits).await
     }
     async fn stage(&self, stage: Stage) -> Result<()> {
         self.writer.write(move |tx| batch::stage(tx, &stage)).await

@@ -2,6 +2,7 @@
 
 use super::Failed;
 use super::follow::{self, Ended};
+use super::gates;
 use super::monitor::raise;
 use super::outbox;
 use super::rows::{self, failure_text, micros, micros_of};
@@ -36,6 +37,9 @@ pub(super) fn settle(tx: &mut Tx<'_>, settle: &Settle) -> Result<()> {
             failure,
         };
         wait_again(tx, settle, &attempt, &again)?;
+        if settle.ties.limited {
+            gates::leave(tx, id)?;
+        }
     } else {
         let result = match &settle.outcome {
             Outcome::Ok { result } => Some(result.as_str()),

@@ -12,12 +12,13 @@
 
 use super::Failed;
 use super::counts::{self, BatchBook};
+use super::gates::Gates;
 use super::monitor::MetricsBook;
 use crate::store::{Result, StoreError};
 use rusqlite::Connection;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
@@ -39,15 +40,19 @@ pub(super) struct Tx<'a> {
     pub(super) db: &'a Connection,
     pub(super) metrics: &'a mut MetricsBook,
     pub(super) batches: &'a mut BatchBook,
+    /// `None` where they have to be read.
+    pub(super) gates: &'a mut Option<Arc<Gates>>,
     /// Whether due tasks wait for a slot, as far as the last intention knows that looked.
     pub(super) crowded: &'a Cell<bool>,
 }
 
-/// What the intentions of a commit add to, written once at its end.
+/// What the writer knows of the database, read anew after a transaction was taken back; and what the intentions of a commit add to,
+/// written once at its end.
 #[derive(Default)]
 struct Books {
     metrics: MetricsBook,
     batches: BatchBook,
+    gates: Option<Arc<Gates>>,
 }
 
 impl Books {
@@ -56,6 +61,7 @@ impl Books {
             db,
             metrics: &mut self.metrics,
             batches: &mut self.batches,
+            gates: &mut self.gates,
             crowded,
         }
     }
@@ -335,7 +341,6 @@ fn write(db: &Connection, books: &mut Books, crowded: &Cell<bool>, batch: &mut [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use std::task::{Context, Waker};
 
     /// A writer that is busy with its first intention until it is let go.

@@ -1,0 +1,168 @@
+//! Limits: how many tasks of a kind may run at once, and how many may start in a time.
+//!
+//! A limit matches tasks by name, by tag, or all of them; with a `key` it holds for each value of that member of the payload by itself.
+//! A task takes a place under every limit that matches it when its attempt starts, and gives it back when the attempt ends, however it
+//! ends. Rates are token buckets: at most `count` starts at once, refilled evenly over `per`.
+
+use crate::model::Time;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::time::Duration;
+
+/// Most limits of a host.
+pub const MAX_LIMITS: usize = 1_000;
+/// The longest text of a key that is kept as it is; of a longer one its hash stands in.
+const MAX_KEY: usize = 128;
+
+/// A rate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// Starts, at least 1.
+    pub count: u32,
+    /// In this time.
+    pub per: Duration,
+}
+
+/// A limit as it is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limit {
+    /// Unique; put again under it replaces.
+    pub name: String,
+    /// Only tasks of this name.
+    pub task_name: Option<String>,
+    /// Only tasks with this tag.
+    pub tag: Option<String>,
+    /// JSON pointer (RFC 6901) into the payload: the limit holds for each of its values by itself, and not for a task without one.
+    pub key: Option<String>,
+    /// Attempts that may run at once.
+    pub max_running: Option<u32>,
+    /// Attempts that may start in a time.
+    pub rate: Option<Rate>,
+}
+
+impl Limit {
+    /// Whether it concerns tasks of this name with these tags.
+    pub fn matches(&self, name: &str, tags: &[String]) -> bool {
+        self.task_name.as_ref().is_none_or(|wanted| wanted == name) && self.tag.as_ref().is_none_or(|wanted| tags.contains(wanted))
+    }
+
+    /// Under which key a task with this payload counts; `None` where the limit does not hold for it.
+    pub fn key_of(&self, payload: &str) -> Option<String> {
+        let Some(pointer) = &self.key else { return Some(String::new()) };
+        let payload: Value = serde_json::from_str(payload).ok()?;
+        let text = payload.pointer(pointer)?.to_string();
+        Some(if text.len() > MAX_KEY { hash(&text) } else { text })
+    }
+}
+
+fn hash(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A token bucket: how many starts are left, as of when.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bucket {
+    /// From 0 to the rate's count; a part of a token is one that is on its way.
+    pub tokens: f64,
+    /// When that was so.
+    pub at: Time,
+}
+
+impl Bucket {
+    /// A full one.
+    pub fn full(rate: Rate, now: Time) -> Self {
+        Self {
+            tokens: f64::from(rate.count),
+            at: now,
+        }
+    }
+
+    /// As it stands now. A clock that was set back adds nothing and takes nothing.
+    pub fn refilled(self, rate: Rate, now: Time) -> Self {
+        let passed = (now - self.at).to_std().unwrap_or_default();
+        let more = passed.as_secs_f64() * f64::from(rate.count) / rate.per.as_secs_f64();
+        Self {
+            tokens: (self.tokens + more).min(f64::from(rate.count)),
+            at: now,
+        }
+    }
+
+    /// Takes one token; where there is none, says when there will be.
+    pub fn take(self) -> Option<Self> {
+        // What floating point loses of a token over many refills must not make it late.
+        (self.tokens >= 1.0 - 1e-9).then(|| Self {
+            tokens: (self.tokens - 1.0).max(0.0),
+            ..self
+        })
+    }
+
+    /// When the next token is whole: now, where one is.
+    pub fn next(self, rate: Rate) -> Time {
+        let missing = (1.0 - self.tokens).max(0.0);
+        let wait = missing * rate.per.as_secs_f64() / f64::from(rate.count);
+        self.at + chrono::TimeDelta::from_std(Duration::from_secs_f64(wait)).unwrap_or_default() + chrono::TimeDelta::microseconds(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit() -> Limit {
+        Limit {
+            name: "l".into(),
+            task_name: None,
+            tag: None,
+            key: None,
+            max_running: Some(1),
+            rate: None,
+        }
+    }
+
+    #[test]
+    fn a_limit_matches_by_all_that_it_names() {
+        let named = Limit {
+            task_name: Some("a".into()),
+            tag: Some("x".into()),
+            ..limit()
+        };
+        assert!(named.matches("a", &["x".into()]));
+        assert!(!named.matches("b", &["x".into()]));
+        assert!(!named.matches("a", &[]));
+        assert!(limit().matches("b", &[]));
+    }
+
+    #[test]
+    fn each_value_of_the_key_counts_by_itself() {
+        let keyed = Limit {
+            key: Some("/desk".into()),
+            ..limit()
+        };
+        assert_eq!(keyed.key_of(r#"{"desk":"fx"}"#).as_deref(), Some("\"fx\""));
+        assert_eq!(keyed.key_of(r#"{"desk":1}"#).as_deref(), Some("1"));
+        assert_eq!(keyed.key_of(r#"{"desks":1}"#), None);
+        let long = keyed.key_of(&format!(r#"{{"desk":"{}"}}"#, "x".repeat(1_000_000))).unwrap();
+        assert_eq!(long.len(), 64);
+        assert_eq!(limit().key_of("{}").as_deref(), Some(""));
+    }
+
+    #[test]
+    fn tokens_come_back_evenly_and_never_beyond_the_count() {
+        let rate = Rate {
+            count: 2,
+            per: Duration::from_secs(10),
+        };
+        let start: Time = "2026-01-01T00:00:00Z".parse().unwrap();
+        let after = |seconds: i64| start + chrono::TimeDelta::seconds(seconds);
+        let empty = Bucket::full(rate, start).take().and_then(Bucket::take).unwrap();
+        assert_eq!(empty.take(), None);
+        assert_eq!((empty.next(rate) - start).num_milliseconds(), 5_000);
+        assert!(empty.refilled(rate, after(4)).take().is_none());
+        assert!(empty.refilled(rate, after(5)).take().is_some());
+        assert!((empty.refilled(rate, after(3_600)).tokens - 2.0).abs() < f64::EPSILON);
+        let back = empty.refilled(rate, after(-3_600));
+        assert!(back.take().is_none());
+        let next = empty.next(rate);
+        assert!(empty.refilled(rate, next).take().is_some(), "it is there when it was said to be");
+    }
+}

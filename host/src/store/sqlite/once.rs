@@ -1,0 +1,106 @@
+//! Once only: the same request again gets the same answer, and a task whose like is there already is not made again.
+
+use super::Failed;
+use super::rows::micros;
+use super::settle::cancel;
+use super::writer::Tx;
+use crate::model::Time;
+use crate::model::ids::TaskId;
+use crate::model::task::NewTask;
+use crate::model::unique::OnConflict;
+use crate::store::{RequestKey, Result, StoreError};
+use rusqlite::{Connection, OptionalExtension, params};
+
+/// How long a key is remembered.
+const REMEMBERED: chrono::TimeDelta = chrono::TimeDelta::hours(24);
+
+/// Lets a request pass that was not carried out before. Writes nothing.
+pub(super) fn admit(db: &Connection, key: &RequestKey, now: Time) -> Result<()> {
+    let before: Option<(Vec<u8>, String)> = db
+        .prepare_cached("SELECT fingerprint, answer FROM request WHERE key = ?1 AND at > ?2")
+        .and_then(|mut s| {
+            let since = micros(now - REMEMBERED);
+            s.query_row(params![key.key, since], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()
+        })
+        .failed()?;
+    match before {
+        None => Ok(()),
+        Some((fingerprint, answer)) if fingerprint == key.fingerprint => Err(StoreError::Answered(answer)),
+        Some(_) => Err(StoreError::KeyReused),
+    }
+}
+
+/// Remembers that a request was carried out, in the commit that does.
+pub(super) fn remember(tx: &Tx<'_>, key: &RequestKey, now: Time) -> Result<()> {
+    tx.db
+        .prepare_cached("INSERT OR REPLACE INTO request VALUES (?1, ?2, ?3, ?4)")
+        .and_then(|mut s| s.execute(params![key.key, key.fingerprint.as_slice(), key.answer, micros(now)]))
+        .failed()
+        .map(drop)
+}
+
+/// The task that stands for this one: another like it, which is there already, or this one, which has the place now.
+pub(super) fn unique(tx: &mut Tx<'_>, task: &NewTask) -> Result<Option<TaskId>> {
+    let Some(unique) = &task.unique else { return Ok(None) };
+    let now = task.submitted_at;
+    let first: Option<([u8; 16], i64)> = tx
+        .db
+        .prepare_cached("SELECT task, until FROM unique_task WHERE key = ?1")
+        .and_then(|mut s| s.query_row([unique.key], |row| Ok((row.get(0)?, row.get(1)?))).optional())
+        .failed()?;
+    if let Some((first, until)) = first {
+        let is_running: Option<bool> = tx
+            .db
+            .prepare_cached("SELECT attempt > 0 FROM task WHERE id = ?1")
+            .and_then(|mut s| s.query_row([first], |row| row.get(0)).optional())
+            .failed()?;
+        let first = TaskId::from_bytes(first);
+        match (unique.on_conflict, is_running) {
+            (_, None) if until <= micros(now) => {}
+            (OnConflict::Return, _) => return Ok(Some(first)),
+            (OnConflict::Replace, Some(false)) => {
+                cancel(tx, first, now)?;
+            }
+            (OnConflict::Reject, _) => {
+                return Err(StoreError::Conflict(format!(
+                    "the task {first} is like this one, and `unique` allows one at a time"
+                )));
+            }
+            (OnConflict::Replace, _) => {
+                return Err(StoreError::Conflict(format!(
+                    "the task {first} is like this one and has begun, so that it cannot be replaced"
+                )));
+            }
+        }
+    }
+    let until = unique.window.and_then(|window| chrono::TimeDelta::from_std(window).ok());
+    let until = until.and_then(|window| now.checked_add_signed(window)).unwrap_or(now);
+    tx.db
+        .prepare_cached("INSERT OR REPLACE INTO unique_task VALUES (?1, ?2, ?3)")
+        .and_then(|mut s| s.execute(params![unique.key, task.id.as_bytes(), micros(until)]))
+        .failed()?;
+    Ok(None)
+}
+
+/// Forgets some of what binds nobody any more.
+pub(super) fn tidy(tx: &Tx<'_>, now: Time, limit: usize) -> Result<()> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    for (sql, before) in [
+        (
+            "DELETE FROM request WHERE key IN (SELECT key FROM request WHERE at <= ?1 ORDER BY at LIMIT ?2)",
+            now - REMEMBERED,
+        ),
+        (
+            "DELETE FROM unique_task WHERE key IN (SELECT key FROM unique_task WHERE until <= ?1
+               AND NOT EXISTS (SELECT 1 FROM task WHERE task.id = unique_task.task) ORDER BY until LIMIT ?2)",
+            now,
+        ),
+    ] {
+        tx.db
+            .prepare_cached(sql)
+            .and_then(|mut s| s.execute(params![micros(before), limit]))
+            .failed()?;
+    }
+    Ok(())
+}
