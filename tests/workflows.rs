@@ -70,7 +70,7 @@ fn what_could_never_run_is_refused() {
             json!([step("a", "echo", &[]), step("b", "add", &[])]),
             422,
             "/steps/1/payload",
-            "required",
+            "schema",
         ),
         (
             json!([{"key": "a", "task_name": "echo", "when": "soon"}]),
