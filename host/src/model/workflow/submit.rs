@@ -48,6 +48,7 @@ impl NewWorkflow {
     /// Checks the steps' keys and needs and completes their tasks with the definitions' defaults. Whether each name has a definition and
     /// each payload fits its schema is checked before, by whoever has the definitions: `definition` may answer `None`.
     pub fn new<'a>(
+        id: WorkflowId,
         request: WorkflowRequest,
         definition: impl Fn(&str) -> Option<&'a Definition>,
         (origin, depth): (Origin, u32),
@@ -61,7 +62,6 @@ impl NewWorkflow {
                 return Err(Refusal::new(RefusalKind::Value, format!("/steps/{place}/timeout"), sentence));
             }
         }
-        let id = WorkflowId::new(now);
         let steps = request.steps.into_iter().map(|step| {
             let submission = Submission {
                 name: step.task_name,
