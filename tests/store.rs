@@ -775,10 +775,21 @@ async fn what_an_attempt_sent_is_kept_with_an_ok_and_delivered_once() {
     let skipped = f.store.undelivered(9, vec![kept[0].seq]).await.expect("the outbox");
     assert_eq!(skipped, kept[1..]);
 
-    let child = f.new_task("b", 5, 0);
+    let Sent::Task { id: promised, .. } = kept[0].sent else {
+        panic!("{kept:?}")
+    };
+    let waiting = f.store.task(promised).await.expect("the child");
+    assert_eq!(
+        (waiting.name.as_str(), waiting.status, waiting.origin),
+        ("b", Status::Pending, Origin::Task(id))
+    );
+    let child = NewTask {
+        id: promised,
+        ..f.new_task("c", 5, 0)
+    };
     let delivery = || Delivery::Task(child.clone());
     f.store.deliver(kept[0].seq, delivery()).await.expect("delivered");
-    assert_eq!(f.store.task(child.id).await.expect("the child").status, Status::Pending);
+    assert_eq!(f.store.task(child.id).await.expect("the child").name, "c");
     assert!(matches!(
         f.store.deliver(kept[0].seq, delivery()).await,
         Err(StoreError::Conflict(_))
