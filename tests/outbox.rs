@@ -155,7 +155,7 @@ fn what_cannot_run_is_refused_at_once_with_its_place() {
         ),
         (json!({"task_name": "add", "colour": 1}), "invalid_input", "/colour", "colour"),
         (
-            json!({"task_name": "add", "trigger_time": "2999-01-01T00:00:00Z"}),
+            json!({"task_name": "add", "payload": {"a": 1, "b": 2}, "trigger_time": "2999-01-01T00:00:00Z"}),
             "invalid_input",
             "/trigger_time",
             "ten years",

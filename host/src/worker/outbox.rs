@@ -7,16 +7,19 @@ use crate::executor::capabilities::Grants;
 use crate::executor::{self, Outgoing, Refused};
 use crate::model::Time;
 use crate::model::attempt::InputError;
+use crate::model::definition::Definition;
 use crate::model::ids::{EventId, TaskId};
 use crate::model::outbox::{self, MAX_DEPTH, Sent};
 use crate::model::request::{EventData, EventType, Refusal, TaskRequest, parse};
+use serde_json::Value;
 use std::sync::Arc;
 
 /// What a kept thing costs besides its text.
 const COST: usize = 64;
 
-/// What those who know the loaded plugins say of a request; `Ok` where it can run.
-pub type Accepts = Arc<dyn Fn(&TaskRequest, Time) -> Result<(), Vec<InputError>> + Send + Sync>;
+/// What those who know the loaded plugins say of a task of this name with this payload: its definition, if they can tell, or what is
+/// wrong, with pointers into a request.
+pub type Accepts = Arc<dyn Fn(&str, &Value) -> Result<Option<Arc<Definition>>, Vec<InputError>> + Send + Sync>;
 
 /// What it takes to judge what an attempt asks.
 pub struct Judge<'a> {
@@ -76,7 +79,9 @@ impl Outbox {
     fn submit(&mut self, request: String, judge: &Judge<'_>) -> Result<String, Refused> {
         let read: TaskRequest = parse(request.as_bytes()).map_err(|refusal| Refused::invalid(&[error(refusal)]))?;
         judge.grants.may_submit(&read.task_name)?;
-        (judge.accepts)(&read, judge.now).map_err(|errors| Refused::invalid(&errors))?;
+        let definition = (judge.accepts)(&read.task_name, &read.payload.value).map_err(|errors| Refused::invalid(&errors))?;
+        let checked = definition.map_or(Ok(()), |definition| read.check(&definition, judge.now));
+        checked.map_err(|refusal| Refused::invalid(&[error(refusal)]))?;
         self.submitted = counted(self.submitted, 1, judge.limits.max_submits, "submit", "executor.max_submits")?;
         self.weigh(request.len(), judge)?;
         let id = TaskId::new(judge.now);
@@ -167,7 +172,7 @@ mod tests {
                     submit: vec![Pattern::new("t*")],
                     ..Grants::default()
                 },
-                accepts: Arc::new(move |request, _| if request.task_name == "tasks" { Ok(()) } else { Err(refused()) }),
+                accepts: Arc::new(move |name, _| if name == "tasks" { Ok(None) } else { Err(refused()) }),
                 depth: 0,
                 outbox: Outbox::default(),
             }
