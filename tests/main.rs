@@ -10,6 +10,8 @@ mod durability;
 mod fairness;
 mod http;
 mod limits;
+mod manifest;
+mod outbox;
 mod plugins;
 mod rules;
 mod shipped;

@@ -247,6 +247,18 @@ CREATE INDEX trigger_by_event ON trigger_rule (event_type);
 CREATE INDEX trigger_by_creation ON trigger_rule (created_at, id);
 CREATE TABLE event (id BLOB PRIMARY KEY, type TEXT NOT NULL, data TEXT NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX event_by_time ON event (at);
+-- What attempts that ended well sent, until it is delivered.
+CREATE TABLE outbox (
+  seq INTEGER PRIMARY KEY,
+  parent BLOB NOT NULL,                 -- the task whose attempt sent it
+  depth INTEGER NOT NULL,               -- of what is made of it
+  kind INTEGER NOT NULL,                -- 0 event, 1 task, 2 workflow
+  id BLOB NOT NULL,                     -- the one that it will have
+  event_type TEXT,
+  body TEXT NOT NULL,                   -- JSON: an event's data, or the request
+  at INTEGER NOT NULL
+);
+CREATE INDEX outbox_by_id ON outbox (id);
 
 CREATE TABLE metric (name TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE alert (

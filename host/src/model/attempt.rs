@@ -258,6 +258,9 @@ pub struct Document {
     pub idempotency_key: TaskId,
     /// The submission's and the definition's.
     pub tags: Vec<String>,
+    /// The task whose attempt submitted this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_task_id: Option<TaskId>,
     /// Results of the steps that it needed, by name.
     pub needs: BTreeMap<String, Box<RawValue>>,
 }

@@ -9,6 +9,7 @@ pub mod definition;
 pub mod ids;
 pub mod metrics;
 pub mod name;
+pub mod outbox;
 pub mod priority;
 pub mod request;
 pub mod retry;

@@ -1,10 +1,11 @@
 //! Decides what starts when: due schedules become tasks, due tasks become attempts.
 //!
-//! Three loops, each woken by hints and, should a hint be lost, by a slow poll: [`plan`] fires schedules, [`batch`] unfolds batches
-//! into tasks, [`dispatch`] claims tasks for free slots. The store is the truth for all.
+//! Four loops, each woken by hints and, should a hint be lost, by a slow poll: [`plan`] fires schedules, [`batch`] unfolds batches
+//! into tasks, [`outbox`] delivers what attempts sent, [`dispatch`] claims tasks for free slots. The store is the truth for all.
 
 mod batch;
 mod dispatch;
+mod outbox;
 mod plan;
 mod reap;
 
@@ -18,6 +19,7 @@ use crate::store::{Lease, Offer, Store, StoreError};
 use crate::worker;
 pub use batch::Staging;
 use chrono::TimeDelta;
+pub use outbox::accepts;
 pub use plan::EventError;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -45,6 +47,8 @@ pub struct Context {
     pub replan: Arc<Notify>,
     /// Tells [`batch`] that one was published.
     pub unfold: Arc<Notify>,
+    /// Tells [`outbox`] that an attempt has sent something.
+    pub sent: Arc<Notify>,
 }
 
 /// What the rest of the house may ask of the scheduler. Cheap to clone.
@@ -69,6 +73,7 @@ pub async fn run(context: Context, stop: watch::Receiver<bool>) -> Result<(), St
         tokio::join!(
             plan::run(&context, stop.clone()),
             batch::run(&context, stop.clone()),
+            outbox::run(&context, stop.clone()),
             reap::half_staged(&context, stop.clone()),
         );
         Ok(())

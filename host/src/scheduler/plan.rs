@@ -30,11 +30,9 @@ const MAX_FIRED: usize = 64 << 20;
 const MAX_MERGED: usize = 16 << 20;
 
 pub(super) async fn run(context: &Context, mut stop: watch::Receiver<bool>) {
-    let mut changes = context.registry.changes();
     tokio::select! {
         _ = stop.wait_for(|stop| *stop) => return,
-        _ = changes.wait_for(|_| context.registry.snapshot().ready) => {}
-        () = tokio::time::sleep(PATIENCE) => {}
+        () = until_loaded(context) => {}
     }
     let mut fires = Fires::default();
     loop {
@@ -50,6 +48,15 @@ pub(super) async fn run(context: &Context, mut stop: watch::Receiver<bool>) {
             let stopped = stop.wait_for(|stop| *stop);
             let _ = tokio::time::timeout(POLL, stopped).await; // still due, and the store is in trouble: not at once
         }
+    }
+}
+
+/// Resolves when the plugins are loaded, or have taken too long.
+pub(super) async fn until_loaded(context: &Context) {
+    let mut changes = context.registry.changes();
+    tokio::select! {
+        _ = changes.wait_for(|_| context.registry.snapshot().ready) => {}
+        () = tokio::time::sleep(PATIENCE) => {}
     }
 }
 
@@ -159,7 +166,7 @@ async fn fire_of(snapshot: &Snapshot, schedule: &Schedule, now: Time) -> Option<
 }
 
 /// A task made by a rule. Nobody is there to be told that its payload is wrong, so it is born failed and says so itself.
-async fn new_task(snapshot: &Snapshot, submission: Submission, origin: Origin, now: Time) -> NewTask {
+pub(super) async fn new_task(snapshot: &Snapshot, submission: Submission, origin: Origin, now: Time) -> NewTask {
     let handler = snapshot.handlers.get(&submission.name);
     let errors = match (handler, serde_json::from_str::<Value>(&submission.payload)) {
         (Some(handler), Ok(payload)) => match handler.check_quickly(&payload) {
@@ -194,23 +201,51 @@ pub enum EventError {
     Store(#[from] StoreError),
 }
 
+/// An event that is to be delivered.
+pub(super) struct Happened {
+    pub(super) id: EventId,
+    pub(super) event_type: String,
+    pub(super) data: String,
+    /// Of the tasks that its triggers make.
+    pub(super) depth: u32,
+}
+
 pub(super) async fn fire_event(context: &Context, event_type: String, data: String) -> Result<Vec<TaskId>, EventError> {
+    let happened = Happened {
+        id: EventId::new(context.clock.now()),
+        event_type,
+        data,
+        depth: 0,
+    };
+    let event = event(context, happened).await?;
+    Ok(context.store.fire_event(event).await?)
+}
+
+/// The event with a task for each trigger that listens to it.
+pub(super) async fn event(context: &Context, happened: Happened) -> Result<FireEvent, EventError> {
+    let Happened {
+        id,
+        event_type,
+        data,
+        depth,
+    } = happened;
     let triggers = context.store.triggers_of(&event_type).await?;
     check_size(&triggers, &data)?;
     let now = context.clock.now();
     let snapshot = context.registry.snapshot();
     let mut tasks = Vec::with_capacity(triggers.len());
     for trigger in &triggers {
-        tasks.push((trigger.id, triggered(&snapshot, trigger, &data, now).await));
+        let mut task = triggered(&snapshot, trigger, &data, now).await;
+        task.depth = depth;
+        tasks.push((trigger.id, task));
     }
-    let event = FireEvent {
-        id: EventId::new(now),
+    Ok(FireEvent {
+        id,
         event_type,
         data,
         now,
         tasks,
-    };
-    Ok(context.store.fire_event(event).await?)
+    })
 }
 
 /// Each trigger's task holds a copy of the event: a small event with many triggers could take all memory.

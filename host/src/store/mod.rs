@@ -16,6 +16,7 @@ use crate::model::alert::{Alert, AlertType, NewAlert};
 use crate::model::attempt::{LogLine, Outcome, Progress, Usage};
 use crate::model::ids::{BatchId, EventId, NodeId, ScheduleId, TaskId, TriggerId, WorkflowId};
 use crate::model::metrics::Metrics;
+use crate::model::outbox::{Outbox, Undelivered};
 use crate::model::retry::{Counters, Next};
 use crate::model::schedule::Schedule;
 use crate::model::task::{NewTask, Status, Task, Ties};
@@ -208,6 +209,21 @@ pub struct Settle {
     pub log: Vec<LogLine>,
     /// An alert that the outcome is worth.
     pub alert: Option<NewAlert>,
+    /// What the attempt sent; kept only where the outcome is ok.
+    pub outbox: Outbox,
+}
+
+/// What becomes of a thing that was sent.
+#[derive(Clone, Debug)]
+pub enum Delivery {
+    /// An event with the tasks that its triggers make of it.
+    Event(FireEvent),
+    /// A task.
+    Task(NewTask),
+    /// A workflow.
+    Workflow(NewWorkflow),
+    /// Nothing: it cannot be delivered, and the alert says why.
+    Refused(NewAlert),
 }
 
 /// A running attempt whose node is gone.
@@ -362,6 +378,10 @@ pub trait Store: Send + Sync + 'static {
     async fn claim(&self, claim: Claim) -> Result<Claimed>;
     /// Ends an attempt. [`StoreError::LeaseLost`] where the fence no longer holds.
     async fn settle(&self, settle: Settle) -> Result<()>;
+    /// What attempts sent and nobody delivered yet, oldest first, at most so many, without those in `skip`.
+    async fn undelivered(&self, limit: usize, skip: Vec<i64>) -> Result<Vec<Undelivered>>;
+    /// Delivers what stands at `seq` of the outbox and takes it out, in one commit. [`StoreError::Conflict`] where it was delivered before.
+    async fn deliver(&self, seq: i64, delivery: Delivery) -> Result<()>;
     /// Ends a task by request, whatever it is doing; returns the attempt that ran. [`StoreError::Conflict`] where it has ended.
     async fn cancel(&self, id: TaskId, now: Time) -> Result<Option<Lease>>;
     /// Submits a failed task again under `new_id`, still in its batch; of a step of a workflow, as [`Store::retry_step`] does.

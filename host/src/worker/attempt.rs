@@ -1,5 +1,6 @@
 //! One attempt, from its lease to its settlement.
 
+use super::outbox::{Judge, Outbox};
 use super::{Context, Slot, Word};
 use crate::executor::{AttemptRequest, Execute, HostCall, Report};
 use crate::model::Time;
@@ -50,6 +51,7 @@ pub type Needs = BTreeMap<String, Box<RawValue>>;
 struct Said {
     lines: Vec<LogLine>,
     progress: Option<Progress>,
+    outbox: Outbox,
 }
 
 /// How the guest came to its end.
@@ -143,7 +145,7 @@ async fn watch_guest(
             Some(call) = asked.recv() => {
                 // All there is: a guest that takes a turn between any two of these would say more than is heard.
                 let more = std::iter::from_fn(|| asked.try_recv().ok());
-                std::iter::once(call).chain(more).for_each(|call| answer(context, assignment.lease, call, said));
+                std::iter::once(call).chain(more).for_each(|call| answer(context, &assignment.task, assignment.lease, call, said));
             }
             Ok(()) = said_progress.changed() => hear(context, assignment.lease, &mut said_progress, said),
             () = &mut flush => {
@@ -161,7 +163,7 @@ async fn watch_guest(
     };
     drop(guest);
     while let Ok(call) = asked.try_recv() {
-        answer(context, assignment.lease, call, said);
+        answer(context, &assignment.task, assignment.lease, call, said);
     }
     hear(context, assignment.lease, &mut said_progress, said);
     // What is left of the lines is kept at the end, so those before them have to be kept first.
@@ -228,6 +230,7 @@ fn request(
         timeout_at: started_at + timeout,
         idempotency_key: task.idempotency_key,
         tags: task.tags.clone(),
+        parent_task_id: task.origin.parent(),
         needs: std::mem::take(&mut assignment.needs),
     };
     AttemptRequest {
@@ -270,7 +273,7 @@ fn hear(context: &Context, lease: Lease, told: &mut watch::Receiver<Option<Progr
 }
 
 /// Never waits: what takes time goes on beside the guest, so that its timeout and its cancellation are not held up.
-fn answer(context: &Context, lease: Lease, call: HostCall, said: &mut Said) {
+fn answer(context: &Context, task: &Task, lease: Lease, call: HostCall, said: &mut Said) {
     match call {
         HostCall::Log(line) => said.lines.push(line),
         HostCall::SaveCheckpoint(data, reply) => {
@@ -279,6 +282,16 @@ fn answer(context: &Context, lease: Lease, call: HostCall, said: &mut Said) {
                 let saved = store.save_checkpoint(lease, data).await;
                 let _ = reply.send(saved.map_err(|error| error.to_string()));
             });
+        }
+        HostCall::Send { what, grants, reply } => {
+            let judge = Judge {
+                limits: &context.executor,
+                grants: &grants,
+                accepts: &context.accepts,
+                depth: task.depth,
+                now: context.clock.now(),
+            };
+            let _ = reply.send(said.outbox.take(what, &judge));
         }
         HostCall::LoadCheckpoint(reply) => {
             let store = context.store.clone();
@@ -340,6 +353,11 @@ async fn settle(context: &Context, assignment: &Assignment, started_at: Time, re
         _ => None,
     };
     let waits_again = matches!(next, Next::Pending { .. });
+    let outbox = match report.outcome {
+        Outcome::Ok { .. } => said.outbox.sealed(task.depth),
+        _ => Default::default(),
+    };
+    let has_sent = !outbox.sent.is_empty();
     let settle = Settle {
         lease: assignment.lease,
         task_name: task.name.clone(),
@@ -354,10 +372,14 @@ async fn settle(context: &Context, assignment: &Assignment, started_at: Time, re
         progress: said.progress,
         log: said.lines,
         alert,
+        outbox,
     };
     let settled = settle_at_last(context, settle).await;
     if !task.ties().is_none() {
         context.wake.notify_one(); // what follows it may be due
+    }
+    if settled && has_sent {
+        context.sent.notify_one();
     }
     if waits_again {
         context.monitor.clear_progress(task.id);

@@ -2,6 +2,7 @@
 
 mod batch;
 mod read;
+mod submission;
 mod value;
 mod workflow;
 

@@ -11,6 +11,7 @@ mod enqueue;
 mod follow;
 mod lists;
 mod monitor;
+mod outbox;
 mod page;
 mod prune;
 mod rows;
@@ -21,8 +22,8 @@ mod workflow;
 mod writer;
 
 use super::{
-    AlertFilter, Claim, Claimed, FireEvent, FireSchedule, Handlers, Lease, Listing, Offer, Orphan, Page, PageRequest, Publish, Result,
-    Settle, Stage, Store, StoreError,
+    AlertFilter, Claim, Claimed, Delivery, FireEvent, FireSchedule, Handlers, Lease, Listing, Offer, Orphan, Page, PageRequest, Publish,
+    Result, Settle, Stage, Store, StoreError,
 };
 use super::{Batch, CancelledSome, StepRetried, Workflow};
 use crate::model::Time;
@@ -30,6 +31,7 @@ use crate::model::alert::{Alert, AlertType, NewAlert};
 use crate::model::attempt::LogLine;
 use crate::model::ids::{BatchId, NodeId, ScheduleId, TaskId, TriggerId, WorkflowId};
 use crate::model::metrics::Metrics;
+use crate::model::outbox::Undelivered;
 use crate::model::schedule::Schedule;
 use crate::model::task::{NewTask, Task};
 use crate::model::trigger::Trigger;
@@ -286,6 +288,12 @@ impl Store for Sqlite {
     }
     async fn settle(&self, settle: Settle) -> Result<()> {
         self.writer.write(move |tx| settle::settle(tx, &settle)).await
+    }
+    async fn undelivered(&self, limit: usize, skip: Vec<i64>) -> Result<Vec<Undelivered>> {
+        self.own_reader.ask(move |db| outbox::undelivered(db, limit, &skip)).await
+    }
+    async fn deliver(&self, seq: i64, delivery: Delivery) -> Result<()> {
+        self.writer.write(move |tx| outbox::deliver(tx, seq, &delivery)).await
     }
     async fn cancel(&self, id: TaskId, now: Time) -> Result<Option<Lease>> {
         self.writer.write(move |tx| settle::cancel(tx, id, now)).await

@@ -3,6 +3,7 @@
 use super::Failed;
 use super::follow::{self, Ended};
 use super::monitor::raise;
+use super::outbox;
 use super::rows::{self, failure_text, micros, micros_of};
 use super::tasks;
 use super::writer::Tx;
@@ -50,6 +51,9 @@ pub(super) fn settle(tx: &mut Tx<'_>, settle: &Settle) -> Result<()> {
             ties: settle.ties,
         };
         move_to_history(tx, id, Some(settle.lease), &end)?;
+    }
+    if kind == OutcomeKind::Ok {
+        outbox::keep(tx, id, &settle.outbox, settle.now)?;
     }
     tasks::append_log(tx, id, &settle.log)?;
     if let Some(alert) = &settle.alert {
