@@ -15,10 +15,13 @@ use crate::model::task::{Failure, Status, Ties};
 use crate::model::workflow::{BLOCKED, Change, Graph, NewWorkflow, NoRetry, State, When, WorkflowStatus};
 use crate::store::{Lease, Page, PageRequest, Result, Step, StepRetried, StoreError, Workflow};
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Bytes of results that a step is given, at most.
 const MAX_NEEDS_BYTES: usize = 16 << 20;
+
+/// Steps of workflows that the writer remembers, at most.
+const REMEMBERED: usize = 20_000;
 
 /// Where a variant stands in the list of all.
 fn number<T: PartialEq>(all: &[T], variant: &T) -> i64 {
@@ -28,6 +31,36 @@ fn number<T: PartialEq>(all: &[T], variant: &T) -> i64 {
 /// The variant that stands there.
 fn variant<T: Copy>(all: &[T], row: &Row<'_>, index: usize) -> rusqlite::Result<Option<T>> {
     Ok(all.get(usize::from(row.get::<_, u8>(index)?)).copied())
+}
+
+/// The writer's copy of workflows under way: the end of one step of a thousand need not read the others.
+#[derive(Default)]
+pub(super) struct WorkflowBook {
+    by_id: HashMap<WorkflowId, Steps>,
+    /// How many steps they have.
+    steps: usize,
+}
+
+impl WorkflowBook {
+    fn take(&mut self, db: &Connection, id: WorkflowId) -> Result<Steps> {
+        match self.by_id.remove(&id) {
+            Some(known) => {
+                self.steps -= known.keys.len();
+                Ok(known)
+            }
+            None => steps(db, id),
+        }
+    }
+
+    /// Remembers where a workflow stands that goes on. What is not put back is read again.
+    fn put(&mut self, id: WorkflowId, mut steps: Steps) {
+        if self.steps + steps.keys.len() > REMEMBERED {
+            *self = Self::default();
+        }
+        steps.before.clone_from(&steps.states);
+        self.steps += steps.keys.len();
+        self.by_id.insert(id, steps);
+    }
 }
 
 /// The steps as far as they decide what comes next.
@@ -65,7 +98,7 @@ fn steps(db: &Connection, id: WorkflowId) -> Result<Steps> {
 
 impl Steps {
     /// Writes the states that changed, and where the workflow stands with them.
-    fn keep(&self, tx: &Tx<'_>, id: WorkflowId, cancelled: bool, at: Time) -> Result<()> {
+    fn keep(self, tx: &mut Tx<'_>, id: WorkflowId, cancelled: bool, at: Time) -> Result<()> {
         let mut update = tx
             .db
             .prepare_cached("UPDATE step SET state = ?3, task = ?4 WHERE workflow = ?1 AND place = ?2")
@@ -94,8 +127,11 @@ impl Steps {
                     cancelled
                 ])
             })
-            .failed()
-            .map(drop)
+            .failed()?;
+        if status == WorkflowStatus::Running {
+            tx.workflows.put(id, self);
+        }
+        Ok(())
     }
 
     /// Carries out what follows.
@@ -198,7 +234,7 @@ fn skip(tx: &mut Tx<'_>, id: TaskId, why: &str, at: Time) -> Result<()> {
 
 /// A step's task has ended: what needs it hears of it.
 pub(super) fn step_ended(tx: &mut Tx<'_>, id: WorkflowId, task: TaskId, status: Status, at: Time) -> Result<()> {
-    let mut steps = steps(tx.db, id)?;
+    let mut steps = tx.workflows.take(tx.db, id)?;
     let Some(step) = steps.tasks.iter().position(|its| *its == task) else {
         return Ok(()); // replaced, or of a workflow that was forgotten
     };
@@ -209,7 +245,7 @@ pub(super) fn step_ended(tx: &mut Tx<'_>, id: WorkflowId, task: TaskId, status: 
 
 pub(super) fn cancel(tx: &mut Tx<'_>, id: WorkflowId, now: Time) -> Result<Vec<Lease>> {
     workflow_row(tx.db, id)?;
-    let mut steps = steps(tx.db, id)?;
+    let mut steps = tx.workflows.take(tx.db, id)?;
     if steps.states.iter().all(|state| state.is_final()) {
         return Err(StoreError::Conflict("all steps of the workflow have ended already".into()));
     }
@@ -233,7 +269,7 @@ pub(super) fn cancel(tx: &mut Tx<'_>, id: WorkflowId, now: Time) -> Result<Vec<L
 
 pub(super) fn retry_step(tx: &mut Tx<'_>, id: WorkflowId, key: &str, now: Time) -> Result<StepRetried> {
     workflow_row(tx.db, id)?;
-    let steps = steps(tx.db, id)?;
+    let steps = tx.workflows.take(tx.db, id)?;
     let step = steps.keys.iter().position(|its| its == key).ok_or(StoreError::NotFound)?;
     retry(tx, id, steps, step, TaskId::new(now), now)
 }
@@ -245,7 +281,7 @@ pub(super) fn retry_task(tx: &mut Tx<'_>, id: WorkflowId, task: TaskId, new_id: 
             "the workflow of the task is forgotten; submit it again".into(),
         ));
     }
-    let steps = steps(tx.db, id)?;
+    let steps = tx.workflows.take(tx.db, id)?;
     let step = steps.tasks.iter().position(|its| *its == task);
     let step = step.ok_or_else(|| StoreError::Conflict("the task was retried before: its step has a newer one".into()))?;
     retry(tx, id, steps, step, new_id, now).map(drop)
@@ -275,12 +311,13 @@ fn retry(tx: &mut Tx<'_>, id: WorkflowId, mut steps: Steps, step: usize, new_id:
             .failed()?;
     }
     steps.advance(tx, now)?;
-    steps.keep(tx, id, false, now)?;
     let reset = reset.into_iter().filter(|place| *place != step);
+    let reset = reset.map(|place| steps.keys[place].clone()).collect();
+    steps.keep(tx, id, false, now)?;
     Ok(StepRetried {
         before,
         task: new_id,
-        reset: reset.map(|place| steps.keys[place].clone()).collect(),
+        reset,
     })
 }
 

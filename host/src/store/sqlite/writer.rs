@@ -13,6 +13,7 @@
 use super::Failed;
 use super::counts::{self, BatchBook};
 use super::monitor::MetricsBook;
+use super::workflow::WorkflowBook;
 use crate::store::{Result, StoreError};
 use rusqlite::Connection;
 use std::cell::Cell;
@@ -39,6 +40,7 @@ pub(super) struct Tx<'a> {
     pub(super) db: &'a Connection,
     pub(super) metrics: &'a mut MetricsBook,
     pub(super) batches: &'a mut BatchBook,
+    pub(super) workflows: &'a mut WorkflowBook,
     /// Whether due tasks wait for a slot, as far as the last intention knows that looked.
     pub(super) crowded: &'a Cell<bool>,
 }
@@ -48,6 +50,7 @@ pub(super) struct Tx<'a> {
 struct Books {
     metrics: MetricsBook,
     batches: BatchBook,
+    workflows: WorkflowBook,
 }
 
 impl Books {
@@ -56,6 +59,7 @@ impl Books {
             db,
             metrics: &mut self.metrics,
             batches: &mut self.batches,
+            workflows: &mut self.workflows,
             crowded,
         }
     }
