@@ -24,7 +24,7 @@ fn send(host: &Host, body: &[u8]) -> crate::harness::Answer {
 #[test]
 fn a_submission_that_is_wrong_says_where_and_creates_nothing() {
     let host = Host::with_probe();
-    let cases: [(&[u8], u16, &str); 30] = [
+    let cases: [(&[u8], u16, &str); 31] = [
         (b"", 400, ""),
         (b"{", 400, ""),
         (b"[]", 400, ""),

@@ -205,6 +205,69 @@ fn a_batch_comes_from_a_file_or_a_pipe() {
 }
 
 #[test]
+fn a_sweep_is_a_batch_that_can_be_waited_for_and_looked_at() {
+    let host = Host::with_probe();
+    let swept = [
+        "submit",
+        "echo",
+        "--payload",
+        "{\"value\":{\"x\":0}}",
+        "--sweep",
+        "/value/x=1,2",
+        "--sweep",
+        "y=a b,true",
+    ];
+    let said = ask(&host, &[&swept[..], &["--batch-name", "grid", "--wait"]].concat()).ok();
+    for line in ["name          grid", "status        success", "count         4"] {
+        assert!(said.lines().any(|told| told.trim_end() == line), "{said}");
+    }
+    let said = ask(&host, &swept).ok();
+    let (id, count) = said.split_once(' ').expect("an id and a number");
+    assert_eq!(count, "4");
+    let payloads = ask(&host, &["batch", "tasks", id, "--json"]).json();
+    assert_eq!(payloads.as_array().map(Vec::len), Some(4));
+    assert_eq!(ask(&host, &["batch", "status", id, "--json"]).json()["batch_id"], id);
+    assert!(ask(&host, &["batch", "list"]).ok().contains(id));
+    ask(&host, &["submit", "fatal", "--sweep", "x=1,2", "--max-retries", "0", "--wait"]).fails(1);
+
+    let lines = "{\"task_name\":\"echo\",\"trigger_time\":\"2034-01-01\"}\n".repeat(3);
+    let said = ask_with(&host, &["batch", "submit", "-", "--on-complete", "version"], &lines).ok();
+    let (id, _) = said.split_once(' ').expect("an id");
+    assert_eq!(ask(&host, &["batch", "cancel", id]).ok(), format!("cancelling {id}"));
+    crate::harness::eventually("it is cancelled", || {
+        ask(&host, &["batch", "status", id]).ok().contains("status        cancelled")
+    });
+    assert!(ask(&host, &["batch", "status", id]).ok().contains("on_complete"));
+    ask(&host, &["batch", "cancel", id]).fails(1);
+    ask(&host, &["batch", "status", "nothing"]).fails(1);
+}
+
+#[test]
+fn a_workflow_is_submitted_looked_at_retried_and_cancelled() {
+    let host = Host::with_probe();
+    let workflow = json!({"name": "night", "steps": [
+        {"key": "bad", "task_name": "fatal"}, {"key": "after", "task_name": "echo", "needs": ["bad"]}]});
+    std::fs::write(host.path("night.json"), workflow.to_string()).expect("a file");
+    let id = ask(&host, &["workflow", "submit", &host.path("night.json").display().to_string()]).ok();
+    crate::harness::eventually("it ends", || {
+        ask(&host, &["workflow", "status", &id, "--json"]).json()["status"] == "failed"
+    });
+    let said = ask(&host, &["workflow", "status", &id]).ok();
+    for word in ["night", "after", "bad", "cancelled", "not in this life"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    let task = ask(&host, &["workflow", "retry", &id, "bad"]).ok();
+    host.end_of(&task);
+    assert!(ask(&host, &["workflow", "retry", &id, "after"]).fails(1).contains("bad"));
+    assert!(ask(&host, &["workflow", "list"]).ok().contains(&id));
+    let sleeps = "{\"steps\":[{\"key\":\"a\",\"task_name\":\"sleep\"}]}";
+    let id = ask_with(&host, &["workflow", "submit", "-"], sleeps).ok();
+    assert_eq!(ask(&host, &["workflow", "cancel", &id]).ok(), format!("cancelled {id}"));
+    ask(&host, &["workflow", "cancel", &id]).fails(1);
+    assert!(ask_with(&host, &["workflow", "submit", "-"], "[]").fails(2).contains("JSON object"));
+}
+
+#[test]
 fn wrong_usage_is_two_and_a_refusal_is_one() {
     let host = Host::with_probe();
     for (arguments, word) in [

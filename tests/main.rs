@@ -8,6 +8,7 @@ mod batches;
 mod cli;
 mod durability;
 mod fairness;
+mod flow_store;
 mod http;
 mod limits;
 mod manifest;

@@ -13,7 +13,7 @@ fn with_samples() -> Host {
         let path = entry.expect("an entry").path();
         std::fs::copy(&path, host.path("samples").join(path.file_name().expect("a name"))).expect("a copy");
     }
-    for name in ["backtest", "settlement"] {
+    for name in ["backtest", "settlement", "strategy_deploy"] {
         host.drop_plugin(name, &guests::component(name));
         host.manifest(
             name,
@@ -93,6 +93,53 @@ fn the_samples_run_as_they_are() {
         let task = host.run(name, &sample(file));
         assert_eq!(task["status"], "success", "{name}: {} {}", task["error"], task["error_details"]);
     }
+}
+
+#[test]
+fn a_roll_out_promotes_what_is_better_and_rolls_back_what_is_not() {
+    let host = with_samples();
+    let conclude = |thresholds: Value| {
+        let mut payload = sample("strategy_deploy-sp500.json");
+        payload["thresholds"] = thresholds;
+        let begun = host.run("strategy_deploy", &payload);
+        assert_eq!(begun["status"], "success", "{begun}");
+        let path = format!("/workflow/{}", begun["result"]["workflow_id"].as_str().expect("an id"));
+        eventually("the roll-out ends", || {
+            let answer = host.get(&path);
+            answer.status == 200 && answer.body["status"] != "running"
+        });
+        let workflow = host.get(&path).ok();
+        let task = |key: &str| host.task(workflow["steps"][key]["task_id"].as_str().expect("a task"));
+        let (compared, concluded) = (task("compare"), task("conclude"));
+        assert_eq!(concluded["status"], "success", "{concluded}");
+        assert_eq!(concluded["parent_task_id"], begun["task_id"]);
+        assert!(concluded["result"]["event_id"].is_string(), "{concluded}");
+        (workflow["status"].clone(), compared["result"].clone(), concluded["result"].clone())
+    };
+    let easy = json!({"min_return_gain": -1000, "min_sharpe_gain": -1000, "max_drawdown": 1, "max_drawdown_increase": 1});
+    let (status, compared, concluded) = conclude(easy);
+    assert_eq!(
+        (&status, &concluded["decision"], &concluded["params"]["fast"]),
+        (&json!("success"), &json!("promoted"), &json!(20))
+    );
+    // What was compared is what the backtests of the newer days say.
+    let mut payload = sample("strategy_deploy-sp500.json");
+    let canary = json!({"strategy": payload["strategy"], "params": payload["candidate"].take(), "data": payload["data"],
+        "from": payload["canary_from"], "fee_bps": payload["fee_bps"]});
+    let canary = host.run("backtest", &canary);
+    assert_eq!(
+        compared["candidate"]["total_return"], canary["result"]["total_return"],
+        "{compared}"
+    );
+    let (status, compared, concluded) = conclude(json!({"min_return_gain": 1000}));
+    assert_eq!((&status, &compared["promote"]), (&json!("success"), &json!(false)));
+    assert_eq!(
+        (&concluded["decision"], &concluded["params"]["fast"]),
+        (&json!("rolled_back"), &json!(50))
+    );
+    let (status, compared, concluded) = conclude(json!({"min_trades": 100_000}));
+    assert_eq!((status, compared), (json!("failed"), Value::Null));
+    assert_eq!(concluded["decision"], "rolled_back");
 }
 
 #[test]

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use taskhost::model::Time;
 use taskhost::model::attempt::{Class, Level, LogLine, Outcome, Source, Usage};
-use taskhost::model::ids::{BatchId, EventId, NodeId, ScheduleId, TaskId};
+use taskhost::model::ids::{BatchId, EventId, NodeId, ScheduleId, TaskId, WorkflowId};
 use taskhost::model::outbox::{Outbox, Sent};
 use taskhost::model::priority::Priority;
+use taskhost::model::request::{WorkflowRequest, parse};
 use taskhost::model::retry::{Counters, Next};
 use taskhost::model::schedule::Schedule;
 use taskhost::model::task::{NewTask, Origin, Status, Submission, Ties};
+use taskhost::model::workflow::NewWorkflow;
 use taskhost::store::sqlite::Sqlite;
 use taskhost::store::{
     Claim, Claimed, Delivery, Filter, FireEvent, FireSchedule, Handled, Lease, Listing, Offer, PageRequest, Publish, Room, Settle, Stage,
@@ -164,6 +166,7 @@ fn handled() -> Handled {
     Handled {
         memory: MEMORY,
         idempotent: true,
+        max_running: None,
         plugin: "p".into(),
         plugin_digest: "sha256:x".into(),
     }
@@ -776,13 +779,80 @@ async fn what_an_attempt_sent_is_kept_with_an_ok_and_delivered_once() {
     let skipped = f.store.undelivered(9, vec![kept[0].seq]).await.expect("the outbox");
     assert_eq!(skipped, kept[1..]);
 
-    let child = f.new_task("b", 5, 0);
+    let Sent::Task { id: promised, .. } = kept[0].sent else {
+        panic!("{kept:?}")
+    };
+    let waiting = f.store.task(promised).await.expect("the child");
+    assert_eq!(
+        (waiting.name.as_str(), waiting.status, waiting.origin),
+        ("b", Status::Pending, Origin::Task(id))
+    );
+    let child = NewTask {
+        id: promised,
+        ..f.new_task("c", 5, 0)
+    };
     let delivery = || Delivery::Task(child.clone());
     f.store.deliver(kept[0].seq, delivery()).await.expect("delivered");
-    assert_eq!(f.store.task(child.id).await.expect("the child").status, Status::Pending);
+    assert_eq!(f.store.task(child.id).await.expect("the child").name, "c");
     assert!(matches!(
         f.store.deliver(kept[0].seq, delivery()).await,
         Err(StoreError::Conflict(_))
     ));
     assert_eq!(f.store.undelivered(9, vec![]).await.expect("the outbox"), kept[1..]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_forgotten_once_all_of_it_has_ended_and_is_old() {
+    let f = Fixture::new();
+    let batch = BatchId::new(f.now);
+    let ids = f
+        .stage(batch, 0, (0..3).map(|_| f.new_task("a", 5, 0)).collect())
+        .await
+        .expect("staged");
+    f.publish(batch, 3).await.expect("published");
+    while f.store.unfold(f.now).await.expect("unfolded") > 0 {}
+    let before = f.now + chrono::TimeDelta::days(1);
+    for (cancelled, id) in (1..).zip(ids) {
+        while f.store.prune(before, 10, 5).await.expect("pruned") > 0 {}
+        f.store.cancel(id, f.now).await.expect("cancelled");
+        let counted = f.store.batch(batch).await.expect("it is kept");
+        assert_eq!((counted.cancelled, counted.pending()), (cancelled, 3 - cancelled));
+        assert_eq!(counted.completed_at.is_some(), cancelled == 3);
+    }
+    while f.store.prune(before, 10, 5).await.expect("pruned") > 0 {}
+    assert!(matches!(f.store.batch(batch).await, Err(StoreError::NotFound)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn steps_outlive_their_age_as_long_as_their_workflow_does() {
+    let f = Fixture::new();
+    let request = r#"{"steps":[{"key":"a","task_name":"a"},{"key":"b","task_name":"b","needs":["a"]}]}"#;
+    let request: WorkflowRequest = parse(request.as_bytes()).expect("a request");
+    let id = WorkflowId::new(f.now);
+    let workflow = NewWorkflow::new(id, request, |_| None, (Origin::Submitted, 0), f.now).expect("a workflow");
+    let tasks: Vec<TaskId> = workflow.steps.iter().map(|step| step.task.id).collect();
+    f.store.submit_workflow(workflow).await.expect("submitted");
+    let claimed = f.claim(5).await.tasks;
+    assert_eq!(
+        claimed.iter().map(|task| task.id).collect::<Vec<_>>(),
+        tasks[..1],
+        "only what needs nothing"
+    );
+    let settle = f.ok(f.lease(claimed[0].id, 1));
+    let ties = claimed[0].ties();
+    f.store.settle(Settle { ties, ..settle }).await.expect("settled");
+    let before = f.now + chrono::TimeDelta::days(1);
+    while f.store.prune(before, 0, 5).await.expect("pruned") > 0 {}
+    assert_eq!(f.claim(5).await.tasks.iter().map(|task| task.id).collect::<Vec<_>>(), tasks[1..]);
+    let needs = f.store.needs(tasks[1]).await.expect("its needs");
+    assert_eq!(needs.into_iter().collect::<Vec<_>>(), [("a".to_owned(), "1".to_owned())]);
+    f.store.cancel_workflow(id, f.now).await.expect("cancelled");
+    while f.store.prune(before, 0, 5).await.expect("pruned") > 0 {}
+    assert!(matches!(f.store.workflow(id).await, Err(StoreError::NotFound)));
+    for task in tasks {
+        assert!(
+            matches!(f.store.task(task).await, Err(StoreError::NotFound)),
+            "its steps go with it"
+        );
+    }
 }

@@ -70,7 +70,7 @@ fn what_could_never_run_is_refused() {
             json!([step("a", "echo", &[]), step("b", "add", &[])]),
             422,
             "/steps/1/payload",
-            "required",
+            "schema",
         ),
         (
             json!([{"key": "a", "task_name": "echo", "when": "soon"}]),
@@ -331,4 +331,38 @@ fn a_thousand_steps_come_together() {
         (&ended["status"], &ended["steps"]["last"]["status"]),
         (&json!("success"), &json!("success"))
     );
+}
+
+#[test]
+fn a_plugin_submits_a_workflow_once_its_attempt_is_ok() {
+    let mut host = Host::prepare();
+    host.drop_plugin("probe", &crate::harness::guests::probe());
+    host.manifest("probe", "[capabilities]\nsubmit = [\"echo\", \"gather\"]\n");
+    std::fs::write(host.path("taskhost.toml"), "").expect("taskhost.toml");
+    host.start(&[]);
+    let workflow = json!({"steps": [echo("a", &json!(5), &[]), gather("b", &["a"])], "name": "child"});
+    let failed = host.run("send", &json!({"workflows": [workflow], "end": "fail"}));
+    assert_eq!(failed["status"], "failed");
+    let sent = host.run("send", &json!({"workflows": [workflow]}));
+    let id = sent["result"][0].as_str().unwrap_or_else(|| panic!("{sent}")).to_owned();
+    eventually("it is delivered", || host.get(&format!("/workflow/{id}")).status == 200);
+    let ended = end_of(&host, &id);
+    assert_eq!((&ended["status"], &ended["name"]), (&json!("success"), &json!("child")));
+    let b = task_of(&host, &ended, "b");
+    assert_eq!((&b["result"], &b["parent_task_id"]), (&json!({"a": 5}), &sent["task_id"]));
+    let all = host.get("/workflows").ok();
+    assert_eq!(all.as_array().map(Vec::len), Some(1), "the one of the failed attempt never was");
+
+    let told = |workflow: Value| host.run("send", &json!({"workflows": [workflow]}))["result"][0].clone();
+    let circle = told(json!({"steps": [echo("a", &json!(1), &["a"])]}));
+    assert_eq!(
+        (&circle["kind"], &circle["details"]["errors"][0]["pointer"]),
+        (&json!("invalid_input"), &json!("/steps/0/needs/0"))
+    );
+    let denied = told(json!({"steps": [echo("a", &json!(1), &[]), step("b", "noop", &[])]}));
+    assert!(
+        denied["message"].as_str().is_some_and(|message| message.contains("noop")),
+        "{denied}"
+    );
+    assert_eq!(host.get("/workflows").ok().as_array().map(Vec::len), Some(1));
 }

@@ -169,7 +169,7 @@ impl Workflow {
         Self(self.0.push("steps", &step))
     }
 
-    /// What becomes of the steps that need one that failed; unless said, they are cancelled.
+    /// What becomes of the steps that need one that failed and have no `when` of their own; unless said, they are cancelled.
     #[must_use]
     pub fn on_failure(self, then: OnFailure) -> Self {
         self.with("on_failure", then.as_str())
@@ -210,7 +210,7 @@ impl Step {
         self.with("needs", keys)
     }
 
-    /// Which ends of the steps that it needs let it run; unless said, all of them have to succeed.
+    /// Which ends of the steps that it needs let it run; unless said, the workflow's [`OnFailure`] decides.
     #[must_use]
     pub fn when(self, when: When) -> Self {
         self.with("when", when.as_str())
@@ -257,10 +257,10 @@ impl When {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnFailure {
-    /// The steps that need it, directly or not, are cancelled.
+    /// A step that says nothing runs once all that it needs succeeded ([`When::AllSuccess`]). Steps that can then never run are cancelled.
     #[default]
     CancelDescendants,
-    /// Each step goes by its own `when`.
+    /// A step that says nothing runs once all that it needs has ended, however ([`When::AllDone`]).
     Continue,
 }
 

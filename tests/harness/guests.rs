@@ -33,6 +33,8 @@ fn built() -> &'static PathBuf {
                 "backtest",
                 "-p",
                 "settlement",
+                "-p",
+                "strategy_deploy",
             ])
             .current_dir(project())
             .status()

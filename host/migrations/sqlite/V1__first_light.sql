@@ -291,8 +291,10 @@ CREATE TABLE outbox (
   kind INTEGER NOT NULL,                -- 0 event, 1 task, 2 workflow
   id BLOB NOT NULL,                     -- the one that it will have
   event_type TEXT,
-  body TEXT NOT NULL                    -- JSON: an event's data, or the request
+  body TEXT NOT NULL,                   -- JSON: an event's data, or the request
+  at INTEGER NOT NULL
 );
+CREATE INDEX outbox_by_id ON outbox (id);
 
 CREATE TABLE metric (name TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE alert (

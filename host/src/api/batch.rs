@@ -142,6 +142,8 @@ enum Source {
         next: u64,
         /// The members of each submission, all but its payload, ready to be ended.
         head: String,
+        #[expect(dead_code, reason = "held")]
+        room: Room,
     },
 }
 
@@ -193,7 +195,12 @@ impl Source {
             return Err(Problem::invalid("", "has neither `tasks` nor a `grid`; send one of them"));
         };
         let sweep = Sweep::new(payload.as_ref().map_or("{}", |payload| payload.get()), grid)?;
-        Ok(Self::Sweep { sweep, next: 0, head })
+        Ok(Self::Sweep {
+            sweep,
+            next: 0,
+            head,
+            room,
+        })
     }
 
     /// The next submissions, as many as are worked on together; none at the end.
@@ -214,7 +221,7 @@ impl Source {
                 let text: Box<str> = task.into();
                 (Place::Task(index), text.into_boxed_bytes().into())
             })),
-            Self::Sweep { sweep, next, head } => {
+            Self::Sweep { sweep, next, head, .. } => {
                 let combination = *next;
                 *next += 1;
                 let made = (combination < sweep.count()).then(|| format!("{head}\"payload\":{}}}", sweep.payload(combination)));

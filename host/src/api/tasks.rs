@@ -81,6 +81,7 @@ pub(crate) async fn cancel(state: State, name: Name) -> Result<Json<Accepted>, P
             state.scheduler.stop_attempt(lease);
         }
         state.monitor.ended(id);
+        state.scheduler.wake(); // what waited for its end may be due
         return Ok(Json(cancelled));
     }
     let (schedule, trigger): (ScheduleId, TriggerId) = (name.id(ANY)?, name.id(ANY)?);

@@ -40,8 +40,10 @@ pub(crate) async fn submit(
         check_payload(&handler, &mut step.payload).await.map_err(within)?;
     }
     let definition = |name: &str| -> Option<&Definition> { snapshot.handlers.get(name).map(|handler| handler.definition.as_ref()) };
-    let workflow = NewWorkflow::new(request, definition, (Origin::Submitted, 0), state.clock.now())?;
-    let workflow_id = workflow.id.to_string();
+    let now = state.clock.now();
+    let id = WorkflowId::new(now);
+    let workflow = NewWorkflow::new(id, request, definition, (Origin::Submitted, 0), now)?;
+    let workflow_id = id.to_string();
     state.scheduler.submit_workflow(workflow).await?;
     drop(room);
     Ok(Json(WorkflowAccepted { workflow_id }))

@@ -232,6 +232,11 @@ impl NewTask {
 
     /// The task as it stands once it was leased as it entered: running its first attempt, by this plugin.
     pub fn as_running(&self, plugin: &str) -> Task {
+        self.as_waiting().begun(plugin, self.submitted_at)
+    }
+
+    /// The task as it stands before its first attempt.
+    pub fn as_waiting(&self) -> Task {
         Task {
             id: self.id,
             name: self.name.clone(),
@@ -266,7 +271,6 @@ impl NewTask {
             held: None,
             attempts: Vec::new(),
         }
-        .begun(plugin, self.submitted_at)
     }
 }
 

@@ -41,6 +41,9 @@ pub(super) async fn run(context: &Context, mut stop: watch::Receiver<bool>) {
 async fn cancel_some(context: &Context) -> bool {
     match context.store.cancel_some(context.clock.now()).await {
         Ok(CancelledSome { running, more }) => {
+            if more {
+                context.wake.notify_one(); // what follows a batch may be due
+            }
             running.into_iter().for_each(|lease| context.worker.stop_cancelled(lease));
             more
         }

@@ -5,16 +5,18 @@
 
 use super::plan::{self, EventError, Happened};
 use super::{Context, POLL};
-use crate::model::Time;
 use crate::model::alert::{AlertType, NewAlert};
 use crate::model::attempt::InputError;
+use crate::model::definition::Definition;
 use crate::model::outbox::{Sent, Undelivered};
-use crate::model::request::{Refusal, TaskRequest, parse};
+use crate::model::request::{TaskRequest, WorkflowRequest, parse};
 use crate::model::task::Origin;
+use crate::model::workflow::NewWorkflow;
 use crate::registry::Registry;
 use crate::registry::snapshot::Snapshot;
 use crate::store::{Delivery, StoreError};
 use crate::worker::Accepts;
+use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -25,25 +27,25 @@ const AT_ONCE: usize = 64;
 
 /// Says of what an attempt submits whether it can run, as far as that shows in a moment.
 pub fn accepts(registry: Registry) -> Accepts {
-    Arc::new(move |request, now| accept(&registry.snapshot(), request, now))
+    Arc::new(move |task_name, payload| accept(&registry.snapshot(), task_name, payload))
 }
 
-fn accept(snapshot: &Snapshot, request: &TaskRequest, now: Time) -> Result<(), Vec<InputError>> {
-    let at = |pointer: String, detail: String| vec![InputError { pointer, detail }];
-    let Some(handler) = snapshot.handlers.get(&request.task_name) else {
-        let near = snapshot.near(&request.task_name);
+fn accept(snapshot: &Snapshot, task_name: &str, payload: &Value) -> Result<Option<Arc<Definition>>, Vec<InputError>> {
+    let Some(handler) = snapshot.handlers.get(task_name) else {
+        let near = snapshot.near(task_name);
         let hint = near.first().map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
-        return Err(at("/task_name".into(), format!("no loaded plugin handles this task{hint}")));
+        return Err(vec![InputError {
+            pointer: "/task_name".to_owned(),
+            detail: format!("no loaded plugin handles this task{hint}"),
+        }]);
     };
-    let checked = request.check(&handler.definition, now);
-    checked.map_err(|Refusal { pointer, sentence, .. }| at(pointer, sentence))?;
-    let errors = handler.check_quickly(&request.payload.value).unwrap_or_default();
+    let errors = handler.check_quickly(payload).unwrap_or_default();
     let inside = |error: InputError| InputError {
         pointer: format!("/payload{}", error.pointer),
         ..error
     };
     match errors.is_empty() {
-        true => Ok(()),
+        true => Ok(Some(handler.definition.clone())),
         false => Err(errors.into_iter().map(inside).collect()),
     }
 }
@@ -167,7 +169,15 @@ async fn delivery(context: &Context, undelivered: Undelivered) -> Result<Deliver
             }
             Err(refusal) => (format!("task {id}"), refusal.sentence),
         },
-        Sent::Workflow { id, .. } => (format!("workflow {id}"), "this version takes no workflows from plugins".to_owned()),
+        Sent::Workflow { id, request } => {
+            let handlers = &snapshot.handlers;
+            let definition = |name: &str| handlers.get(name).map(|handler| handler.definition.as_ref());
+            let read = parse::<WorkflowRequest>(request.as_bytes());
+            match read.and_then(|request| NewWorkflow::new(id, request, definition, (Origin::Task(parent), depth), now)) {
+                Ok(workflow) => return Ok(Delivery::Workflow(workflow)),
+                Err(refusal) => (format!("workflow {id}"), refusal.sentence),
+            }
+        }
     };
     // It was checked when it was sent, so this is for a person: the rules have changed since, or its triggers are too many.
     let error = format!("the {what}, which it sent, could not be delivered: {why}");

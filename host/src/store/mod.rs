@@ -251,6 +251,8 @@ pub enum Delivery {
     Event(FireEvent),
     /// A task.
     Task(NewTask),
+    /// A workflow.
+    Workflow(NewWorkflow),
     /// Nothing: it cannot be delivered, and the alert says why.
     Refused(NewAlert),
 }

@@ -7,16 +7,19 @@ use crate::executor::capabilities::Grants;
 use crate::executor::{self, Outgoing, Refused};
 use crate::model::Time;
 use crate::model::attempt::InputError;
-use crate::model::ids::{EventId, TaskId};
+use crate::model::definition::Definition;
+use crate::model::ids::{EventId, TaskId, WorkflowId};
 use crate::model::outbox::{self, MAX_DEPTH, Sent};
-use crate::model::request::{EventData, EventType, Refusal, TaskRequest, parse};
+use crate::model::request::{EventData, EventType, Refusal, TaskRequest, WorkflowRequest, parse};
+use serde_json::Value;
 use std::sync::Arc;
 
 /// What a kept thing costs besides its text.
 const COST: usize = 64;
 
-/// What those who know the loaded plugins say of a request; `Ok` where it can run.
-pub type Accepts = Arc<dyn Fn(&TaskRequest, Time) -> Result<(), Vec<InputError>> + Send + Sync>;
+/// What those who know the loaded plugins say of a task of this name with this payload: its definition, if they can tell, or what is
+/// wrong, with pointers into a request.
+pub type Accepts = Arc<dyn Fn(&str, &Value) -> Result<Option<Arc<Definition>>, Vec<InputError>> + Send + Sync>;
 
 /// What it takes to judge what an attempt asks.
 pub struct Judge<'a> {
@@ -50,10 +53,7 @@ impl Outbox {
         match what {
             Outgoing::Event { event_type, data } => self.emit(&event_type, &data, judge),
             Outgoing::Task(request) => self.submit(request, judge),
-            Outgoing::Workflow(_) => Err(Refused::new(
-                "fatal",
-                "workflows are not taken from plugins yet by this version of Taskhost: submit their tasks, or chain them by events",
-            )),
+            Outgoing::Workflow(request) => self.submit_workflow(request, judge),
         }
     }
 
@@ -76,11 +76,37 @@ impl Outbox {
     fn submit(&mut self, request: String, judge: &Judge<'_>) -> Result<String, Refused> {
         let read: TaskRequest = parse(request.as_bytes()).map_err(|refusal| Refused::invalid(&[error(refusal)]))?;
         judge.grants.may_submit(&read.task_name)?;
-        (judge.accepts)(&read, judge.now).map_err(|errors| Refused::invalid(&errors))?;
+        let definition = (judge.accepts)(&read.task_name, &read.payload.value).map_err(|errors| Refused::invalid(&errors))?;
+        let checked = definition.map_or(Ok(()), |definition| read.check(&definition, judge.now));
+        checked.map_err(|refusal| Refused::invalid(&[error(refusal)]))?;
         self.submitted = counted(self.submitted, 1, judge.limits.max_submits, "submit", "executor.max_submits")?;
         self.weigh(request.len(), judge)?;
         let id = TaskId::new(judge.now);
         self.sent.push(Sent::Task { id, request });
+        Ok(id.to_string())
+    }
+
+    /// Every step counts as a submission.
+    fn submit_workflow(&mut self, request: String, judge: &Judge<'_>) -> Result<String, Refused> {
+        let invalid = |refusal| Refused::invalid(&[error(refusal)]);
+        let read: WorkflowRequest = parse(request.as_bytes()).map_err(invalid)?;
+        read.graph().map_err(invalid)?;
+        for (place, step) in read.steps.iter().enumerate() {
+            judge.grants.may_submit(&step.task_name)?;
+            let of_step = |error: InputError| InputError {
+                pointer: format!("/steps/{place}{}", error.pointer),
+                ..error
+            };
+            let definition = (judge.accepts)(&step.task_name, &step.payload.value)
+                .map_err(|errors| Refused::invalid(&errors.into_iter().map(of_step).collect::<Vec<_>>()))?;
+            let checked = definition.map_or(Ok(()), |definition| step.check(place, &definition));
+            checked.map_err(invalid)?;
+        }
+        let steps = u32::try_from(read.steps.len()).unwrap_or(u32::MAX);
+        self.submitted = counted(self.submitted, steps, judge.limits.max_submits, "submit", "executor.max_submits")?;
+        self.weigh(request.len(), judge)?;
+        let id = WorkflowId::new(judge.now);
+        self.sent.push(Sent::Workflow { id, request });
         Ok(id.to_string())
     }
 
@@ -167,7 +193,7 @@ mod tests {
                     submit: vec![Pattern::new("t*")],
                     ..Grants::default()
                 },
-                accepts: Arc::new(move |request, _| if request.task_name == "tasks" { Ok(()) } else { Err(refused()) }),
+                accepts: Arc::new(move |name, _| if name == "tasks" { Ok(None) } else { Err(refused()) }),
                 depth: 0,
                 outbox: Outbox::default(),
             }
@@ -237,6 +263,35 @@ mod tests {
             assert!(refused.message.contains(word) || details.contains(word), "{refused:?}");
         }
         assert_eq!(bench.outbox.sealed(0).sent, []);
+    }
+
+    #[test]
+    fn a_workflow_is_judged_step_by_step() {
+        let mut bench = Bench::new();
+        let workflow = |second: &str| format!(r#"{{"steps":[{{"key":"a","task_name":"tasks"}},{{"key":"b",{second}}}]}}"#);
+        for (second, kind, word) in [
+            (r#""task_name":"other""#, "denied", r#"submit = ["other"]"#),
+            (r#""task_name":"t""#, "invalid_input", "/steps/1/payload/n"),
+            (r#""task_name":"tasks","needs":["c"]"#, "invalid_input", "/steps/1/needs/0"),
+            (r#""task_name":"tasks","priority":0"#, "invalid_input", "/steps/1/priority"),
+        ] {
+            let refused = bench.take(Outgoing::Workflow(workflow(second))).unwrap_err();
+            assert_eq!(refused.kind, kind, "{refused:?}");
+            let details = refused.details.clone().unwrap_or_default().to_string();
+            assert!(refused.message.contains(word) || details.contains(word), "{refused:?}");
+        }
+        bench.limits.max_submits = 3;
+        let good = workflow(r#""task_name":"tasks","needs":["a"]"#);
+        let id = bench.take(Outgoing::Workflow(good.clone())).unwrap();
+        assert!(
+            bench
+                .take(Outgoing::Workflow(good))
+                .unwrap_err()
+                .message
+                .contains("executor.max_submits")
+        );
+        let sealed = bench.outbox.sealed(0);
+        assert!(matches!(&sealed.sent[..], [Sent::Workflow { id: kept, .. }] if kept.to_string() == id));
     }
 
     #[test]

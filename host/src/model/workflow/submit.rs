@@ -4,7 +4,7 @@ use super::{Graph, StepRule};
 use crate::model::Time;
 use crate::model::definition::Definition;
 use crate::model::ids::WorkflowId;
-use crate::model::request::{Refusal, RefusalKind, WorkflowRequest};
+use crate::model::request::{Refusal, RefusalKind, StepRequest, WorkflowRequest};
 use crate::model::task::{NewTask, Origin, Submission};
 
 /// A workflow as it enters the store. Its tasks exist from then on; those that need others wait for them.
@@ -44,10 +44,23 @@ impl WorkflowRequest {
     }
 }
 
+impl StepRequest {
+    /// What the types of the members cannot check; `place` is its place among the steps.
+    pub fn check(&self, place: usize, definition: &Definition) -> Result<(), Refusal> {
+        let max = definition.max_timeout;
+        if self.timeout.is_some_and(|timeout| timeout > max) {
+            let sentence = format!("must be at most {} s, which is what {} allows", max.as_secs_f64(), definition.name);
+            return Err(Refusal::new(RefusalKind::Value, format!("/steps/{place}/timeout"), sentence));
+        }
+        Ok(())
+    }
+}
+
 impl NewWorkflow {
     /// Checks the steps' keys and needs and completes their tasks with the definitions' defaults. Whether each name has a definition and
     /// each payload fits its schema is checked before, by whoever has the definitions: `definition` may answer `None`.
     pub fn new<'a>(
+        id: WorkflowId,
         request: WorkflowRequest,
         definition: impl Fn(&str) -> Option<&'a Definition>,
         (origin, depth): (Origin, u32),
@@ -55,13 +68,8 @@ impl NewWorkflow {
     ) -> Result<Self, Refusal> {
         let graph = request.graph()?;
         for (place, step) in request.steps.iter().enumerate() {
-            let max = definition(&step.task_name).map(|definition| definition.max_timeout);
-            if let Some((max, _)) = max.zip(step.timeout).filter(|(max, timeout)| timeout > max) {
-                let sentence = format!("must be at most {} s, which is what {} allows", max.as_secs_f64(), step.task_name);
-                return Err(Refusal::new(RefusalKind::Value, format!("/steps/{place}/timeout"), sentence));
-            }
+            definition(&step.task_name).map_or(Ok(()), |definition| step.check(place, definition))?;
         }
-        let id = WorkflowId::new(now);
         let steps = request.steps.into_iter().map(|step| {
             let submission = Submission {
                 name: step.task_name,

@@ -1,3 +1,5 @@
+//! The rules by tables, and random graphs driven to their end.
+
 use super::*;
 use crate::model::request::Refusal;
 use proptest::prelude::*;

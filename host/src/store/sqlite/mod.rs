@@ -22,6 +22,7 @@ mod settle;
 mod tasks;
 mod timers;
 mod workflow;
+mod workflow_view;
 mod writer;
 
 use super::{
@@ -308,10 +309,10 @@ impl Store for Sqlite {
         self.writer.offer(move |tx| workflow::submit(tx, &workflow)).await
     }
     async fn workflow(&self, id: WorkflowId) -> Result<Workflow> {
-        self.read(move |db| workflow::workflow(db, id)).await
+        self.read(move |db| workflow_view::workflow(db, id)).await
     }
     async fn workflows(&self, page: PageRequest) -> Result<Page<Workflow>> {
-        self.read(move |db| workflow::workflows(db, &page)).await
+        self.read(move |db| workflow_view::workflows(db, &page)).await
     }
     async fn cancel_workflow(&self, id: WorkflowId, now: Time) -> Result<Vec<Lease>> {
         self.writer.write(move |tx| workflow::cancel(tx, id, now)).await
@@ -320,7 +321,7 @@ impl Store for Sqlite {
         self.writer.offer(move |tx| workflow::retry_step(tx, id, &key, now)).await
     }
     async fn needs(&self, id: TaskId) -> Result<BTreeMap<String, String>> {
-        self.own_reader.ask(move |db| workflow::needs(db, id)).await
+        self.own_reader.ask(move |db| workflow_view::needs(db, id)).await
     }
     async fn claim(&self, claim: Claim) -> Result<Claimed> {
         self.writer.write(move |tx| claim::claim(tx, &claim)).await

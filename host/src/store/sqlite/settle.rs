@@ -57,7 +57,7 @@ pub(super) fn settle(tx: &mut Tx<'_>, settle: &Settle) -> Result<()> {
         move_to_history(tx, id, Some(settle.lease), &end)?;
     }
     if kind == OutcomeKind::Ok {
-        outbox::keep(tx, id, &settle.outbox)?;
+        outbox::keep(tx, id, &settle.outbox, settle.now)?;
     }
     tasks::append_log(tx, id, &settle.log)?;
     if let Some(alert) = &settle.alert {

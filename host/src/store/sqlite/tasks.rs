@@ -1,6 +1,7 @@
 //! One task: read with its attempts; its fence, log and checkpoint.
 
 use super::Failed;
+use super::outbox;
 use super::rows;
 use super::writer::Tx;
 use crate::model::attempt::{Attempt, LogLine, Usage};
@@ -142,7 +143,10 @@ pub(super) fn task(db: &Connection, id: TaskId) -> Result<Task> {
     let live = found(&LIVE).failed()?;
     let (mut task, last) = match live {
         Some(live) => live,
-        None => found(&ENDED).failed()?.ok_or(StoreError::NotFound)?,
+        None => match found(&ENDED).failed()? {
+            Some(ended) => ended,
+            None => return outbox::promised(db, id),
+        },
     };
     task.attempts = attempts(db, id)?;
     if let Some(last) = last {

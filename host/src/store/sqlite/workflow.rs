@@ -1,24 +1,24 @@
 //! Workflows: kept whole with the tasks of all their steps, and moved on in the commit in which a step ends.
 //!
 //! The rules are `model::workflow`'s. Here its words become rows: *run* releases the step's task to the workers, *skip* moves it to
-//! history as cancelled.
+//! history as cancelled. How they are looked at is in `workflow_view`.
 
 use super::Failed;
 use super::enqueue::enqueue;
-use super::page;
-use super::rows::{self, from_micros, micros};
+use super::rows::{self, micros};
 use super::settle::{self, End, move_to_history};
+use super::workflow_view::workflow_row;
 use super::writer::Tx;
 use crate::model::Time;
 use crate::model::ids::{TaskId, WorkflowId};
 use crate::model::task::{Failure, Status, Ties};
 use crate::model::workflow::{BLOCKED, Change, Graph, NewWorkflow, NoRetry, State, When, WorkflowStatus};
-use crate::store::{Lease, Page, PageRequest, Result, Step, StepRetried, StoreError, Workflow};
-use rusqlite::{Connection, OptionalExtension, Row, params};
-use std::collections::BTreeMap;
+use crate::store::{Lease, Result, StepRetried, StoreError};
+use rusqlite::{Connection, Row, params};
+use std::collections::HashMap;
 
-/// Bytes of results that a step is given, at most.
-const MAX_NEEDS_BYTES: usize = 16 << 20;
+/// Steps of workflows that the writer remembers, at most.
+const REMEMBERED: usize = 20_000;
 
 /// Where a variant stands in the list of all.
 fn number<T: PartialEq>(all: &[T], variant: &T) -> i64 {
@@ -26,21 +26,51 @@ fn number<T: PartialEq>(all: &[T], variant: &T) -> i64 {
 }
 
 /// The variant that stands there.
-fn variant<T: Copy>(all: &[T], row: &Row<'_>, index: usize) -> rusqlite::Result<Option<T>> {
+pub(super) fn variant<T: Copy>(all: &[T], row: &Row<'_>, index: usize) -> rusqlite::Result<Option<T>> {
     Ok(all.get(usize::from(row.get::<_, u8>(index)?)).copied())
 }
 
+/// The writer's copy of workflows under way: the end of one step of a thousand need not read the others.
+#[derive(Default)]
+pub(super) struct WorkflowBook {
+    by_id: HashMap<WorkflowId, Steps>,
+    /// How many steps they have.
+    steps: usize,
+}
+
+impl WorkflowBook {
+    fn take(&mut self, db: &Connection, id: WorkflowId) -> Result<Steps> {
+        match self.by_id.remove(&id) {
+            Some(known) => {
+                self.steps -= known.keys.len();
+                Ok(known)
+            }
+            None => steps(db, id),
+        }
+    }
+
+    /// Remembers where a workflow stands that goes on. What is not put back is read again.
+    fn put(&mut self, id: WorkflowId, mut steps: Steps) {
+        if self.steps + steps.keys.len() > REMEMBERED {
+            *self = Self::default();
+        }
+        steps.before.clone_from(&steps.states);
+        self.steps += steps.keys.len();
+        self.by_id.insert(id, steps);
+    }
+}
+
 /// The steps as far as they decide what comes next.
-struct Steps {
-    graph: Graph,
-    keys: Vec<String>,
-    tasks: Vec<TaskId>,
-    states: Vec<State>,
+pub(super) struct Steps {
+    pub(super) graph: Graph,
+    pub(super) keys: Vec<String>,
+    pub(super) tasks: Vec<TaskId>,
+    pub(super) states: Vec<State>,
     /// As they were read.
     before: Vec<State>,
 }
 
-fn steps(db: &Connection, id: WorkflowId) -> Result<Steps> {
+pub(super) fn steps(db: &Connection, id: WorkflowId) -> Result<Steps> {
     let mut query = db
         .prepare_cached("SELECT key, needs, condition, state, task FROM step WHERE workflow = ?1 ORDER BY place")
         .failed()?;
@@ -65,7 +95,7 @@ fn steps(db: &Connection, id: WorkflowId) -> Result<Steps> {
 
 impl Steps {
     /// Writes the states that changed, and where the workflow stands with them.
-    fn keep(&self, tx: &Tx<'_>, id: WorkflowId, cancelled: bool, at: Time) -> Result<()> {
+    fn keep(self, tx: &mut Tx<'_>, id: WorkflowId, cancelled: bool, at: Time) -> Result<()> {
         let mut update = tx
             .db
             .prepare_cached("UPDATE step SET state = ?3, task = ?4 WHERE workflow = ?1 AND place = ?2")
@@ -94,8 +124,11 @@ impl Steps {
                     cancelled
                 ])
             })
-            .failed()
-            .map(drop)
+            .failed()?;
+        if status == WorkflowStatus::Running {
+            tx.workflows.put(id, self);
+        }
+        Ok(())
     }
 
     /// Carries out what follows.
@@ -198,7 +231,7 @@ fn skip(tx: &mut Tx<'_>, id: TaskId, why: &str, at: Time) -> Result<()> {
 
 /// A step's task has ended: what needs it hears of it.
 pub(super) fn step_ended(tx: &mut Tx<'_>, id: WorkflowId, task: TaskId, status: Status, at: Time) -> Result<()> {
-    let mut steps = steps(tx.db, id)?;
+    let mut steps = tx.workflows.take(tx.db, id)?;
     let Some(step) = steps.tasks.iter().position(|its| *its == task) else {
         return Ok(()); // replaced, or of a workflow that was forgotten
     };
@@ -209,7 +242,7 @@ pub(super) fn step_ended(tx: &mut Tx<'_>, id: WorkflowId, task: TaskId, status: 
 
 pub(super) fn cancel(tx: &mut Tx<'_>, id: WorkflowId, now: Time) -> Result<Vec<Lease>> {
     workflow_row(tx.db, id)?;
-    let mut steps = steps(tx.db, id)?;
+    let mut steps = tx.workflows.take(tx.db, id)?;
     if steps.states.iter().all(|state| state.is_final()) {
         return Err(StoreError::Conflict("all steps of the workflow have ended already".into()));
     }
@@ -233,7 +266,7 @@ pub(super) fn cancel(tx: &mut Tx<'_>, id: WorkflowId, now: Time) -> Result<Vec<L
 
 pub(super) fn retry_step(tx: &mut Tx<'_>, id: WorkflowId, key: &str, now: Time) -> Result<StepRetried> {
     workflow_row(tx.db, id)?;
-    let steps = steps(tx.db, id)?;
+    let steps = tx.workflows.take(tx.db, id)?;
     let step = steps.keys.iter().position(|its| its == key).ok_or(StoreError::NotFound)?;
     retry(tx, id, steps, step, TaskId::new(now), now)
 }
@@ -245,7 +278,7 @@ pub(super) fn retry_task(tx: &mut Tx<'_>, id: WorkflowId, task: TaskId, new_id: 
             "the workflow of the task is forgotten; submit it again".into(),
         ));
     }
-    let steps = steps(tx.db, id)?;
+    let steps = tx.workflows.take(tx.db, id)?;
     let step = steps.tasks.iter().position(|its| *its == task);
     let step = step.ok_or_else(|| StoreError::Conflict("the task was retried before: its step has a newer one".into()))?;
     retry(tx, id, steps, step, new_id, now).map(drop)
@@ -275,12 +308,13 @@ fn retry(tx: &mut Tx<'_>, id: WorkflowId, mut steps: Steps, step: usize, new_id:
             .failed()?;
     }
     steps.advance(tx, now)?;
-    steps.keep(tx, id, false, now)?;
     let reset = reset.into_iter().filter(|place| *place != step);
+    let reset = reset.map(|place| steps.keys[place].clone()).collect();
+    steps.keep(tx, id, false, now)?;
     Ok(StepRetried {
         before,
         task: new_id,
-        reset: reset.map(|place| steps.keys[place].clone()).collect(),
+        reset,
     })
 }
 
@@ -310,118 +344,4 @@ fn again(tx: &Tx<'_>, ended: TaskId, new_id: TaskId, now: Time) -> Result<()> {
             .failed()?;
     }
     Ok(())
-}
-
-const WORKFLOW: &str = "id, name, status, submitted_at, completed_at";
-
-fn read_workflow(row: &Row<'_>) -> rusqlite::Result<Workflow> {
-    let status = variant(&WorkflowStatus::ALL, row, 2)?;
-    Ok(Workflow {
-        id: WorkflowId::from_bytes(rows::blob(row, 0)?),
-        name: row.get(1)?,
-        status: status.unwrap_or(WorkflowStatus::Running),
-        submitted_at: from_micros(row.get(3)?),
-        completed_at: row.get::<_, Option<i64>>(4)?.map(from_micros),
-        steps: Vec::new(),
-    })
-}
-
-fn workflow_row(db: &Connection, id: WorkflowId) -> Result<Workflow> {
-    db.prepare_cached(&format!("SELECT {WORKFLOW} FROM workflow WHERE id = ?1"))
-        .and_then(|mut s| s.query_row([id.as_bytes()], read_workflow).optional())
-        .failed()?
-        .ok_or(StoreError::NotFound)
-}
-
-pub(super) fn workflow(db: &Connection, id: WorkflowId) -> Result<Workflow> {
-    let mut workflow = workflow_row(db, id)?;
-    let steps = steps(db, id)?;
-    let mut live = db
-        .prepare_cached("SELECT name, queue = 3, started_at, NULL, failure FROM task WHERE id = ?1")
-        .failed()?;
-    let mut ended = db
-        .prepare_cached("SELECT name, 0, started_at, completed_at, failure FROM history WHERE id = ?1")
-        .failed()?;
-    type Found = (Option<String>, bool, Option<i64>, Option<i64>, Option<String>);
-    let read = |row: &Row<'_>| -> rusqlite::Result<Found> {
-        let failure = rows::failure(row, 4)?.map(|failure| failure.error);
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, failure))
-    };
-    for (place, task) in steps.tasks.iter().enumerate() {
-        let state = steps.states[place];
-        let query = if state.is_final() { &mut ended } else { &mut live };
-        let found = query.query_row([task.as_bytes()], read).optional().failed()?;
-        let (task_name, runs, started_at, completed_at, error) = found.unwrap_or_default();
-        workflow.steps.push(Step {
-            key: steps.keys[place].clone(),
-            task: *task,
-            task_name,
-            status: match state {
-                State::Active if runs => Status::Running,
-                State::Blocked | State::Active => Status::Pending,
-                State::Success => Status::Success,
-                State::Failed => Status::Failed,
-                State::Cancelled | State::Skipped => Status::Cancelled,
-            },
-            blocked: state == State::Blocked,
-            needs: steps.graph.needs(place).iter().map(|need| steps.keys[*need].clone()).collect(),
-            when: steps.graph.when(place),
-            started_at: started_at.map(from_micros),
-            completed_at: completed_at.map(from_micros),
-            error,
-        });
-    }
-    Ok(workflow)
-}
-
-pub(super) fn workflows(db: &Connection, request: &PageRequest) -> Result<Page<Workflow>> {
-    let (before, id) = page::decode(request.cursor.as_deref())?.unwrap_or((i64::MAX, [0xff; 16]));
-    let sql = format!(
-        "SELECT {WORKFLOW} FROM workflow INDEXED BY workflow_by_time WHERE (submitted_at, id) < (?1, ?2)
-         ORDER BY submitted_at DESC, id DESC LIMIT ?3"
-    );
-    let items = db
-        .prepare_cached(&sql)
-        .and_then(|mut s| {
-            s.query_map(params![before, id, page::sql_limit(request)], read_workflow)
-                .and_then(Iterator::collect)
-        })
-        .failed()?;
-    Ok(page::cut(items, request.limit, |workflow: &Workflow| {
-        (micros(workflow.submitted_at), *workflow.id.as_bytes())
-    }))
-}
-
-/// The results of what a step needed, by key.
-pub(super) fn needs(db: &Connection, task: TaskId) -> Result<BTreeMap<String, String>> {
-    let workflow: Option<Option<[u8; 16]>> = db
-        .prepare_cached("SELECT workflow FROM task WHERE id = ?1")
-        .and_then(|mut s| s.query_row([task.as_bytes()], |row| row.get(0)).optional())
-        .failed()?;
-    let Some(id) = workflow.flatten().map(WorkflowId::from_bytes) else {
-        return Ok(BTreeMap::new());
-    };
-    let steps = steps(db, id)?;
-    let Some(step) = steps.tasks.iter().position(|its| *its == task) else {
-        return Ok(BTreeMap::new());
-    };
-    let mut results = BTreeMap::new();
-    let mut bytes = 0;
-    let succeeded = steps.graph.needs(step).iter().filter(|need| steps.states[**need] == State::Success);
-    for &need in succeeded {
-        let result: Option<Option<String>> = db
-            .prepare_cached("SELECT result FROM history WHERE id = ?1")
-            .and_then(|mut s| s.query_row([steps.tasks[need].as_bytes()], |row| row.get(0)).optional())
-            .failed()?;
-        let Some(result) = result.flatten() else { continue };
-        bytes += result.len();
-        if bytes > MAX_NEEDS_BYTES {
-            return Err(StoreError::Conflict(format!(
-                "the results of the steps that it needs have more than {} MiB together; let them return less, for example where the data can be found",
-                MAX_NEEDS_BYTES >> 20
-            )));
-        }
-        results.insert(steps.keys[need].clone(), result);
-    }
-    Ok(results)
 }

@@ -14,6 +14,7 @@ use super::Failed;
 use super::counts::{self, BatchBook};
 use super::gates::Gates;
 use super::monitor::MetricsBook;
+use super::workflow::WorkflowBook;
 use crate::store::{Result, StoreError};
 use rusqlite::Connection;
 use std::cell::Cell;
@@ -42,6 +43,7 @@ pub(super) struct Tx<'a> {
     pub(super) batches: &'a mut BatchBook,
     /// `None` where they have to be read.
     pub(super) gates: &'a mut Option<Arc<Gates>>,
+    pub(super) workflows: &'a mut WorkflowBook,
     /// Whether due tasks wait for a slot, as far as the last intention knows that looked.
     pub(super) crowded: &'a Cell<bool>,
 }
@@ -53,6 +55,7 @@ struct Books {
     metrics: MetricsBook,
     batches: BatchBook,
     gates: Option<Arc<Gates>>,
+    workflows: WorkflowBook,
 }
 
 impl Books {
@@ -62,6 +65,7 @@ impl Books {
             metrics: &mut self.metrics,
             batches: &mut self.batches,
             gates: &mut self.gates,
+            workflows: &mut self.workflows,
             crowded,
         }
     }

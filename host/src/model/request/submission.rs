@@ -1,0 +1,45 @@
+//! A request for a task becomes a submission.
+
+use super::{Refusal, RefusalKind, TaskRequest};
+use crate::model::Time;
+use crate::model::definition::Definition;
+use crate::model::task::Submission;
+
+/// How far ahead a task may be submitted, in days: ten years.
+const MAX_AHEAD: i64 = 3_653;
+
+impl TaskRequest {
+    /// What the types of the members cannot check.
+    pub fn check(&self, definition: &Definition, now: Time) -> Result<(), Refusal> {
+        let refuse = |pointer: &str, sentence: String| Err(Refusal::new(RefusalKind::Value, pointer, sentence));
+        if self
+            .trigger_time
+            .is_some_and(|time| time > now + chrono::TimeDelta::days(MAX_AHEAD))
+        {
+            return refuse("/trigger_time", "must not be more than ten years ahead".to_owned());
+        }
+        let max = definition.max_timeout;
+        if self.timeout.is_some_and(|timeout| timeout > max) {
+            let sentence = format!("must be at most {} s, which is what {} allows", max.as_secs_f64(), definition.name);
+            return refuse("/timeout", sentence);
+        }
+        Ok(())
+    }
+}
+
+impl From<TaskRequest> for Submission {
+    fn from(request: TaskRequest) -> Self {
+        Self {
+            name: request.task_name,
+            payload: request.payload.text,
+            priority: request.priority,
+            tags: request.tags,
+            trigger_time: request.trigger_time,
+            timeout: request.timeout,
+            max_retries: request.max_retries,
+            idempotent: request.idempotent,
+            expires_at: request.expires_at,
+            deadline: request.deadline,
+        }
+    }
+}
