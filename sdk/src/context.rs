@@ -174,7 +174,8 @@ impl Context {
 
     /// Emits an event, which becomes real when the attempt succeeds and never otherwise. Returns the event's id.
     ///
-    /// `data` is anything that serialises to a JSON object of at most 1 MiB. The operator grants types of events by `events = ["…"]`.
+    /// `data` is anything that serialises to a JSON object of at most 1 MiB. The operator grants types of events by `events = ["…"]`, and
+    /// bounds how many an attempt may emit: 1,000 unless set otherwise.
     ///
     /// ```
     /// use taskhost_sdk::prelude::*;
@@ -194,7 +195,8 @@ impl Context {
     /// Submits a task, which becomes real when the attempt succeeds and never otherwise. Returns its id.
     ///
     /// `request` is a [`Submission`](crate::Submission), or has the members of `POST /task/submit`: `task_name`, `payload`,
-    /// `trigger_time`, `priority`, `tags`, … There is no waiting for it here. The operator grants names of tasks by `submit = ["…"]`.
+    /// `trigger_time`, `priority`, `tags`, … There is no waiting for it here. The operator grants names of tasks by `submit = ["…"]`,
+    /// and bounds how many an attempt may submit: 1,000 unless set otherwise.
     ///
     /// ```
     /// use taskhost_sdk::{Submission, prelude::*};

@@ -182,10 +182,15 @@ async fn delivery(context: &Context, undelivered: Undelivered) -> Result<Deliver
     // It was checked when it was sent, so this is for a person: the rules have changed since, or its triggers are too many.
     let error = format!("the {what}, which it sent, could not be delivered: {why}");
     tracing::error!(task = %parent, "{error}");
+    let task_name = match context.store.task(parent).await {
+        Ok(task) => task.name,
+        Err(StoreError::NotFound) => "unknown".to_owned(), // forgotten meanwhile
+        Err(error) => return Err(error),
+    };
     Ok(Delivery::Refused(NewAlert {
         kind: AlertType::TaskFailure,
         task_id: parent,
-        task_name: context.store.task(parent).await?.name,
+        task_name,
         error: Some(error),
         execution_time: None,
         at: now,
