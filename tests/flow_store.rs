@@ -61,7 +61,7 @@ impl Pair {
         let id = WorkflowId::new(now);
         let new = NewWorkflow::new(id, request, |_| None, (Origin::Submitted, 0), now).expect("a workflow");
         let store = Sqlite::open(folder).expect("a store");
-        store.submit_workflow(new).await.expect("submitted");
+        store.submit_workflow(new, None).await.expect("submitted");
         let mut states = vec![State::Blocked; count];
         graph.advance(&mut states);
         Self {

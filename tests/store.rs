@@ -126,6 +126,7 @@ impl Fixture {
             count,
             now: self.now,
             callbacks: vec![],
+            key: None,
         };
         self.store.publish(publish).await
     }
@@ -831,7 +832,7 @@ async fn steps_outlive_their_age_as_long_as_their_workflow_does() {
     let id = WorkflowId::new(f.now);
     let workflow = NewWorkflow::new(id, request, |_| None, (Origin::Submitted, 0), f.now).expect("a workflow");
     let tasks: Vec<TaskId> = workflow.steps.iter().map(|step| step.task.id).collect();
-    f.store.submit_workflow(workflow).await.expect("submitted");
+    f.store.submit_workflow(workflow, None).await.expect("submitted");
     let claimed = f.claim(5).await.tasks;
     assert_eq!(
         claimed.iter().map(|task| task.id).collect::<Vec<_>>(),

@@ -4,8 +4,9 @@
 use super::State;
 use super::batches::callbacks;
 use super::error::{Code, Place, Problem};
-use super::extract::{JsonBody, Query, Room, media_type};
+use super::extract::{KeyedBody, Query, Room, media_type};
 use super::lines::{Limits, Lines, too_large};
+use super::once::Key;
 use super::state::{check_payload, handler};
 use super::submit::{check, submission};
 use super::wire::BatchAccepted;
@@ -14,6 +15,7 @@ use crate::model::sweep::Sweep;
 use crate::model::task::{NewTask, Origin};
 use crate::model::{Time, name};
 use crate::registry::snapshot::{Handler, Snapshot};
+use crate::store::StoreError;
 use axum::Json;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
@@ -103,12 +105,12 @@ pub(crate) async fn submit(state: State, headers: HeaderMap, query: Query<BatchQ
 }
 
 async fn take_in(state: &State, headers: &HeaderMap, query: Query<BatchQuery>, request: Request) -> Result<BatchAccepted, Problem> {
-    if headers.contains_key("idempotency-key") {
-        return Err(Problem::later("Idempotency-Key"));
-    }
     let about = query.0.about()?;
     let _place = state.place_to_upload()?;
-    let (mut source, about) = Source::open(state, headers, request, about).await?;
+    let (mut source, about, keyed) = Source::open(state, headers, request, about).await?;
+    if let Some(answer) = keyed.answered {
+        return BatchAccepted::again(&answer);
+    }
     let reader = Reader {
         snapshot: state.registry.snapshot(),
         now: state.clock.now(),
@@ -125,9 +127,40 @@ async fn take_in(state: &State, headers: &HeaderMap, query: Query<BatchQuery>, r
         staged?;
         part = next?;
     }
-    let count = staging.count();
-    let batch_id = staging.publish(about.name, callbacks).await?.to_string();
-    Ok(BatchAccepted { batch_id, count })
+    let accepted = BatchAccepted {
+        batch_id: staging.id().to_string(),
+        count: staging.count(),
+    };
+    let key = keyed.key.or(source.into_key());
+    let key = key.as_ref().map(|key| key.with_answer(accepted.to_answer()));
+    match staging.publish(about.name, callbacks, key).await {
+        Ok(_) => Ok(accepted),
+        Err(StoreError::Answered(answer)) => BatchAccepted::again(&answer),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The key of a body that was read whole, and what was answered to it before.
+#[derive(Default)]
+struct Keyed {
+    key: Option<Key>,
+    answered: Option<String>,
+}
+
+impl BatchAccepted {
+    /// As it is kept with a request's key.
+    fn to_answer(&self) -> String {
+        format!("{} {}", self.batch_id, self.count)
+    }
+
+    /// The answer that was kept.
+    fn again(answer: &str) -> Result<Self, Problem> {
+        let kept = answer
+            .split_once(' ')
+            .and_then(|(id, count)| Some((id.to_owned(), count.parse().ok()?)));
+        let (batch_id, count) = kept.ok_or_else(|| Problem::new(Code::Internal, "the answer of the first request cannot be read"))?;
+        Ok(Self { batch_id, count })
+    }
 }
 
 /// Where the submissions come from.
@@ -149,13 +182,20 @@ enum Source {
 
 impl Source {
     /// By the body's content type; with what goes for the batch as a whole.
-    async fn open(state: &State, headers: &HeaderMap, request: Request, about: About) -> Result<(Self, About), Problem> {
+    async fn open(state: &State, headers: &HeaderMap, request: Request, about: About) -> Result<(Self, About, Keyed), Problem> {
         let kind = headers.get(header::CONTENT_TYPE);
         let kind = kind.map(|value| media_type(value.to_str().unwrap_or_default()));
         if kind.as_deref() == Some("application/x-ndjson") {
-            return Ok((Self::Lines(Upload::new(state.clone(), request.into_body())?), about));
+            let key = Key::of(headers, request.method(), request.uri(), state)?;
+            let upload = Upload::new(state.clone(), request.into_body(), key)?;
+            return Ok((Self::Lines(upload), about, Keyed::default()));
         }
-        let JsonBody(mut batch, room) = JsonBody::<BatchRequest>::from_request(request, state)
+        let KeyedBody {
+            value: mut batch,
+            room,
+            key,
+            answered,
+        } = KeyedBody::<BatchRequest>::from_request(request, state)
             .await
             .map_err(|problem| match problem.code {
                 Code::MediaType => Problem::new(
@@ -173,7 +213,15 @@ impl Source {
                 batch.on_complete.take().or(on_complete),
             ],
         };
-        Ok((Self::of_json(batch, room)?, about))
+        Ok((Self::of_json(batch, room)?, about, Keyed { key, answered }))
+    }
+
+    /// The key of a body of lines, which has been read to its end.
+    fn into_key(self) -> Option<Key> {
+        match self {
+            Self::Lines(upload) => upload.key,
+            Self::Tasks(..) | Self::Sweep { .. } => None,
+        }
     }
 
     /// A list of tasks, or a grid that makes one.
@@ -243,16 +291,17 @@ struct Upload {
     state: State,
     body: Body,
     lines: Lines,
+    key: Option<Key>,
 }
 
 impl Upload {
     /// One that announces itself as too large is not read at all.
-    fn new(state: State, body: Body) -> Result<Self, Problem> {
+    fn new(state: State, body: Body, key: Option<Key>) -> Result<Self, Problem> {
         if body.size_hint().lower() > LIMITS.total {
             return Err(too_large(&LIMITS));
         }
         let lines = Lines::new(LIMITS);
-        Ok(Self { state, body, lines })
+        Ok(Self { state, body, lines, key })
     }
 
     async fn line(&mut self) -> Result<Option<(u64, Bytes)>, Problem> {
@@ -268,7 +317,7 @@ impl Upload {
     async fn read(&mut self) -> Result<(), Problem> {
         let timeout = self.state.options().body_timeout();
         tokio::select! {
-            read = tokio::time::timeout(timeout, piece(&mut self.body, &mut self.lines)) => read.map_err(|_| {
+            read = tokio::time::timeout(timeout, piece(&mut self.body, &mut self.lines, &mut self.key)) => read.map_err(|_| {
                 let sentence = format!("less than {} KiB of the body came within {} s", PACE >> 10, timeout.as_secs_f64());
                 Problem::new(Code::Timeout, sentence)
             })?,
@@ -280,7 +329,7 @@ impl Upload {
     }
 }
 
-async fn piece(body: &mut Body, lines: &mut Lines) -> Result<(), Problem> {
+async fn piece(body: &mut Body, lines: &mut Lines, key: &mut Option<Key>) -> Result<(), Problem> {
     let mut read = 0;
     while read < PACE {
         match body.frame().await {
@@ -291,6 +340,9 @@ async fn piece(body: &mut Body, lines: &mut Lines) -> Result<(), Problem> {
             Some(Ok(frame)) => {
                 let bytes = frame.into_data().unwrap_or_default(); // trailers say nothing
                 read += bytes.len();
+                if let Some(key) = key {
+                    key.update(&bytes);
+                }
                 lines.push(&bytes)?;
             }
             Some(Err(error)) => {
@@ -341,6 +393,12 @@ fn task(text: &[u8], snapshot: &Snapshot, now: Time) -> Result<(NewTask, Uncheck
     let mut request: TaskRequest = parse(text)?;
     let handler = handler(snapshot, &request.task_name).map_err(|problem| problem.member("task_name"))?;
     check(&request, &handler.definition, now)?;
+    if request.unique.is_some() {
+        return Err(Problem::invalid(
+            "/unique",
+            "a task of a batch cannot be unique: all of the batch is taken, or none; submit it alone",
+        ));
+    }
     let value = std::mem::take(&mut request.payload.value);
     let errors = handler.check_quickly(&value);
     let task = NewTask::from_submission(submission(request), Some(&handler.definition), Origin::Submitted, now);

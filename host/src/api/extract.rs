@@ -5,6 +5,7 @@
 
 use super::State;
 use super::error::{Code, Problem, shorten};
+use super::once::Key;
 use crate::model::request::{Input, parse, parse_pairs};
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -28,18 +29,57 @@ impl<T: Input + Send + 'static> FromRequest<State> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &State) -> Result<Self, Problem> {
-        check_json_type(request.headers())?;
-        let (bytes, room) = read_body(request, MAX_JSON, state).await?;
-        if bytes.is_empty() {
-            return Ok(Self(parse(T::EMPTY.as_bytes())?, room));
-        }
-        if bytes.len() <= SMALL {
-            return Ok(Self(parse(&bytes)?, room));
-        }
-        let parsed = tokio::task::spawn_blocking(move || parse::<T>(&bytes)).await;
-        let broken = |_| Problem::new(Code::Internal, "the body could not be read; the host's log says why");
-        Ok(Self(parsed.map_err(broken)??, room))
+        let (bytes, room) = read_json(request, state).await?;
+        Ok(Self(parse_json(bytes).await?, room))
     }
+}
+
+/// A JSON body that is carried out once, where its headers name an `Idempotency-Key`.
+pub(crate) struct KeyedBody<T> {
+    pub(crate) value: T,
+    pub(crate) room: Room,
+    pub(crate) key: Option<Key>,
+    /// What was answered when it was carried out before.
+    pub(crate) answered: Option<String>,
+}
+
+impl<T: Input + Send + 'static> FromRequest<State> for KeyedBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &State) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let mut key = Key::of_parts(&parts, state)?;
+        let (bytes, room) = read_json(Request::from_parts(parts, body), state).await?;
+        let mut answered = None;
+        if let Some(key) = &mut key {
+            key.update(&bytes);
+            answered = key.answered(state).await?;
+        }
+        let value = parse_json(bytes).await?;
+        Ok(Self {
+            value,
+            room,
+            key,
+            answered,
+        })
+    }
+}
+
+async fn read_json(request: Request, state: &State) -> Result<(Bytes, Room), Problem> {
+    check_json_type(request.headers())?;
+    read_body(request, MAX_JSON, state).await
+}
+
+async fn parse_json<T: Input + Send + 'static>(bytes: Bytes) -> Result<T, Problem> {
+    if bytes.is_empty() {
+        return Ok(parse(T::EMPTY.as_bytes())?);
+    }
+    if bytes.len() <= SMALL {
+        return Ok(parse(&bytes)?);
+    }
+    let parsed = tokio::task::spawn_blocking(move || parse::<T>(&bytes)).await;
+    let broken = |_| Problem::new(Code::Internal, "the body could not be read; the host's log says why");
+    Ok(parsed.map_err(broken)??)
 }
 
 /// A web page can send `text/plain` and forms to any host without asking it first; JSON it cannot.

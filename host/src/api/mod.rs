@@ -16,9 +16,11 @@ mod history;
 mod lines;
 mod linger;
 mod metrics;
+mod once;
 mod openapi;
 mod page;
 mod plugins;
+mod queue;
 mod registry;
 mod schedules;
 mod serve;
@@ -26,6 +28,7 @@ mod state;
 mod submit;
 mod tasks;
 mod triggers;
+mod why;
 pub mod wire;
 mod workflows;
 
@@ -65,6 +68,12 @@ fn scheduler_routes() -> OpenApiRouter<State> {
         .routes(routes!(history::all))
         .routes(routes!(history::logs))
         .routes(routes!(tasks::retry))
+        .routes(routes!(why::why))
+        .routes(routes!(queue::show))
+        .routes(routes!(queue::pause))
+        .routes(routes!(queue::resume))
+        .routes(routes!(queue::limits))
+        .routes(routes!(queue::limit, queue::put_limit, queue::remove_limit))
         .routes(routes!(metrics::performance))
         .routes(routes!(alerts::list))
         .routes(routes!(alerts::clear))

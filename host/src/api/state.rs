@@ -2,6 +2,7 @@
 
 use super::Options;
 use super::error::{Code, Problem};
+use super::once::InFlight;
 use super::wire::Live;
 use crate::clock::Clock;
 use crate::model::Time;
@@ -37,6 +38,8 @@ pub struct Rooms {
     places: Arc<Semaphore>,
     /// Batches that may still be sent.
     uploads: Arc<Semaphore>,
+    /// Keys of requests under way.
+    pub(crate) in_flight: InFlight,
 }
 
 /// Batches that are taken in at once.
@@ -77,6 +80,7 @@ impl State {
             // Waiting takes a connection: half of them stay for those who do not.
             places: Arc::new(Semaphore::new(options.max_connections.div_ceil(2))),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
+            in_flight: InFlight::default(),
             options,
         }))
     }

@@ -2,7 +2,7 @@
 
 use super::State;
 use super::error::{Code, Problem};
-use super::extract::JsonBody;
+use super::extract::KeyedBody;
 use super::state::check_payload;
 use super::wire::{Accepted, Submitted, TaskRecord};
 use crate::model::Time;
@@ -24,21 +24,27 @@ const MAX_WAIT: u64 = 300;
 /// task's record at its end, or after N seconds (at most 300) as it stands then; a host on which many wait already answers at once,
 /// without `Preference-Applied`.
 #[utoipa::path(post, path = "/task/submit", tag = "tasks", request_body = TaskRequest,
-    params(("Prefer" = Option<String>, Header, description = "`wait=N`: answer at the task's end, or after N seconds", example = "wait=30")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Sent again under the same key within 24 h, the request gets the same answer and does nothing"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: answer at the task's end, or after N seconds", example = "wait=30")),
     responses(
         (status = 200, description = "Accepted; with `Prefer: wait=N` the task", body = Submitted,
             headers(("Preference-Applied" = String, description = "`wait=N`, where the client asked to wait"))),
-        (status = 400), (status = 404), (status = 408), (status = 413), (status = 415), (status = 422), (status = 503),
+        (status = 400), (status = 404), (status = 408), (status = 409), (status = 413), (status = 415), (status = 422), (status = 503),
     ))]
 pub(crate) async fn submit(
     state: State,
     headers: HeaderMap,
-    JsonBody(mut request, room): JsonBody<TaskRequest>,
+    KeyedBody {
+        value: mut request,
+        room,
+        key,
+        answered,
+    }: KeyedBody<TaskRequest>,
 ) -> Result<Response, Problem> {
-    if headers.contains_key("idempotency-key") {
-        return Err(Problem::later("Idempotency-Key"));
-    }
     let wait = wait_of(&headers)?;
+    if let Some(before) = answered.and_then(|id| id.parse().ok()) {
+        return told(&state, before, wait).await;
+    }
     let handler = state.handler(&request.task_name)?;
     let now = state.clock.now();
     check(&request, &handler.definition, now)?;
@@ -47,8 +53,12 @@ pub(crate) async fn submit(
     let id = task.id;
     // Listens before the task exists, so that its end cannot be missed. Where too many wait already, nobody is kept waiting.
     let waiter = wait.and_then(|wait| Some((wait, state.place_to_wait()?, state.monitor.wait_for(id))));
-    state.scheduler.submit(task, None, handler).await?;
+    let key = key.map(|key| key.with_answer(id.to_string()));
+    let first = state.scheduler.submit(task, key, handler).await?;
     drop(room);
+    if first != id {
+        return told(&state, first, wait).await;
+    }
     let Some((wait, _place, mut waiter)) = waiter else {
         return Ok(Json(Submitted::Accepted(Accepted::new(id, "scheduled"))).into_response());
     };
@@ -58,6 +68,22 @@ pub(crate) async fn submit(
         () = state.stopped() => {}
     }
     waited(&state, id, wait).await
+}
+
+/// The answer where the task was there before: it may have ended.
+async fn told(state: &State, id: TaskId, wait: Option<u64>) -> Result<Response, Problem> {
+    let waiter = wait.and_then(|wait| Some((wait, state.place_to_wait()?, state.monitor.wait_for(id))));
+    let Some((wait, _place, mut waiter)) = waiter else {
+        return Ok(Json(Submitted::Accepted(Accepted::new(id, "scheduled"))).into_response());
+    };
+    if !state.store.task(id).await?.status.is_final() {
+        tokio::select! {
+            () = waiter.ended() => {}
+            () = tokio::time::sleep(Duration::from_secs(wait)) => {}
+            () = state.stopped() => {}
+        }
+    }
+    waited(state, id, wait).await
 }
 
 /// The task as it stands after the wait.

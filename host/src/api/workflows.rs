@@ -2,7 +2,7 @@
 
 use super::State;
 use super::error::{Place, Problem};
-use super::extract::{JsonBody, Name, Query};
+use super::extract::{KeyedBody, Name, Query};
 use super::page::{self, Listed};
 use super::state::{check_payload, handler};
 use super::tasks::PageQuery;
@@ -15,7 +15,6 @@ use crate::model::workflow::NewWorkflow;
 use crate::store::StoreError;
 use axum::Json;
 use axum::extract::{OriginalUri, Path};
-use axum::http::HeaderMap;
 
 /// Submits a workflow
 ///
@@ -26,11 +25,15 @@ use axum::http::HeaderMap;
         (status = 400), (status = 404), (status = 408), (status = 413), (status = 415), (status = 422), (status = 503)))]
 pub(crate) async fn submit(
     state: State,
-    headers: HeaderMap,
-    JsonBody(mut request, room): JsonBody<WorkflowRequest>,
+    KeyedBody {
+        value: mut request,
+        room,
+        key,
+        answered,
+    }: KeyedBody<WorkflowRequest>,
 ) -> Result<Json<WorkflowAccepted>, Problem> {
-    if headers.contains_key("idempotency-key") {
-        return Err(Problem::later("Idempotency-Key"));
+    if let Some(workflow_id) = answered {
+        return Ok(Json(WorkflowAccepted { workflow_id }));
     }
     request.graph()?; // before anything that takes longer
     let snapshot = state.registry.snapshot();
@@ -44,7 +47,8 @@ pub(crate) async fn submit(
     let id = WorkflowId::new(now);
     let workflow = NewWorkflow::new(id, request, definition, (Origin::Submitted, 0), now)?;
     let workflow_id = id.to_string();
-    state.scheduler.submit_workflow(workflow).await?;
+    let key = key.as_ref().map(|key| key.with_answer(&workflow_id));
+    state.scheduler.submit_workflow(workflow, key).await?;
     drop(room);
     Ok(Json(WorkflowAccepted { workflow_id }))
 }

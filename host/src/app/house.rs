@@ -126,6 +126,7 @@ async fn build(config: &Config, file: Option<PathBuf>, guests: &Handle) -> anyho
         store: store.clone(),
         registry: registry.clone(),
         worker: worker.clone(),
+        monitor: monitor.clone(),
         clock: clock.clone(),
         node,
         wake,

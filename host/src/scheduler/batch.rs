@@ -3,7 +3,7 @@
 use super::{Context, POLL};
 use crate::model::ids::BatchId;
 use crate::model::task::NewTask;
-use crate::store::{Callback, CancelledSome, Publish, Stage, Store, StoreError};
+use crate::store::{Callback, CancelledSome, Publish, RequestKey, Stage, Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -84,6 +84,11 @@ impl Staging {
         }
     }
 
+    /// The id that it will have.
+    pub fn id(&self) -> BatchId {
+        self.id
+    }
+
     /// How many were staged.
     pub fn count(&self) -> u64 {
         self.count
@@ -105,13 +110,14 @@ impl Staging {
     }
 
     /// Makes it whole: the acknowledgement that all of it will run. Whoever hangs up meanwhile may find it published or discarded.
-    pub async fn publish(mut self, name: Option<String>, callbacks: Vec<Callback>) -> Result<BatchId, StoreError> {
+    pub async fn publish(mut self, name: Option<String>, callbacks: Vec<Callback>, key: Option<RequestKey>) -> Result<BatchId, StoreError> {
         let publish = Publish {
             batch: self.id,
             name,
             count: self.count,
             now: self.context.clock.now(),
             callbacks,
+            key,
         };
         self.context.store.publish(publish).await?;
         self.open = false;

@@ -1,10 +1,12 @@
 //! Decides what starts when: due schedules become tasks, due tasks become attempts.
 //!
-//! Four loops, each woken by hints and, should a hint be lost, by a slow poll: [`plan`] fires schedules, [`batch`] unfolds batches
-//! into tasks, [`outbox`] delivers what attempts sent, [`dispatch`] claims tasks for free slots. The store is the truth for all.
+//! Five loops, each woken by hints and, should a hint be lost, by a slow poll: [`plan`] fires schedules, [`batch`] unfolds batches
+//! into tasks, [`outbox`] delivers what attempts sent, [`keep`] looks after the times of waiting tasks, [`dispatch`] claims tasks for free
+//! slots. The store is the truth for all.
 
 mod batch;
 mod dispatch;
+mod keep;
 mod outbox;
 mod plan;
 mod reap;
@@ -13,6 +15,7 @@ use crate::clock::Clock;
 use crate::model::ids::{NodeId, TaskId};
 use crate::model::task::NewTask;
 use crate::model::workflow::NewWorkflow;
+use crate::monitor::Monitor;
 use crate::registry::Registry;
 use crate::registry::snapshot::Handler;
 use crate::store::{Lease, Offer, RequestKey, Store, StoreError};
@@ -37,6 +40,8 @@ pub struct Context {
     pub registry: Registry,
     /// Where it is run.
     pub worker: worker::Handle,
+    /// Who wants to know of ends.
+    pub monitor: Monitor,
     /// The time.
     pub clock: Clock,
     /// This process.
@@ -74,6 +79,7 @@ pub async fn run(context: Context, stop: watch::Receiver<bool>) -> Result<(), St
             plan::run(&context, stop.clone()),
             batch::run(&context, stop.clone()),
             outbox::run(&context, stop.clone()),
+            keep::run(&context, stop.clone()),
             reap::half_staged(&context, stop.clone()),
         );
         Ok(())
@@ -128,8 +134,8 @@ impl Handle {
     }
 
     /// Keeps a workflow; its first steps may run at once.
-    pub async fn submit_workflow(&self, workflow: NewWorkflow) -> Result<(), StoreError> {
-        self.0.store.submit_workflow(workflow).await?;
+    pub async fn submit_workflow(&self, workflow: NewWorkflow, key: Option<RequestKey>) -> Result<(), StoreError> {
+        self.0.store.submit_workflow(workflow, key).await?;
         self.0.wake.notify_one();
         Ok(())
     }
@@ -142,6 +148,11 @@ impl Handle {
     /// Begins to take in a batch.
     pub fn stage(&self) -> Staging {
         Staging::new(self.0.clone())
+    }
+
+    /// The slots of this node: all of them, and how many are free.
+    pub fn slots(&self) -> (usize, usize) {
+        self.0.worker.slots()
     }
 
     /// Says that something may have become due. A hint: losing it costs a poll's delay.

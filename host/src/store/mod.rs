@@ -99,6 +99,33 @@ pub struct Rung {
     pub next: Option<Time>,
 }
 
+/// What a waiting task waits for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// The key under which it is held: a word before the first slash.
+    pub held_key: Option<String>,
+    /// Of a due task that nothing holds: how many go before it, counted up to [`COUNTED`].
+    pub ahead: Option<u64>,
+}
+
+/// What waits and runs. Each number is counted up to [`COUNTED`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Queue {
+    /// Due and held by nothing, by priority from 1.
+    pub due: [u64; 9],
+    /// Not yet due.
+    pub scheduled: u64,
+    /// Due, but held.
+    pub held: u64,
+    /// Running.
+    pub running: u64,
+    /// Since when the longest due has been.
+    pub oldest_due_at: Option<Time>,
+}
+
+/// How far waiting tasks are counted: who has more has many.
+pub const COUNTED: u64 = 10_000;
+
 /// What claiming needs to know of a task name that this node can run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Handled {
@@ -209,6 +236,8 @@ pub struct Publish {
     pub now: Time,
     /// What follows it, one of a kind at most.
     pub callbacks: Vec<Callback>,
+    /// Carries it out once.
+    pub key: Option<RequestKey>,
 }
 
 /// The end of one attempt and the task's next state.
@@ -372,6 +401,8 @@ pub trait Store: Send + Sync + 'static {
     /// claim. Returns the id of the task that stands for it: another, where it is to be unique and its like is there.
     /// [`StoreError::Answered`] where a request with this key was carried out before.
     async fn enqueue(&self, task: NewTask, key: Option<RequestKey>, offer: Option<Offer>) -> Result<TaskId>;
+    /// Lets a request pass that was not carried out before: otherwise [`StoreError::Answered`], or [`StoreError::KeyReused`].
+    async fn admit(&self, key: RequestKey, now: Time) -> Result<()>;
     /// Ends some hundreds of waiting tasks that have expired, and raises alerts for those that are late.
     async fn ring(&self, now: Time) -> Result<Rung>;
     /// The slow fallback for hints that were lost: looks through some of the keys under which tasks are held, from this one on, lets in
@@ -383,6 +414,10 @@ pub trait Store: Send + Sync + 'static {
     async fn resume(&self, name: &str) -> Result<bool>;
     /// What is paused since when, the whole queue under the empty name.
     async fn pauses(&self) -> Result<Vec<(String, Time)>>;
+    /// What a waiting task waits for.
+    async fn waiting(&self, id: TaskId) -> Result<Waiting>;
+    /// What waits and runs.
+    async fn queue(&self) -> Result<Queue>;
     /// Keeps a limit in place of the one of its name. [`StoreError::Conflict`] where there are too many.
     async fn put_limit(&self, limit: Limit) -> Result<()>;
     /// Removes a limit; what it held may start.
@@ -410,7 +445,7 @@ pub trait Store: Send + Sync + 'static {
     async fn cancel_some(&self, now: Time) -> Result<CancelledSome>;
 
     /// Keeps a workflow with the tasks of all its steps: the acknowledgement that they will run, each in its turn.
-    async fn submit_workflow(&self, workflow: NewWorkflow) -> Result<()>;
+    async fn submit_workflow(&self, workflow: NewWorkflow, key: Option<RequestKey>) -> Result<()>;
     /// One workflow with its steps.
     async fn workflow(&self, id: WorkflowId) -> Result<Workflow>;
     /// All of them, newest first, without their steps.

@@ -200,6 +200,11 @@ impl Handle {
         Free { pool, room }
     }
 
+    /// All slots, and how many are free.
+    pub fn slots(&self) -> (usize, usize) {
+        (self.0.slots, self.0.slots.saturating_sub(self.running().slots))
+    }
+
     /// Whether no slot is free.
     pub fn is_full(&self) -> bool {
         let running = self.running();

@@ -77,6 +77,13 @@ impl Outbox {
         let read: TaskRequest = parse(request.as_bytes()).map_err(|refusal| Refused::invalid(&[error(refusal)]))?;
         judge.grants.may_submit(&read.task_name)?;
         let definition = (judge.accepts)(&read.task_name, &read.payload.value).map_err(|errors| Refused::invalid(&errors))?;
+        if read.unique.is_some() {
+            return Err(Refused::invalid(&[InputError {
+                pointer: "/unique".to_owned(),
+                detail: "a task that an attempt submits cannot be unique: its id is told before it is known whether its like is there"
+                    .to_owned(),
+            }]));
+        }
         let checked = definition.map_or(Ok(()), |definition| read.check(&definition, judge.now));
         checked.map_err(|refusal| Refused::invalid(&[error(refusal)]))?;
         self.submitted = counted(self.submitted, 1, judge.limits.max_submits, "submit", "executor.max_submits")?;

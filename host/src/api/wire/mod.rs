@@ -6,6 +6,7 @@ mod flow;
 mod list;
 mod observe;
 mod plugin;
+mod queue;
 mod rule;
 mod task;
 
@@ -13,5 +14,6 @@ pub use flow::*;
 pub use list::*;
 pub use observe::*;
 pub use plugin::*;
+pub use queue::*;
 pub use rule::*;
 pub use task::*;

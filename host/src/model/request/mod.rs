@@ -1,13 +1,17 @@
 //! What somebody asks for: a client over HTTP, a plugin, an operator's manifest. Read strictly and the same wherever it comes from.
 
 mod batch;
+mod limit;
 mod read;
 mod submission;
+mod unique;
 mod value;
 mod workflow;
 
 pub use batch::{BatchRequest, CallbackRequest};
+pub use limit::{LimitRequest, MatchRequest, QueueRequest, RateRequest};
 pub use read::{Input, Refusal, RefusalKind, parse, parse_pairs, without_position};
+pub use unique::UniqueRequest;
 pub use value::{EventType, Payload, not_a_time, parse_query_time, parse_time};
 pub use workflow::{StepRequest, WorkflowRequest};
 
@@ -59,11 +63,12 @@ pub struct TaskRequest {
     #[serde(default, deserialize_with = "value::time")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub deadline: Option<Time>,
+    /// One at a time of those that are alike.
+    #[serde(default)]
+    pub unique: Option<UniqueRequest>,
 }
 
-impl Input for TaskRequest {
-    const LATER: &'static [&'static str] = &["unique"];
-}
+impl Input for TaskRequest {}
 
 /// A task to run again and again.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -18,6 +18,20 @@ impl TaskRequest {
         {
             return refuse("/trigger_time", "must not be more than ten years ahead".to_owned());
         }
+        let begins = self.trigger_time.unwrap_or(now).max(now);
+        if self.expires_at.is_some_and(|at| at <= begins) {
+            let sentence = match self.trigger_time {
+                Some(time) if time > now => "must be after trigger_time",
+                _ => "must be in the future",
+            };
+            return refuse("/expires_at", sentence.to_owned());
+        }
+        let ahead = now + chrono::TimeDelta::days(2 * MAX_AHEAD);
+        for (pointer, time) in [("/expires_at", self.expires_at), ("/deadline", self.deadline)] {
+            if time.is_some_and(|time| time > ahead) {
+                return refuse(pointer, "must not be more than twenty years ahead".to_owned());
+            }
+        }
         let max = definition.max_timeout;
         if self.timeout.is_some_and(|timeout| timeout > max) {
             let sentence = format!("must be at most {} s, which is what {} allows", max.as_secs_f64(), definition.name);
@@ -29,6 +43,7 @@ impl TaskRequest {
 
 impl From<TaskRequest> for Submission {
     fn from(request: TaskRequest) -> Self {
+        let unique = request.unique.map(|unique| unique.of(&request.task_name, &request.payload.text));
         Self {
             name: request.task_name,
             payload: request.payload.text,
@@ -40,6 +55,7 @@ impl From<TaskRequest> for Submission {
             idempotent: request.idempotent,
             expires_at: request.expires_at,
             deadline: request.deadline,
+            unique,
         }
     }
 }

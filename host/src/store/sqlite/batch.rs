@@ -2,6 +2,7 @@
 
 use super::Failed;
 use super::counts::put_callbacks;
+use super::once;
 use super::rows::{self, micros, tags_text};
 use super::writer::Tx;
 use crate::model::Time;
@@ -68,7 +69,11 @@ fn gone() -> StoreError {
 }
 
 /// The one write after which all of a batch is there.
-pub(super) fn publish(tx: &Tx<'_>, publish: &Publish) -> Result<()> {
+pub(super) fn publish(tx: &mut Tx<'_>, publish: &Publish) -> Result<()> {
+    once::carried_out(tx, publish.key.as_ref(), publish.now, |tx| make_whole(tx, publish))
+}
+
+fn make_whole(tx: &Tx<'_>, publish: &Publish) -> Result<()> {
     let published = tx
         .db
         .prepare_cached(

@@ -16,6 +16,7 @@ mod once;
 mod outbox;
 mod page;
 mod prune;
+mod queue;
 mod rows;
 mod rules;
 mod settle;
@@ -29,7 +30,7 @@ use super::{
     AlertFilter, Claim, Claimed, Delivery, FireEvent, FireSchedule, Handlers, Lease, Listing, Offer, Orphan, Page, PageRequest, Publish,
     Result, Settle, Stage, Store, StoreError,
 };
-use super::{Batch, CancelledSome, RequestKey, Rung, StepRetried, Workflow};
+use super::{Batch, CancelledSome, Queue, RequestKey, Rung, StepRetried, Waiting, Workflow};
 use crate::model::Time;
 use crate::model::alert::{Alert, AlertType, NewAlert};
 use crate::model::attempt::LogLine;
@@ -245,6 +246,9 @@ impl Store for Sqlite {
             .offer_then(move |tx| enqueue::submit(tx, &task, key.as_ref(), offer.as_deref()), tell)
             .await
     }
+    async fn admit(&self, key: RequestKey, now: Time) -> Result<()> {
+        self.read(move |db| once::admit(db, &key, now)).await
+    }
     async fn ring(&self, now: Time) -> Result<Rung> {
         self.writer.write(move |tx| timers::ring(tx, now)).await
     }
@@ -266,6 +270,12 @@ impl Store for Sqlite {
     }
     async fn pauses(&self) -> Result<Vec<(String, Time)>> {
         self.read(gates::pauses).await
+    }
+    async fn waiting(&self, id: TaskId) -> Result<Waiting> {
+        self.read(move |db| queue::waiting(db, id)).await
+    }
+    async fn queue(&self) -> Result<Queue> {
+        self.read(queue::queue).await
     }
     async fn put_limit(&self, limit: Limit) -> Result<()> {
         self.writer.write(move |tx| gates::put_limit(tx, &limit)).await
@@ -305,8 +315,10 @@ impl Store for Sqlite {
         self.writer.write(move |tx| counts::cancel_some(tx, now)).await
     }
 
-    async fn submit_workflow(&self, workflow: NewWorkflow) -> Result<()> {
-        self.writer.offer(move |tx| workflow::submit(tx, &workflow)).await
+    async fn submit_workflow(&self, workflow: NewWorkflow, key: Option<RequestKey>) -> Result<()> {
+        self.writer
+            .offer(move |tx| once::carried_out(tx, key.as_ref(), workflow.submitted_at, |tx| workflow::submit(tx, &workflow)))
+            .await
     }
     async fn workflow(&self, id: WorkflowId) -> Result<Workflow> {
         self.read(move |db| workflow_view::workflow(db, id)).await

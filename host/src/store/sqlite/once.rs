@@ -40,6 +40,20 @@ pub(super) fn remember(tx: &Tx<'_>, key: &RequestKey, now: Time) -> Result<()> {
         .map(drop)
 }
 
+/// Carries a request out once.
+pub(super) fn carried_out<T>(
+    tx: &mut Tx<'_>,
+    key: Option<&RequestKey>,
+    now: Time,
+    carry_out: impl FnOnce(&mut Tx<'_>) -> Result<T>,
+) -> Result<T> {
+    let Some(key) = key else { return carry_out(tx) };
+    admit(tx.db, key, now)?;
+    let done = carry_out(tx)?;
+    remember(tx, key, now)?;
+    Ok(done)
+}
+
 /// The task that stands for this one: another like it, which is there already, or this one, which has the place now.
 pub(super) fn unique(tx: &mut Tx<'_>, task: &NewTask) -> Result<Option<TaskId>> {
     let Some(unique) = &task.unique else { return Ok(None) };

@@ -1,0 +1,109 @@
+//! The queue as a whole: looked at, paused, resumed; and limits on what runs at once.
+
+use super::State;
+use super::error::{Code, Problem};
+use super::extract::{JsonBody, Name};
+use super::wire::{LimitRecord, Paused, QueueRecord, Removed};
+use crate::model::name;
+use crate::model::request::{LimitRequest, QueueRequest};
+use axum::Json;
+
+/// Shows what waits and runs
+#[utoipa::path(get, path = "/queue", tag = "queue",
+    responses((status = 200, description = "Now", body = QueueRecord), (status = 503)))]
+pub(crate) async fn show(state: State) -> Result<Json<QueueRecord>, Problem> {
+    let (queue, pauses) = (state.store.queue().await?, state.store.pauses().await?);
+    let now = state.clock.now();
+    let (slots, slots_free) = state.scheduler.slots();
+    Ok(Json(QueueRecord {
+        paused: pauses.iter().any(|(name, _)| name.is_empty()),
+        paused_at: pauses.iter().find(|(name, _)| name.is_empty()).map(|(_, at)| *at),
+        paused_tasks: pauses.into_iter().filter(|(name, _)| !name.is_empty()).collect(),
+        slots,
+        slots_free,
+        running: queue.running,
+        due: queue.due.iter().sum(),
+        due_by_priority: (1..).zip(queue.due).filter(|(_, count)| *count > 0).collect(),
+        held: queue.held,
+        scheduled: queue.scheduled,
+        oldest_due_at: queue.oldest_due_at,
+        oldest_wait: queue.oldest_due_at.map(|at| (now - at).as_seconds_f64().max(0.0)),
+    }))
+}
+
+/// Starts nothing more, or no task of a name
+///
+/// What runs goes on. New tasks are taken and wait. The pause survives restarts.
+#[utoipa::path(post, path = "/queue/pause", tag = "queue", request_body = Option<QueueRequest>,
+    responses((status = 200, description = "On disk", body = Paused), (status = 400), (status = 408), (status = 413), (status = 415), (status = 503)))]
+pub(crate) async fn pause(state: State, JsonBody(request, _room): JsonBody<QueueRequest>) -> Result<Json<Paused>, Problem> {
+    let name = request.task_name.as_deref().unwrap_or_default();
+    state.store.pause(name, state.clock.now()).await?;
+    Ok(Json(Paused {
+        status: "paused",
+        task_name: request.task_name,
+    }))
+}
+
+/// Starts tasks again, all or those of a name
+#[utoipa::path(post, path = "/queue/resume", tag = "queue", request_body = Option<QueueRequest>,
+    responses((status = 200, description = "On disk", body = Paused), (status = 400), (status = 408), (status = 413), (status = 415), (status = 503)))]
+pub(crate) async fn resume(state: State, JsonBody(request, _room): JsonBody<QueueRequest>) -> Result<Json<Paused>, Problem> {
+    let name = request.task_name.as_deref().unwrap_or_default();
+    state.store.resume(name).await?;
+    state.scheduler.wake();
+    Ok(Json(Paused {
+        status: "running",
+        task_name: request.task_name,
+    }))
+}
+
+/// Lists the limits, by name
+#[utoipa::path(get, path = "/limits", tag = "queue",
+    responses((status = 200, description = "At most 1,000", body = Vec<LimitRecord>), (status = 503)))]
+pub(crate) async fn limits(state: State) -> Result<Json<Vec<LimitRecord>>, Problem> {
+    let limits = state.store.limits().await?;
+    Ok(Json(limits.into_iter().map(Into::into).collect()))
+}
+
+/// Shows a limit
+#[utoipa::path(get, path = "/limit/{name}", tag = "queue", params(("name" = String, Path, description = "Name of a limit")),
+    responses((status = 200, description = "The limit", body = LimitRecord), (status = 404), (status = 503)))]
+pub(crate) async fn limit(state: State, name: Name) -> Result<Json<LimitRecord>, Problem> {
+    let mut limits = state.store.limits().await?.into_iter();
+    let limit = limits.find(|limit| limit.name == name.0);
+    limit
+        .map(|limit| Json(limit.into()))
+        .ok_or_else(|| Problem::unknown("limit", &name.0))
+}
+
+/// Creates or replaces a limit
+///
+/// It holds for attempts that start from now on; those that run count.
+#[utoipa::path(put, path = "/limit/{name}", tag = "queue", request_body = LimitRequest,
+    params(("name" = String, Path, description = "1 to 128 characters of A-Z a-z 0-9 . _ -")),
+    responses((status = 200, description = "On disk", body = LimitRecord), (status = 400), (status = 408), (status = 409), (status = 413), (status = 415),
+        (status = 503)))]
+pub(crate) async fn put_limit(
+    state: State,
+    name: Name,
+    JsonBody(request, _room): JsonBody<LimitRequest>,
+) -> Result<Json<LimitRecord>, Problem> {
+    if !name::is_valid(&name.0) {
+        return Err(Problem::new(Code::InvalidValue, name::why_invalid("the name", &name.0)));
+    }
+    let limit = request.limit(name.0)?;
+    state.store.put_limit(limit.clone()).await?;
+    state.scheduler.wake();
+    Ok(Json(limit.into()))
+}
+
+/// Removes a limit
+#[utoipa::path(delete, path = "/limit/{name}", tag = "queue", params(("name" = String, Path, description = "Name of a limit")),
+    responses((status = 200, description = "Removed", body = Removed), (status = 404), (status = 503)))]
+pub(crate) async fn remove_limit(state: State, name: Name) -> Result<Json<Removed>, Problem> {
+    let removed = state.store.remove_limit(&name.0).await;
+    removed.map_err(|error| Problem::of_store(error, "limit", &name.0))?;
+    state.scheduler.wake();
+    Ok(Json(Removed::new(name.0)))
+}

@@ -1,0 +1,128 @@
+//! Why a task does not run: what nobody's logs say.
+
+use super::State;
+use super::error::Problem;
+use super::extract::Name;
+use super::wire::{Reason, WhyRecord};
+use crate::model::Time;
+use crate::model::ids::TaskId;
+use crate::model::task::{Status, Task};
+use crate::store::{COUNTED, Waiting};
+use axum::Json;
+
+/// Says why a task does not run
+///
+/// All that stands in its way, what has to give way first at first.
+#[utoipa::path(get, path = "/task/{task_id}/why", tag = "tasks", params(("task_id" = String, Path, description = "Id of a task")),
+    responses((status = 200, description = "The reasons", body = WhyRecord), (status = 404), (status = 503)))]
+pub(crate) async fn why(state: State, name: Name) -> Result<Json<WhyRecord>, Problem> {
+    let id: TaskId = name.id("task")?;
+    let task = state.store.task(id).await;
+    let task = task.map_err(|error| Problem::of_store(error, "task", &name.0))?;
+    let reasons = match task.status {
+        Status::Pending => reasons(&state, &task).await?,
+        _ => Vec::new(),
+    };
+    Ok(Json(WhyRecord {
+        task_id: id.to_string(),
+        status: task.status.as_str(),
+        reasons,
+    }))
+}
+
+fn reason(reason: &'static str, detail: impl Into<String>) -> Reason {
+    Reason {
+        reason,
+        detail: detail.into(),
+        at: None,
+        steps: Vec::new(),
+        ahead: None,
+    }
+}
+
+async fn reasons(state: &State, task: &Task) -> Result<Vec<Reason>, Problem> {
+    let now = state.clock.now();
+    let waiting = state.store.waiting(task.id).await.unwrap_or_default(); // it may just have ended
+    let pauses = state.store.pauses().await?;
+    let mut reasons = Vec::new();
+    for (name, at) in pauses.iter().filter(|(name, _)| name.is_empty() || *name == task.name) {
+        let what = if name.is_empty() {
+            "the whole queue is".to_owned()
+        } else {
+            format!("{name} is")
+        };
+        reasons.push(reason("paused", format!("{what} paused since {}", shown(*at))));
+    }
+    if !state.registry.snapshot().handlers.contains_key(&task.name) {
+        let detail = format!("no loaded plugin handles {}; it runs once one does", task.name);
+        reasons.push(reason("handler_missing", detail));
+    }
+    if let Some(due_at) = task.due_at.filter(|due| *due > now) {
+        let detail = match task.counters.retries {
+            0 => format!("it is due at {}", shown(due_at)),
+            n => format!("its retry number {n} is due at {}", shown(due_at)),
+        };
+        reasons.push(Reason {
+            at: Some(due_at),
+            ..reason("due_later", detail)
+        });
+    }
+    reasons.extend(held(state, task, &waiting).await?);
+    if reasons.is_empty() {
+        reasons.push(in_line(state, &waiting));
+    }
+    Ok(reasons)
+}
+
+/// What holds it besides pauses and missing handlers, which stand above as they are now.
+async fn held(state: &State, task: &Task, waiting: &Waiting) -> Result<Option<Reason>, Problem> {
+    let kind = waiting
+        .held_key
+        .as_deref()
+        .and_then(|key| key.split('/').next())
+        .unwrap_or_default();
+    let detail = task.held.clone().unwrap_or_default();
+    Ok(match kind {
+        "" | "handler" | "pause" => None,
+        "task" | "limit" | "rate" => Some(reason("limit", detail)),
+        "schedule" => Some(reason("previous_fire", "the task of the schedule's previous fire has not ended")),
+        "needs" => Some(blocked_by(state, task).await?),
+        _ => Some(reason("held", detail)),
+    })
+}
+
+async fn blocked_by(state: &State, task: &Task) -> Result<Reason, Problem> {
+    let mut steps = Vec::new();
+    if let Some(id) = task.workflow {
+        let workflow = state.store.workflow(id).await?;
+        let mine = workflow.steps.iter().find(|step| step.task == task.id);
+        let open = |key: &&String| workflow.steps.iter().any(|step| step.key == **key && !step.status.is_final());
+        steps = mine
+            .map(|step| step.needs.iter().filter(open).cloned().collect())
+            .unwrap_or_default();
+    }
+    Ok(Reason {
+        steps: steps.clone(),
+        ..reason("blocked_by", format!("it waits for the steps {}", steps.join(", ")))
+    })
+}
+
+fn in_line(state: &State, waiting: &Waiting) -> Reason {
+    let (slots, free) = state.scheduler.slots();
+    let ahead = waiting.ahead.unwrap_or_default();
+    if ahead == 0 && free > 0 {
+        return reason("starting", "it is about to start");
+    }
+    let many = if ahead >= COUNTED { "at least " } else { "" };
+    Reason {
+        ahead: Some(ahead),
+        ..reason(
+            "no_slot",
+            format!("{many}{ahead} due tasks go before it; {free} of {slots} slots are free on this host"),
+        )
+    }
+}
+
+fn shown(time: Time) -> String {
+    time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+}
