@@ -1,8 +1,10 @@
 //! What somebody asks for: a client over HTTP, a plugin, an operator's manifest. Read strictly and the same wherever it comes from.
 
+mod cloud_event;
 mod read;
 mod value;
 
+pub use cloud_event::{CloudEvent, MAX_EVENTS, is_json};
 pub use read::{Input, Refusal, RefusalKind, parse, parse_pairs, without_position};
 pub use value::{EventType, Payload, not_a_time, parse_query_time, parse_time};
 
