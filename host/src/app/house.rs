@@ -129,6 +129,7 @@ async fn build(config: &Config, file: Option<PathBuf>, guests: &Handle) -> anyho
         wake,
         replan,
         unfold,
+        filters: scheduler::Filters::default(),
     };
     let (stop, stopped) = watch::channel(false);
     let handle = scheduler::Handle::new(context.clone());

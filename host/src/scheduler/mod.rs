@@ -5,11 +5,13 @@
 
 mod batch;
 mod dispatch;
+mod event;
 mod plan;
 mod reap;
 
 use crate::clock::Clock;
-use crate::model::ids::{NodeId, TaskId};
+use crate::model::event::NewEvent;
+use crate::model::ids::NodeId;
 use crate::model::task::NewTask;
 use crate::registry::Registry;
 use crate::registry::snapshot::Handler;
@@ -17,7 +19,7 @@ use crate::store::{Lease, Offer, Store, StoreError};
 use crate::worker;
 pub use batch::Staging;
 use chrono::TimeDelta;
-pub use plan::EventError;
+pub use event::{Delivered, EventError, Filters};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -44,6 +46,8 @@ pub struct Context {
     pub replan: Arc<Notify>,
     /// Tells [`batch`] that one was published.
     pub unfold: Arc<Notify>,
+    /// Filters of triggers, read.
+    pub filters: Filters,
 }
 
 /// What the rest of the house may ask of the scheduler. Cheap to clone.
@@ -136,11 +140,9 @@ impl Handle {
         self.0.worker.stop_cancelled(lease);
     }
 
-    /// Delivers an event: writes it with one task for each trigger that listens. `data` is the JSON text of an object.
-    /// Returns the tasks' ids.
-    pub async fn fire_event(&self, event_type: String, data: String) -> Result<Vec<TaskId>, EventError> {
-        let fired = plan::fire_event(&self.0, event_type, data).await?;
-        self.0.wake.notify_one();
-        Ok(fired)
+    /// Delivers events: writes them with a task for each trigger that listens to one of them, all in one transaction or none. What came
+    /// of each, in their order.
+    pub async fn deliver(&self, events: Vec<NewEvent>) -> Result<Vec<Delivered>, EventError> {
+        event::deliver(&self.0, events).await
     }
 }

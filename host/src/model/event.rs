@@ -1,0 +1,30 @@
+//! An event: something that happened, told by a client or by an attempt, and delivered to the triggers that listen.
+
+use crate::model::Time;
+
+/// A task that an event made may emit another: after so many in a row nothing is made any more, for it would never end.
+pub const MAX_DEPTH: u32 = 16;
+
+/// An event that has come in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewEvent {
+    /// What happened.
+    pub event_type: String,
+    /// Who tells it and under which id, both by CloudEvents; the same again is a duplicate.
+    pub source: Option<Source>,
+    /// When it happened, where it says so.
+    pub time: Option<Time>,
+    /// JSON text of an object.
+    pub data: String,
+    /// How many attempts and events led to it; 0 for what a client tells.
+    pub depth: u32,
+}
+
+/// What makes an event the same as one seen before.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Source {
+    /// A reference to a URI.
+    pub uri: String,
+    /// Unique among those of its source.
+    pub id: String,
+}

@@ -1,0 +1,321 @@
+//! Events become tasks: each trigger that listens, and whose filter lets the event through, makes one.
+//!
+//! All that an event makes is one transaction, whatever the number of its listeners, and so is all that events delivered together make.
+
+use super::Context;
+use super::plan::new_task;
+use crate::clock::Clock;
+use crate::model::Time;
+use crate::model::event::{MAX_DEPTH, NewEvent};
+use crate::model::filter::{Facts, Filter, MAX_DATA, Verdict};
+use crate::model::ids::{EventId, TaskId};
+use crate::model::task::{NewTask, Origin, Submission};
+use crate::model::trigger::{Terms, Trigger, merge};
+use crate::registry::snapshot::Snapshot;
+use crate::store::{FireEvent, Firing, StoreError};
+use chrono::TimeDelta;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Semaphore;
+
+/// Bytes of payloads that events delivered together may make, over all their triggers.
+const MAX_FIRED: usize = 64 << 20;
+/// Bytes of one of them.
+const MAX_MERGED: usize = 16 << 20;
+/// Tasks that events delivered together may make: one transaction, in which nobody else writes.
+const MAX_TASKS: usize = 100_000;
+/// Deliveries whose filters are evaluated at once; more wait. The processors are for the attempts.
+const AT_ONCE: usize = 2;
+/// How long the filters of one delivery may take together.
+const PATIENCE: TimeDelta = TimeDelta::seconds(5);
+/// Tasks made between two looks at what else there is to do.
+const TURN: usize = 64;
+/// Filters that are kept read, and characters of them: what is read takes some hundred times the memory.
+const MAX_FILTERS: usize = 16_384;
+const MAX_FILTER_TEXT: usize = 1 << 20;
+
+/// Why events were not delivered. Nothing of them was kept.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum EventError {
+    /// Their tasks would be too large or too many, or one is too large for a filter; the sentence says which.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The filters of their triggers take too long; the sentence says of which type.
+    #[error("{0}")]
+    TooSlow(String),
+    /// The store refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What came of an event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// It has been seen before: nothing of it was kept.
+    pub duplicate: bool,
+    /// It was kept, but so many events led to it that nothing was made of it.
+    pub too_deep: bool,
+    /// The tasks that carry its data.
+    pub tasks: Vec<TaskId>,
+}
+
+/// Delivers events, all in one transaction or none.
+pub(super) async fn deliver(context: &Context, events: Vec<NewEvent>) -> Result<Vec<Delivered>, EventError> {
+    let listeners = listeners(context, &events).await?;
+    let now = context.clock.now();
+    let matched = context.filters.match_all(events, listeners, now, context.clock.clone()).await?;
+    check_size(&matched)?;
+    let too_deep: Vec<bool> = matched.iter().map(|matched| is_too_deep(&matched.event)).collect();
+    let snapshot = context.registry.snapshot();
+    let mut fires = Vec::with_capacity(matched.len());
+    for matched in matched {
+        fires.push(fire(&snapshot, matched, now).await);
+    }
+    let fired = context.store.fire_events(fires).await?;
+    if fired.iter().any(|fired| !fired.tasks.is_empty()) {
+        context.wake.notify_one();
+    }
+    let delivered = fired.into_iter().zip(too_deep).map(|(fired, too_deep)| Delivered {
+        duplicate: fired.duplicate,
+        too_deep: too_deep && !fired.duplicate,
+        tasks: fired.tasks,
+    });
+    Ok(delivered.collect())
+}
+
+fn is_too_deep(event: &NewEvent) -> bool {
+    event.depth >= MAX_DEPTH
+}
+
+/// A trigger with what is in force of it.
+struct Listener {
+    trigger: Trigger,
+    terms: Terms,
+}
+
+type Listeners = HashMap<String, Arc<Vec<Listener>>>;
+
+async fn listeners(context: &Context, events: &[NewEvent]) -> Result<Listeners, StoreError> {
+    let mut listeners = Listeners::new();
+    for event in events {
+        if is_too_deep(event) {
+            tracing::warn!(
+                event_type = event.event_type,
+                depth = event.depth,
+                "an event was kept and fires nothing: so many attempts and events led to it that they look like a loop"
+            );
+        } else if !listeners.contains_key(&event.event_type) {
+            let triggers = context.store.triggers_of(&event.event_type).await?;
+            let found = triggers.into_iter().map(|trigger| Listener {
+                terms: trigger.terms().into_owned(),
+                trigger,
+            });
+            listeners.insert(event.event_type.clone(), Arc::new(found.collect()));
+        }
+    }
+    Ok(listeners)
+}
+
+/// An event and what its filters said.
+struct Matched {
+    event: NewEvent,
+    listeners: Arc<Vec<Listener>>,
+    /// Of the listeners, those that it fires.
+    firing: Vec<usize>,
+    /// Those that let it pass by, and why where that was no decision.
+    skipping: Vec<(usize, Option<String>)>,
+}
+
+/// The filters of triggers, read once. Cheap to clone.
+#[derive(Clone)]
+pub struct Filters {
+    read: Arc<Mutex<Read>>,
+    turns: Arc<Semaphore>,
+}
+
+#[derive(Default)]
+struct Read {
+    filters: HashMap<String, Arc<Result<Filter, String>>>,
+    text: usize,
+}
+
+impl Default for Filters {
+    fn default() -> Self {
+        Self {
+            read: Arc::default(),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+}
+
+impl Filters {
+    /// Asks the filters of all listeners, off the async threads.
+    async fn match_all(&self, events: Vec<NewEvent>, listeners: Listeners, now: Time, clock: Clock) -> Result<Vec<Matched>, EventError> {
+        let filtered = listeners
+            .values()
+            .flat_map(|of_type| of_type.iter())
+            .any(|listener| listener.terms.filter.is_some());
+        let filters = self.clone();
+        let match_all = move || {
+            let matching = events.into_iter().map(|event| filters.match_one(event, &listeners, now, &clock));
+            matching.collect::<Result<Vec<_>, _>>()
+        };
+        if !filtered {
+            return match_all();
+        }
+        let closed = |cause: String| EventError::Store(StoreError::Unavailable(format!("filters could not be evaluated: {cause}")));
+        let _turn = self.turns.acquire().await.map_err(|error| closed(error.to_string()))?;
+        let matched = tokio::task::spawn_blocking(match_all).await;
+        matched.map_err(|error| closed(error.to_string()))?
+    }
+
+    fn match_one(&self, event: NewEvent, listeners: &Listeners, now: Time, clock: &Clock) -> Result<Matched, EventError> {
+        let listeners = if is_too_deep(&event) {
+            None
+        } else {
+            listeners.get(&event.event_type)
+        };
+        let listeners = listeners.cloned().unwrap_or_default();
+        let (mut firing, mut skipping) = (Vec::new(), Vec::new());
+        let mut facts = None;
+        for (index, listener) in listeners.iter().enumerate() {
+            let Some(filter) = &listener.terms.filter else {
+                firing.push(index);
+                continue;
+            };
+            if facts.is_none() {
+                facts = Some(facts_of(&event, now)?);
+            }
+            if clock.now() - now > PATIENCE {
+                return Err(EventError::TooSlow(format!(
+                    "the filters of the {} triggers that listen to {:?} take more than {} s; make them simpler, or their events smaller",
+                    listeners.len(),
+                    event.event_type,
+                    PATIENCE.num_seconds()
+                )));
+            }
+            match facts.as_ref().map(|facts| self.ask(filter, facts)) {
+                Some(Verdict::Match) => firing.push(index),
+                Some(Verdict::Failed(error)) => skipping.push((index, Some(error))),
+                Some(Verdict::NoMatch) | None => skipping.push((index, None)),
+            }
+        }
+        Ok(Matched {
+            event,
+            listeners,
+            firing,
+            skipping,
+        })
+    }
+
+    fn ask(&self, filter: &str, facts: &Facts) -> Verdict {
+        match &*self.read(filter) {
+            Ok(filter) => filter.matches(facts),
+            // Kept by a version that understood it.
+            Err(sentence) => Verdict::Failed(sentence.clone()),
+        }
+    }
+
+    fn read(&self, text: &str) -> Arc<Result<Filter, String>> {
+        if let Some(filter) = self.locked().filters.get(text) {
+            return filter.clone();
+        }
+        let filter = Arc::new(Filter::restore(text));
+        let mut read = self.locked();
+        if read.filters.len() >= MAX_FILTERS || read.text + text.len() > MAX_FILTER_TEXT {
+            *read = Read::default();
+        }
+        read.text += text.len();
+        read.filters.insert(text.to_owned(), filter.clone());
+        filter
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Read> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn facts_of(event: &NewEvent, now: Time) -> Result<Facts, EventError> {
+    let source = event.source.as_ref().map_or("", |source| source.uri.as_str());
+    Facts::new(&event.event_type, source, event.time.unwrap_or(now), &event.data).ok_or_else(|| {
+        EventError::TooLarge(format!(
+            "the event's data has {} bytes, and filters, which triggers of {:?} have, look at {MAX_DATA}: send less, for example where the data can be found",
+            event.data.len(),
+            event.event_type
+        ))
+    })
+}
+
+/// Each trigger's task holds a copy of the event: a small event with many triggers could take all memory.
+fn check_size(events: &[Matched]) -> Result<(), EventError> {
+    let (mut all, mut count) = (0, 0);
+    for matched in events {
+        for listener in matched.firing.iter().map(|index| &matched.listeners[*index]) {
+            let bytes = listener.terms.payload.len() + matched.event.data.len();
+            all += bytes;
+            count += 1;
+            if bytes > MAX_MERGED {
+                return Err(EventError::TooLarge(format!(
+                    "the event's data and the payload of its trigger {:?} make {bytes} bytes; {MAX_MERGED} are allowed",
+                    listener.trigger.name
+                )));
+            }
+        }
+    }
+    if all > MAX_FIRED {
+        return Err(EventError::TooLarge(format!(
+            "{count} triggers listen to this event, and their tasks would have {all} bytes of payloads; {MAX_FIRED} are allowed: send less, for example where the data can be found"
+        )));
+    }
+    if count > MAX_TASKS {
+        return Err(EventError::TooLarge(format!(
+            "this would make {count} tasks at once; {MAX_TASKS} are allowed"
+        )));
+    }
+    Ok(())
+}
+
+async fn fire(snapshot: &Snapshot, matched: Matched, now: Time) -> FireEvent {
+    let Matched {
+        event,
+        listeners,
+        firing,
+        skipping,
+    } = matched;
+    let mut firings = Vec::with_capacity(firing.len());
+    for (n, index) in firing.into_iter().enumerate() {
+        if n % TURN == TURN - 1 {
+            tokio::task::yield_now().await;
+        }
+        let Listener { trigger, terms } = &listeners[index];
+        firings.push(Firing {
+            trigger: trigger.id,
+            task: triggered(snapshot, trigger, terms, &event, now).await,
+            debounce: terms.debounce,
+        });
+    }
+    let skipped = skipping.into_iter().map(|(index, error)| (listeners[index].trigger.id, error));
+    FireEvent {
+        id: EventId::new(now),
+        skipped: skipped.collect(),
+        event,
+        now,
+        firings,
+    }
+}
+
+async fn triggered(snapshot: &Snapshot, trigger: &Trigger, terms: &Terms, event: &NewEvent, now: Time) -> NewTask {
+    let submission = Submission {
+        name: trigger.task_name.clone(),
+        payload: merge(&terms.payload, &event.data),
+        priority: terms.priority,
+        tags: terms.tags.clone(),
+        ..Submission::default()
+    };
+    let mut task = new_task(snapshot, submission, Origin::Trigger(trigger.id), now).await;
+    task.depth = event.depth + 1;
+    if let Some(debounce) = terms.debounce.filter(|_| task.stillborn.is_none()) {
+        task.trigger_time = now + debounce;
+    }
+    task
+}
