@@ -6,6 +6,7 @@ mod bad_input;
 mod batch;
 mod cli;
 mod durability;
+mod events;
 mod fairness;
 mod http;
 mod limits;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use taskhost::model::Time;
 use taskhost::model::attempt::{Class, Level, LogLine, Outcome, Source, Usage};
+use taskhost::model::event::NewEvent;
 use taskhost::model::ids::{BatchId, EventId, NodeId, ScheduleId, TaskId};
 use taskhost::model::priority::Priority;
 use taskhost::model::retry::{Counters, Next};
@@ -602,12 +603,18 @@ async fn events_are_forgotten_too() {
     for _ in 0..7 {
         let event = FireEvent {
             id: EventId::new(f.now),
-            event_type: "e".into(),
-            data: "{}".into(),
+            event: NewEvent {
+                event_type: "e".into(),
+                source: None,
+                time: None,
+                data: "{}".into(),
+                depth: 0,
+            },
             now: f.now,
-            tasks: vec![],
+            firings: vec![],
+            skipped: vec![],
         };
-        f.store.fire_event(event).await.expect("fired");
+        f.store.fire_events(vec![event]).await.expect("fired");
     }
     let before = f.now + chrono::TimeDelta::days(1);
     let mut counts = Vec::new();
