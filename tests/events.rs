@@ -343,13 +343,13 @@ fn only_what_the_filter_lets_through_fires() {
 #[test]
 fn a_trigger_that_cannot_be_meant_is_refused_with_its_place() {
     let host = Host::with_probe();
-    let deep = "!".repeat(100);
+    let deep = format!("{}1{} == 1", "[".repeat(60), "]".repeat(60));
     for (member, value) in [
         ("filter", json!("data.delta >")),
         ("filter", json!("delta > 5")),
         ("filter", json!("now() > time")),
         ("filter", json!("data.delta + 1")),
-        ("filter", json!(format!("{deep}data.a"))),
+        ("filter", json!(deep)),
         ("filter", json!("x".repeat(5_000))),
         ("filter", json!(5)),
         ("filter", json!("")),

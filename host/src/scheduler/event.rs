@@ -8,12 +8,13 @@ use crate::clock::Clock;
 use crate::model::Time;
 use crate::model::event::{MAX_DEPTH, NewEvent};
 use crate::model::filter::{Facts, Filter, MAX_DATA, Verdict};
-use crate::model::ids::{EventId, TaskId};
+use crate::model::ids::{EventId, TaskId, TriggerId};
 use crate::model::task::{NewTask, Origin, Submission};
 use crate::model::trigger::{Terms, Trigger, merge};
 use crate::registry::snapshot::Snapshot;
 use crate::store::{FireEvent, Firing, StoreError};
 use chrono::TimeDelta;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Semaphore;
@@ -87,10 +88,28 @@ fn is_too_deep(event: &NewEvent) -> bool {
     event.depth >= MAX_DEPTH
 }
 
-/// A trigger with what is in force of it.
+/// What a firing needs of a trigger.
 struct Listener {
-    trigger: Trigger,
+    id: TriggerId,
+    name: String,
+    task_name: String,
+    /// In force: with the edits.
     terms: Terms,
+}
+
+impl From<Trigger> for Listener {
+    fn from(trigger: Trigger) -> Self {
+        let edited = match trigger.terms() {
+            Cow::Owned(terms) => Some(terms),
+            Cow::Borrowed(_) => None,
+        };
+        Self {
+            id: trigger.id,
+            name: trigger.name,
+            task_name: trigger.task_name,
+            terms: edited.unwrap_or(trigger.declared),
+        }
+    }
 }
 
 type Listeners = HashMap<String, Arc<Vec<Listener>>>;
@@ -106,11 +125,10 @@ async fn listeners(context: &Context, events: &[NewEvent]) -> Result<Listeners, 
             );
         } else if !listeners.contains_key(&event.event_type) {
             let triggers = context.store.triggers_of(&event.event_type).await?;
-            let found = triggers.into_iter().map(|trigger| Listener {
-                terms: trigger.terms().into_owned(),
-                trigger,
-            });
-            listeners.insert(event.event_type.clone(), Arc::new(found.collect()));
+            listeners.insert(
+                event.event_type.clone(),
+                Arc::new(triggers.into_iter().map(Listener::from).collect()),
+            );
         }
     }
     Ok(listeners)
@@ -157,7 +175,9 @@ impl Filters {
             .any(|listener| listener.terms.filter.is_some());
         let filters = self.clone();
         let match_all = move || {
-            let matching = events.into_iter().map(|event| filters.match_one(event, &listeners, now, &clock));
+            let until = clock.now() + PATIENCE;
+            let is_late = || clock.now() > until;
+            let matching = events.into_iter().map(|event| filters.match_one(event, &listeners, now, &is_late));
             matching.collect::<Result<Vec<_>, _>>()
         };
         if !filtered {
@@ -169,7 +189,7 @@ impl Filters {
         matched.map_err(|error| closed(error.to_string()))?
     }
 
-    fn match_one(&self, event: NewEvent, listeners: &Listeners, now: Time, clock: &Clock) -> Result<Matched, EventError> {
+    fn match_one(&self, event: NewEvent, listeners: &Listeners, now: Time, is_late: &dyn Fn() -> bool) -> Result<Matched, EventError> {
         let listeners = if is_too_deep(&event) {
             None
         } else {
@@ -186,7 +206,7 @@ impl Filters {
             if facts.is_none() {
                 facts = Some(facts_of(&event, now)?);
             }
-            if clock.now() - now > PATIENCE {
+            if is_late() {
                 return Err(EventError::TooSlow(format!(
                     "the filters of the {} triggers that listen to {:?} take more than {} s; make them simpler, or their events smaller",
                     listeners.len(),
@@ -257,7 +277,7 @@ fn check_size(events: &[Matched]) -> Result<(), EventError> {
             if bytes > MAX_MERGED {
                 return Err(EventError::TooLarge(format!(
                     "the event's data and the payload of its trigger {:?} make {bytes} bytes; {MAX_MERGED} are allowed",
-                    listener.trigger.name
+                    listener.name
                 )));
             }
         }
@@ -287,14 +307,14 @@ async fn fire(snapshot: &Snapshot, matched: Matched, now: Time) -> FireEvent {
         if n % TURN == TURN - 1 {
             tokio::task::yield_now().await;
         }
-        let Listener { trigger, terms } = &listeners[index];
+        let listener = &listeners[index];
         firings.push(Firing {
-            trigger: trigger.id,
-            task: triggered(snapshot, trigger, terms, &event, now).await,
-            debounce: terms.debounce,
+            trigger: listener.id,
+            task: triggered(snapshot, listener, &event, now).await,
+            debounce: listener.terms.debounce,
         });
     }
-    let skipped = skipping.into_iter().map(|(index, error)| (listeners[index].trigger.id, error));
+    let skipped = skipping.into_iter().map(|(index, error)| (listeners[index].id, error));
     FireEvent {
         id: EventId::new(now),
         skipped: skipped.collect(),
@@ -304,18 +324,108 @@ async fn fire(snapshot: &Snapshot, matched: Matched, now: Time) -> FireEvent {
     }
 }
 
-async fn triggered(snapshot: &Snapshot, trigger: &Trigger, terms: &Terms, event: &NewEvent, now: Time) -> NewTask {
+async fn triggered(snapshot: &Snapshot, listener: &Listener, event: &NewEvent, now: Time) -> NewTask {
+    let terms = &listener.terms;
     let submission = Submission {
-        name: trigger.task_name.clone(),
+        name: listener.task_name.clone(),
         payload: merge(&terms.payload, &event.data),
         priority: terms.priority,
         tags: terms.tags.clone(),
         ..Submission::default()
     };
-    let mut task = new_task(snapshot, submission, Origin::Trigger(trigger.id), now).await;
+    let mut task = new_task(snapshot, submission, Origin::Trigger(listener.id), now).await;
     task.depth = event.depth + 1;
     if let Some(debounce) = terms.debounce.filter(|_| task.stillborn.is_none()) {
         task.trigger_time = now + debounce;
     }
     task
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(depth: u32, data: &str) -> NewEvent {
+        NewEvent {
+            event_type: "e".into(),
+            source: None,
+            time: None,
+            data: data.into(),
+            depth,
+        }
+    }
+
+    fn listeners(filters: &[Option<&str>]) -> Listeners {
+        let listener = |filter: &Option<&str>| Listener {
+            id: TriggerId::new(Time::UNIX_EPOCH),
+            name: "t".into(),
+            task_name: "echo".into(),
+            terms: Terms {
+                payload: "{}".into(),
+                priority: None,
+                tags: vec![],
+                filter: filter.map(str::to_owned),
+                debounce: None,
+            },
+        };
+        Listeners::from([("e".to_owned(), Arc::new(filters.iter().map(listener).collect()))])
+    }
+
+    async fn fired(filters: &Filters, events: Vec<NewEvent>, listeners: Listeners) -> Vec<Vec<usize>> {
+        let matched = filters.match_all(events, listeners, Time::UNIX_EPOCH, Clock::System).await;
+        matched.expect("matched").into_iter().map(|matched| matched.firing).collect()
+    }
+
+    #[tokio::test]
+    async fn a_loop_of_events_ends() {
+        let filters = Filters::default();
+        for listeners in [listeners(&[None, None]), listeners(&[None, Some("true")])] {
+            let events = vec![
+                event(0, "{}"),
+                event(MAX_DEPTH - 1, "{}"),
+                event(MAX_DEPTH, "{}"),
+                event(u32::MAX, "{}"),
+            ];
+            assert_eq!(fired(&filters, events, listeners).await, [vec![0, 1], vec![0, 1], vec![], vec![]]);
+        }
+    }
+
+    #[tokio::test]
+    async fn many_filters_are_read_once_and_not_kept_for_ever() {
+        let filters = Filters::default();
+        for n in 0..40 {
+            let texts: Vec<String> = (0..1_000).map(|m| format!("data.n == {}", n * 1_000 + m)).collect();
+            let of_type: Vec<Option<&str>> = texts.iter().map(|text| Some(text.as_str())).collect();
+            let data = format!("{{\"n\": {}}}", n * 1_000 + 7);
+            assert_eq!(fired(&filters, vec![event(0, &data)], listeners(&of_type)).await, [[7]]);
+        }
+        assert!((1..=MAX_FILTERS).contains(&filters.locked().filters.len()));
+        let kept = filters.read("data.n == 39999");
+        assert!(Arc::ptr_eq(&kept, &filters.read("data.n == 39999")));
+        // What a later version had accepted is no match here, and no panic.
+        assert_eq!(
+            fired(&filters, vec![event(0, "{}")], listeners(&[Some("new_syntax @ 1"), None])).await,
+            [[1]]
+        );
+    }
+
+    #[tokio::test]
+    async fn too_much_at_once_is_refused() {
+        let filters = Filters::default();
+        let many = vec![None; 1_000];
+        let events = |data: &str, count: usize| vec![event(0, data); count];
+        for (events, word) in [
+            (events("{}", 101), "101000 tasks"),
+            (events(&format!("{{\"a\":\"{}\"}}", "x".repeat(1_000)), 70), "bytes of payloads"),
+        ] {
+            let matched = filters
+                .match_all(events, listeners(&many), Time::UNIX_EPOCH, Clock::System)
+                .await
+                .expect("matched");
+            let Err(EventError::TooLarge(sentence)) = check_size(&matched) else {
+                panic!("{word}")
+            };
+            assert!(sentence.contains(word), "{sentence}");
+        }
+    }
 }

@@ -63,8 +63,7 @@ impl Facts {
         let mut at: &(dyn Val + 'static) = &self.data;
         for name in path.split('.') {
             let members = at.downcast_ref::<CelMap<'static>>()?;
-            let value: &Box<dyn Val> = members.get(&CelMapKey::from(name.to_owned()))?;
-            at = value.as_ref();
+            at = members.get(&CelMapKey::from(name.to_owned()))?.as_ref();
         }
         Some(at)
     }

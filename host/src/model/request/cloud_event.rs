@@ -55,9 +55,11 @@ impl CloudEvent {
             ));
         }
         let within = |index: usize, refusal: Refusal| Refusal::new(refusal.kind, format!("/{index}{}", refusal.pointer), refusal.sentence);
-        let read =
-            |(index, event): (usize, &Box<RawValue>)| Self::structured(event.get().as_bytes()).map_err(|refusal| within(index, refusal));
-        list.iter().enumerate().map(read).collect()
+        let read = |text: &str| Self::structured(text.as_bytes());
+        let events = list.iter().enumerate();
+        events
+            .map(|(index, event)| read(event.get()).map_err(|refusal| within(index, refusal)))
+            .collect()
     }
 
     /// Reads an event whose attributes are headers, `ce-` taken off their names, and whose data is the body, which is JSON. A pointer
@@ -386,7 +388,7 @@ mod tests {
             ("traceparent", b"x%20y"),
         ];
         let read = |headers: &[(&str, &[u8])], body: &str| {
-            CloudEvent::binary(headers.to_vec().into_iter(), body.as_bytes()).map_err(|r| (r.pointer, r.sentence))
+            CloudEvent::binary(headers.iter().copied(), body.as_bytes()).map_err(|r| (r.pointer, r.sentence))
         };
         let event = read(&[&headers[..2], &[("source", b"/desk/x")], &headers[3..]].concat(), r#"{"a": 1.0}"#).unwrap();
         assert_eq!(

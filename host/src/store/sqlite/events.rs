@@ -16,6 +16,8 @@ use std::time::Duration;
 /// Not yet due, due: see the table `task`.
 const FUTURE: i64 = 0;
 const DUE: i64 = 1;
+/// Bytes that the triggers of one type of event may have together: an event reads them all.
+const MAX_LISTENERS: i64 = 128 << 20;
 
 fn text(document: &impl Serialize) -> Result<String> {
     serde_json::to_string(document).map_err(|error| StoreError::Unavailable(format!("a trigger cannot be written: {error}")))
@@ -76,13 +78,26 @@ pub(super) fn triggers(db: &Connection, request: &PageRequest) -> Result<Page<Tr
 }
 
 pub(super) fn triggers_of(db: &Connection, event_type: &str) -> Result<Vec<Trigger>> {
-    db.prepare_cached(&format!(
-        "SELECT {} FROM {} WHERE event_type = ?1 AND paused = 0 ORDER BY id",
+    let sql = format!(
+        "SELECT {}, octet_length(terms) + COALESCE(octet_length(edits), 0) FROM {} WHERE event_type = ?1 AND paused = 0 ORDER BY id",
         rows::TRIGGER,
         rows::TRIGGERS
-    ))
-    .and_then(|mut s| s.query_map([event_type], rows::trigger).and_then(Iterator::collect))
-    .failed()
+    );
+    let mut statement = db.prepare_cached(&sql).failed()?;
+    let size_column = statement.column_count() - 1;
+    let mut rows = statement.query([event_type]).failed()?;
+    let (mut triggers, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next().failed()? {
+        bytes += row.get::<_, i64>(size_column).failed()?;
+        if bytes > MAX_LISTENERS {
+            return Err(StoreError::Conflict(format!(
+                "the triggers that listen to {event_type:?} have more than {} MiB of payloads together; remove or pause some, or make their payloads smaller",
+                MAX_LISTENERS >> 20
+            )));
+        }
+        triggers.push(rows::trigger(row).failed()?);
+    }
+    Ok(triggers)
 }
 
 pub(super) fn fire_events(tx: &mut Tx<'_>, events: &[FireEvent]) -> Result<Vec<Fired>> {
