@@ -6,6 +6,7 @@
 mod batch;
 mod dispatch;
 mod event;
+mod filters;
 mod plan;
 mod reap;
 
@@ -19,7 +20,8 @@ use crate::store::{Lease, Offer, Store, StoreError};
 use crate::worker;
 pub use batch::Staging;
 use chrono::TimeDelta;
-pub use event::{Delivered, EventError, Filters};
+pub use event::{Delivered, EventError};
+pub use filters::Filters;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};

@@ -79,7 +79,7 @@ fn what_is_neither_true_nor_false_is_no_match_and_says_why() {
 #[test]
 fn a_filter_that_cannot_be_meant_is_refused_with_a_sentence() {
     let deep = format!("{}1{} == 1", "[".repeat(50), "]".repeat(50));
-    let sums = format!("size({}) > 0", vec!["data.a"; 10].join(" + "));
+    let sums = format!("size({}) > 0", ["data.a"; 10].join(" + "));
     let many = vec!["data.a == 1"; 90].join(" && ");
     let listed = format!("data.desk in [{}]", vec!["'fx'"; 500].join(","));
     assert!(Filter::compile(&listed).is_ok());
@@ -243,8 +243,8 @@ fn the_costliest_filters_end_soon() {
             ),
             &texts,
         ),
-        (format!("size({}) > 0", vec!["data.a"; 9].join(" + ")), &letters),
-        (format!("({}) == data.a", vec!["data.a"; 9].join(" + ")), &list),
+        (format!("size({}) > 0", ["data.a"; 9].join(" + ")), &letters),
+        (format!("({}) == data.a", ["data.a"; 9].join(" + ")), &list),
         (
             and("data.a.contains('aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab')", 45),
             &letters,
