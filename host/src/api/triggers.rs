@@ -9,7 +9,7 @@ use super::tasks::PageQuery;
 use super::wire::{Accepted, Removed, TriggerRecord};
 use crate::model::ids::TriggerId;
 use crate::model::request::{EventTriggerRequest, TriggerPatch};
-use crate::model::trigger::{Edits, Patch, Terms, Trigger};
+use crate::model::trigger::{Edits, Patch, Trigger};
 use axum::Json;
 use axum::extract::OriginalUri;
 
@@ -22,30 +22,12 @@ use axum::extract::OriginalUri;
 pub(crate) async fn create(state: State, JsonBody(request, _room): JsonBody<EventTriggerRequest>) -> Result<Json<Accepted>, Problem> {
     // The payload is half of what the handler gets: the schema is held against the whole when the event arrives.
     state.handler(&request.task_name)?;
-    let now = state.clock.now();
-    let event_type = request.event_type.into_string();
-    let filter = request.filter.as_deref().map(|filter| format!("\n{filter}")).unwrap_or_default();
-    let content = [event_type.as_str(), &format!("{}{filter}", request.payload.value)];
-    let trigger = Trigger {
-        id: TriggerId::new(now),
-        name: request.name.unwrap_or_else(|| derived_name(&request.task_name, content)),
-        task_name: request.task_name,
-        event_type,
-        declared: Terms {
-            payload: request.payload.text,
-            priority: request.priority,
-            tags: request.tags,
-            filter: request.filter,
-            debounce: request.debounce,
-        },
-        edits: Edits::default(),
-        paused: false,
-        created_at: now,
-        fired_count: 0,
-        last_fired: None,
-        skipped_count: 0,
-        filter_error: None,
-    };
+    let name = request.name.clone().unwrap_or_else(|| {
+        let filter = request.filter.as_deref().map(|filter| format!("\n{filter}")).unwrap_or_default();
+        let content = format!("{}{filter}", request.payload.value);
+        derived_name(&request.task_name, [request.event_type.as_str(), &content])
+    });
+    let trigger = Trigger::declare(request, name, state.clock.now());
     let id = state.store.put_trigger(trigger).await?;
     Ok(Json(Accepted::new(id, "registered")))
 }

@@ -6,6 +6,7 @@
 use crate::model::Time;
 use crate::model::ids::TriggerId;
 use crate::model::priority::Priority;
+use crate::model::request::EventTriggerRequest;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -105,6 +106,30 @@ pub struct Patch {
 }
 
 impl Trigger {
+    /// As somebody asks for it to be registered, under a name that is given or was worked out.
+    pub fn declare(request: EventTriggerRequest, name: String, now: Time) -> Self {
+        Self {
+            id: TriggerId::new(now),
+            name,
+            task_name: request.task_name,
+            event_type: request.event_type.into_string(),
+            declared: Terms {
+                payload: request.payload.text,
+                priority: request.priority,
+                tags: request.tags,
+                filter: request.filter,
+                debounce: request.debounce,
+            },
+            edits: Edits::default(),
+            paused: false,
+            created_at: now,
+            fired_count: 0,
+            last_fired: None,
+            skipped_count: 0,
+            filter_error: None,
+        }
+    }
+
     /// How it makes its tasks: as registered, with the edits over it.
     pub fn terms(&self) -> Cow<'_, Terms> {
         if self.edits == Edits::default() {

@@ -20,6 +20,8 @@ use std::sync::Arc;
 const MAX_FIRED: usize = 64 << 20;
 /// Bytes of one of them.
 const MAX_MERGED: usize = 16 << 20;
+/// Bytes of payloads of all triggers that listen to events delivered together, whether they fire or not.
+const MAX_READ: usize = 256 << 20;
 /// Tasks that events delivered together may make: one transaction, in which nobody else writes.
 const MAX_TASKS: usize = 100_000;
 /// Tasks made between two looks at what else there is to do.
@@ -106,8 +108,9 @@ impl From<Trigger> for Listener {
 /// By type of event.
 pub(super) type Listeners = HashMap<String, Arc<Vec<Listener>>>;
 
-async fn listeners(context: &Context, events: &[NewEvent]) -> Result<Listeners, StoreError> {
+async fn listeners(context: &Context, events: &[NewEvent]) -> Result<Listeners, EventError> {
     let mut listeners = Listeners::new();
+    let mut bytes = 0;
     for event in events {
         if is_too_deep(event) {
             tracing::warn!(
@@ -117,6 +120,12 @@ async fn listeners(context: &Context, events: &[NewEvent]) -> Result<Listeners, 
             );
         } else if !listeners.contains_key(&event.event_type) {
             let triggers = context.store.triggers_of(&event.event_type).await?;
+            bytes += triggers.iter().map(|trigger| trigger.declared.payload.len()).sum::<usize>();
+            if bytes > MAX_READ {
+                return Err(EventError::TooLarge(format!(
+                    "the triggers that listen to these events have more than {MAX_READ} bytes of payloads; send the events in smaller batches"
+                )));
+            }
             listeners.insert(
                 event.event_type.clone(),
                 Arc::new(triggers.into_iter().map(Listener::from).collect()),

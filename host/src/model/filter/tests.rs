@@ -173,7 +173,9 @@ fn what_was_accepted_is_read_again_on_any_thread() {
     let levels = (MAX_FILTER - 4) / 2;
     for text in [
         format!("{}true{}", "(".repeat(levels), ")".repeat(levels)),
-        format!("{}true", "!".repeat(40)),
+        format!("{}true", "!".repeat(MAX_FILTER - 4)),
+        format!("{}1 == 1", "-".repeat(MAX_FILTER - 6)),
+        format!("true{}", " && true".repeat(190)),
         format!("{}1{} == [1]", "[".repeat(46), "]".repeat(46)),
     ] {
         Filter::compile(&text).expect(&text);
