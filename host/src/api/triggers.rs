@@ -27,7 +27,7 @@ pub(crate) async fn create(state: State, JsonBody(request, _room): JsonBody<Even
         let content = format!("{}{filter}", request.payload.value);
         derived_name(&request.task_name, [request.event_type.as_str(), &content])
     });
-    let trigger = Trigger::declare(request, name, state.clock.now());
+    let trigger = Trigger::declare(&request, name, state.clock.now());
     let id = state.store.put_trigger(trigger).await?;
     Ok(Json(Accepted::new(id, "registered")))
 }

@@ -2,7 +2,7 @@
 
 use crate::model::Time;
 
-/// A task that an event made may emit another: after so many in a row nothing is made any more, for it would never end.
+/// An attempt of a task that an event made may emit the next: deeper than this nothing is made any more, for a loop would never end.
 pub const MAX_DEPTH: u32 = 16;
 
 /// An event that has come in.
@@ -16,7 +16,7 @@ pub struct NewEvent {
     pub time: Option<Time>,
     /// JSON text of an object.
     pub data: String,
-    /// How many attempts and events led to it; 0 for what a client tells.
+    /// How many attempts led to it, each of a task that the one before made; 0 for what a client tells. Its tasks stand as deep.
     pub depth: u32,
 }
 

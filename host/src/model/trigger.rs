@@ -107,17 +107,17 @@ pub struct Patch {
 
 impl Trigger {
     /// As somebody asks for it to be registered, under a name that is given or was worked out.
-    pub fn declare(request: EventTriggerRequest, name: String, now: Time) -> Self {
+    pub fn declare(request: &EventTriggerRequest, name: String, now: Time) -> Self {
         Self {
             id: TriggerId::new(now),
             name,
-            task_name: request.task_name,
-            event_type: request.event_type.into_string(),
+            task_name: request.task_name.clone(),
+            event_type: request.event_type.as_str().to_owned(),
             declared: Terms {
-                payload: request.payload.text,
+                payload: request.payload.text.clone(),
                 priority: request.priority,
-                tags: request.tags,
-                filter: request.filter,
+                tags: request.tags.clone(),
+                filter: request.filter.clone(),
                 debounce: request.debounce,
             },
             edits: Edits::default(),

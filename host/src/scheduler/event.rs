@@ -54,16 +54,9 @@ pub struct Delivered {
 
 /// Delivers events, all in one transaction or none.
 pub(super) async fn deliver(context: &Context, events: Vec<NewEvent>) -> Result<Vec<Delivered>, EventError> {
-    let listeners = listeners(context, &events).await?;
     let now = context.clock.now();
-    let matched = context.filters.match_all(events, listeners, now, context.clock.clone()).await?;
-    check_size(&matched)?;
-    let too_deep: Vec<bool> = matched.iter().map(|matched| is_too_deep(&matched.event)).collect();
-    let snapshot = context.registry.snapshot();
-    let mut fires = Vec::with_capacity(matched.len());
-    for matched in matched {
-        fires.push(fire(&snapshot, matched, now).await);
-    }
+    let fires = prepare(context, events.into_iter().map(|event| (EventId::new(now), event)).collect()).await?;
+    let too_deep: Vec<bool> = fires.iter().map(|fire| is_too_deep(&fire.event)).collect();
     let fired = context.store.fire_events(fires).await?;
     if fired.iter().any(|fired| !fired.tasks.is_empty()) {
         context.wake.notify_one();
@@ -76,9 +69,24 @@ pub(super) async fn deliver(context: &Context, events: Vec<NewEvent>) -> Result<
     Ok(delivered.collect())
 }
 
+/// What has to be stored of events, in their order: each with a task for each trigger that it fires.
+pub(super) async fn prepare(context: &Context, events: Vec<(EventId, NewEvent)>) -> Result<Vec<FireEvent>, EventError> {
+    let (ids, events): (Vec<_>, Vec<_>) = events.into_iter().unzip();
+    let listeners = listeners(context, &events).await?;
+    let now = context.clock.now();
+    let matched = context.filters.match_all(events, listeners, now, context.clock.clone()).await?;
+    check_size(&matched)?;
+    let snapshot = context.registry.snapshot();
+    let mut fires = Vec::with_capacity(matched.len());
+    for (id, matched) in ids.into_iter().zip(matched) {
+        fires.push(fire(&snapshot, id, matched, now).await);
+    }
+    Ok(fires)
+}
+
 /// Whether nothing is made of it any more.
 pub(super) fn is_too_deep(event: &NewEvent) -> bool {
-    event.depth >= MAX_DEPTH
+    event.depth > MAX_DEPTH
 }
 
 /// What a firing needs of a trigger.
@@ -164,7 +172,7 @@ pub(super) fn check_size(events: &[Matched]) -> Result<(), EventError> {
     Ok(())
 }
 
-async fn fire(snapshot: &Snapshot, matched: Matched, now: Time) -> FireEvent {
+async fn fire(snapshot: &Snapshot, id: EventId, matched: Matched, now: Time) -> FireEvent {
     let Matched {
         event,
         listeners,
@@ -185,7 +193,7 @@ async fn fire(snapshot: &Snapshot, matched: Matched, now: Time) -> FireEvent {
     }
     let skipped = skipping.into_iter().map(|(index, error)| (listeners[index].id, error));
     FireEvent {
-        id: EventId::new(now),
+        id,
         skipped: skipped.collect(),
         event,
         now,
@@ -203,7 +211,7 @@ async fn triggered(snapshot: &Snapshot, listener: &Listener, event: &NewEvent, n
         ..Submission::default()
     };
     let mut task = new_task(snapshot, submission, Origin::Trigger(listener.id), now).await;
-    task.depth = event.depth + 1;
+    task.depth = event.depth;
     if let Some(debounce) = terms.debounce.filter(|_| task.stillborn.is_none()) {
         task.trigger_time = now + debounce;
     }
