@@ -193,12 +193,8 @@ fn what_is_wrong_is_told_with_its_line_and_member() {
         host.post("/tasks/batch", &json!({"tasks": []})).problem(400)["errors"][0]["pointer"],
         "/tasks"
     );
-    for member in ["on_success", "on_failure", "on_complete", "grid", "task_name", "payload"] {
-        let problem = host.post("/tasks/batch", &json!({"tasks": [], member: {}})).problem(400);
-        assert_eq!(problem["code"], "not_supported_yet", "{problem}");
-    }
     for (path, content_type, status) in [
-        ("/tasks/batch?on_complete=echo", LINES, 400),
+        ("/tasks/batch?on_complete=nothing", LINES, 404),
         ("/tasks/batch?name=a%20b", LINES, 400),
         ("/tasks/batch?nmae=a", LINES, 400),
         ("/tasks/batch", "application/x-www-form-urlencoded", 415),

@@ -212,7 +212,7 @@ fn wrong_usage_is_two_and_a_refusal_is_one() {
         (&["submit", "echo", "--payload", "[1]"], "must be a JSON object"),
         (&["submit", "echo", "--payload", "@no/such/file"], "no/such/file"),
         (&["submit", "echo", "--priority", "0"], "1..=9"),
-        (&["submit", "echo", "--sweep", "a=1,2"], "later version"),
+        (&["submit", "echo", "--sweep", "a"], "FIELD=A,B,C"),
         (&["batch", "submit", "no/such/file"], "no/such/file"),
         (&["event", "emit", "x", "--data", "1"], "must be a JSON object"),
         (&["plugin", "push", "no/such/file.wasm"], "no/such/file.wasm"),

@@ -240,7 +240,7 @@ fn the_record_of_a_plugin_tells_what_it_asks_for_and_gets() {
 #[test]
 fn manifests_are_checked_and_their_change_reloads() {
     let host = Host::with_probe();
-    let later = ["events = [\"x\"]", "submit = [\"x\"]", "http = [{ host = \"x\" }]"].map(|grant| format!("[capabilities]\n{grant}\n"));
+    let later = ["events = [\"a b\"]", "submit = [\"a/b\"]", "http = [{ host = \"x\" }]"].map(|grant| format!("[capabilities]\n{grant}\n"));
     let overlap =
         ["data", "plugins", "."].map(|folder| format!("[capabilities]\nfs = [{{ host = \"{folder}\", guest = \"/x\", mode = \"ro\" }}]\n"));
     let wrong = [

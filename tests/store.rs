@@ -8,6 +8,7 @@ use taskhost::model::Time;
 use taskhost::model::attempt::{Class, Level, LogLine, Outcome, Source, Usage};
 use taskhost::model::event::NewEvent;
 use taskhost::model::ids::{BatchId, EventId, NodeId, ScheduleId, TaskId, TriggerId};
+use taskhost::model::outbox::{Outbox, Sent};
 use taskhost::model::priority::Priority;
 use taskhost::model::retry::{Counters, Next};
 use taskhost::model::schedule::Schedule;
@@ -15,8 +16,8 @@ use taskhost::model::task::{NewTask, Origin, Status, Submission, Ties};
 use taskhost::model::trigger::{Edits, Terms, Trigger};
 use taskhost::store::sqlite::Sqlite;
 use taskhost::store::{
-    Claim, Claimed, Filter, FireEvent, FireSchedule, Firing, Handled, Lease, Listing, Offer, PageRequest, Publish, Room, Settle, Stage,
-    Store, StoreError,
+    Claim, Claimed, Delivery, Filter, FireEvent, FireSchedule, Firing, Handled, Lease, Listing, Offer, PageRequest, Publish, Room, Settle,
+    Stage, Store, StoreError,
 };
 
 const MEMORY: u64 = 1 << 20;
@@ -102,6 +103,7 @@ impl Fixture {
             progress: None,
             log: vec![],
             alert: None,
+            outbox: Outbox::default(),
         }
     }
 
@@ -123,6 +125,7 @@ impl Fixture {
             name: None,
             count,
             now: self.now,
+            callbacks: vec![],
         };
         self.store.publish(publish).await
     }
@@ -793,8 +796,64 @@ async fn a_batch_is_published_or_discarded_and_never_both() {
     let before = f.now + chrono::TimeDelta::days(1);
     assert_eq!(
         f.store.prune(before, 0, 5).await.expect("pruned"),
-        1,
-        "a batch that is not whole is not old"
+        0,
+        "a batch is not old while it is not whole or tasks of it have not ended"
     );
     assert_eq!(f.claim(2_000).await.tasks.len(), 1_200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_attempt_sent_is_kept_with_an_ok_and_delivered_once() {
+    let f = Fixture::new();
+    let sends = |settle: Settle| {
+        let child = Sent::Task {
+            id: TaskId::new(f.now),
+            request: r#"{"task_name":"b"}"#.into(),
+        };
+        let event = Sent::Event {
+            id: EventId::new(f.now),
+            event_type: "e".into(),
+            data: "{}".into(),
+        };
+        let outbox = Outbox {
+            depth: 2,
+            sent: vec![child, event],
+        };
+        Settle { outbox, ..settle }
+    };
+    let (id, failing) = (f.enqueue("a", 5, 0).await, f.enqueue("a", 6, 0).await);
+    f.claim(2).await;
+    assert!(matches!(
+        f.store.settle(sends(f.ok(f.lease(id, 2)))).await,
+        Err(StoreError::LeaseLost)
+    ));
+    let failed = f.settle(
+        f.lease(failing, 1),
+        Outcome::Lost,
+        Next::Failed {
+            code: "lost",
+            error: "gone".into(),
+        },
+    );
+    f.store.settle(sends(failed)).await.expect("settled");
+    assert_eq!(f.store.undelivered(9, vec![]).await.expect("the outbox"), []);
+
+    let settle = sends(f.ok(f.lease(id, 1)));
+    let sent = settle.outbox.sent.clone();
+    f.store.settle(settle).await.expect("settled");
+    let kept = f.store.undelivered(9, vec![]).await.expect("the outbox");
+    assert_eq!(kept.iter().map(|kept| kept.sent.clone()).collect::<Vec<_>>(), sent);
+    assert!(kept.iter().all(|kept| kept.parent == id && kept.depth == 2));
+    let skipped = f.store.undelivered(9, vec![kept[0].seq]).await.expect("the outbox");
+    assert_eq!(skipped, kept[1..]);
+
+    let child = f.new_task("b", 5, 0);
+    let delivery = || Delivery::Task(child.clone());
+    f.store.deliver(kept[0].seq, delivery()).await.expect("delivered");
+    assert_eq!(f.store.task(child.id).await.expect("the child").status, Status::Pending);
+    assert!(matches!(
+        f.store.deliver(kept[0].seq, delivery()).await,
+        Err(StoreError::Conflict(_))
+    ));
+    assert_eq!(f.store.undelivered(9, vec![]).await.expect("the outbox"), kept[1..]);
 }

@@ -174,37 +174,48 @@ impl Context {
 
     /// Emits an event, which becomes real when the attempt succeeds and never otherwise. Returns the event's id.
     ///
-    /// `data` is anything that serialises to a JSON object. The operator grants types of events by `events = ["…"]`.
+    /// `data` is anything that serialises to a JSON object of at most 1 MiB. The operator grants types of events by `events = ["…"]`.
+    ///
+    /// ```
+    /// use taskhost_sdk::prelude::*;
+    /// let ctx = Context::mock();
+    /// ctx.emit("settlement.done", &json!({ "date": "2026-03-02" }))?;
+    /// assert_eq!(ctx.emitted()[0].event_type, "settlement.done");
+    /// # Ok::<(), TaskError>(())
+    /// ```
     ///
     /// # Errors
-    /// `fatal` where `data` is no object, the type is not granted, or a bound of the host is reached.
+    /// `fatal` where `data` is no object, the type is not granted, a bound of the host is reached, or the task stands at the end of
+    /// too long a chain of tasks that emit and submit.
     pub fn emit<T: Serialize + ?Sized>(&self, event_type: &str, data: &T) -> TaskResult<String> {
         self.host.emit(event_type, &object(data, "the data of an event")?)
     }
 
     /// Submits a task, which becomes real when the attempt succeeds and never otherwise. Returns its id.
     ///
-    /// `request` has the members of `POST /task/submit`: `task_name`, `payload`, `trigger_time`, `priority`, `tags`, …
-    /// There is no waiting for it here. The operator grants names of tasks by `submit = ["…"]`.
+    /// `request` is a [`Submission`](crate::Submission), or has the members of `POST /task/submit`: `task_name`, `payload`,
+    /// `trigger_time`, `priority`, `tags`, … There is no waiting for it here. The operator grants names of tasks by `submit = ["…"]`.
     ///
     /// ```
-    /// use taskhost_sdk::prelude::*;
+    /// use taskhost_sdk::{Submission, prelude::*};
     /// let ctx = Context::mock();
-    /// ctx.submit(&json!({ "task_name": "backtest", "payload": { "strategy": "buy_and_hold" } }))?;
-    /// assert_eq!(ctx.submitted()[0]["task_name"], "backtest");
+    /// ctx.submit(&Submission::new("backtest").payload(&json!({ "strategy": "buy_and_hold" })))?;
+    /// ctx.submit(&json!({ "task_name": "backtest", "payload": { "strategy": "momentum" } }))?;
+    /// assert_eq!(ctx.submitted()[1]["task_name"], "backtest");
     /// # Ok::<(), TaskError>(())
     /// ```
     ///
     /// # Errors
-    /// `fatal` where the request is no object, the name is not granted, or a bound of the host is reached;
-    /// `invalid_input` where the host does not accept the request.
+    /// `fatal` where the request is no object, the name is not granted, a bound of the host is reached, or the task stands at the end
+    /// of too long a chain of tasks that emit and submit; `invalid_input` where the host does not accept the request.
     pub fn submit<T: Serialize + ?Sized>(&self, request: &T) -> TaskResult<String> {
         self.host.submit(&object(request, "a submission")?)
     }
 
     /// Submits a workflow, as [`submit`](Self::submit) does a task. Returns its id.
     ///
-    /// `request` has the members of `POST /workflow`: `name`, `steps`, `on_failure`.
+    /// `request` is a [`Workflow`](crate::Workflow), or has the members of `POST /workflow`: `name`, `steps`, `on_failure`. The operator
+    /// has to grant the name of each step's task.
     ///
     /// # Errors
     /// As [`submit`](Self::submit).

@@ -45,6 +45,7 @@ mod logger;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod mock;
 mod plugin;
+mod request;
 mod task;
 
 #[cfg(target_arch = "wasm32")]
@@ -57,6 +58,7 @@ pub use classify::{Classify, Seconds};
 pub use context::Context;
 pub use error::{FailureKind, InputErrors, InvalidMember, TaskError, TaskResult, snooze};
 pub use log;
+pub use request::{OnFailure, Step, Submission, When, Workflow};
 pub use serde_json::{self, json};
 pub use task::{Definition, Task};
 pub use taskhost_sdk_macros::task;

@@ -52,6 +52,7 @@ CREATE INDEX task_held_by_time ON task (due_at, id) WHERE queue = 2;
 CREATE INDEX task_running ON task (started_at, id) WHERE queue = 3;
 CREATE INDEX task_retrying ON task (last_failure, id) WHERE retries > 0 AND queue < 3;
 CREATE INDEX task_by_name ON task (name, id) WHERE queue < 3;
+CREATE INDEX task_by_batch ON task (batch, id, name) WHERE batch IS NOT NULL;
 CREATE TABLE task_tag (tag TEXT NOT NULL, id BLOB NOT NULL, PRIMARY KEY (tag, id)) WITHOUT ROWID;
 
 -- Tasks that came in together. All of one become visible by one write to its row here, and move to `task` little by little after it.
@@ -61,11 +62,32 @@ CREATE TABLE batch (
   count INTEGER NOT NULL DEFAULT 0,     -- known once it is whole, as is the next
   published_at INTEGER,
   node BLOB,                            -- who stages it; null once it is whole
-  next_line INTEGER                     -- the first that is still staged; null while it is not whole and once all are unfolded
+  next_line INTEGER,                    -- the first that is still staged; null while it is not whole and once all are unfolded
+  success INTEGER NOT NULL DEFAULT 0,   -- how many have ended so, as are the next two; whoever is tried again counts as waiting
+  failed INTEGER NOT NULL DEFAULT 0,
+  cancelled INTEGER NOT NULL DEFAULT 0,
+  completed_at INTEGER,                 -- when all had ended for the first time
+  cancelled_at INTEGER,                 -- when somebody asked for that
+  cancelling INTEGER                    -- 1 until all that had not ended then has been cancelled
 ) WITHOUT ROWID;
 CREATE INDEX batch_half_staged ON batch (node) WHERE node IS NOT NULL;
 CREATE INDEX batch_folded ON batch (published_at, id) WHERE next_line IS NOT NULL;
-CREATE INDEX batch_by_time ON batch (published_at) WHERE node IS NULL AND next_line IS NULL;
+CREATE INDEX batch_by_time ON batch (published_at, id) WHERE node IS NULL;
+CREATE INDEX batch_completed ON batch (completed_at) WHERE completed_at IS NOT NULL;
+CREATE INDEX batch_cancelling ON batch (id) WHERE cancelling IS NOT NULL;
+-- What follows a batch: each becomes a task once.
+CREATE TABLE callback (
+  batch BLOB NOT NULL,
+  kind INTEGER NOT NULL,                -- 0 on success, 1 on failure, 2 on completion
+  id BLOB NOT NULL,                     -- of the task that it becomes
+  name TEXT NOT NULL,
+  payload TEXT NOT NULL,
+  priority INTEGER NOT NULL,
+  tags TEXT,
+  told INTEGER NOT NULL,                -- whether the payload gets a member that tells the counts
+  fired_at INTEGER,
+  PRIMARY KEY (batch, kind)
+) WITHOUT ROWID;
 -- What has come in of batches and is no task yet.
 CREATE TABLE staged (
   batch BLOB NOT NULL,
@@ -82,6 +104,29 @@ CREATE TABLE staged (
   deadline INTEGER,
   payload TEXT NOT NULL,
   PRIMARY KEY (batch, line)
+) WITHOUT ROWID;
+
+-- Steps that were submitted together. Their tasks are there from the start; what waits for its
+-- needs is held by the key `needs`.
+CREATE TABLE workflow (
+  id BLOB PRIMARY KEY,
+  name TEXT,
+  submitted_at INTEGER NOT NULL,
+  status INTEGER NOT NULL DEFAULT 0,    -- 0 running, 1 success, 2 failed, 3 cancelled
+  cancelled INTEGER NOT NULL DEFAULT 0, -- whether it was as a whole
+  completed_at INTEGER
+) WITHOUT ROWID;
+CREATE INDEX workflow_by_time ON workflow (submitted_at, id);
+CREATE INDEX workflow_completed ON workflow (completed_at) WHERE completed_at IS NOT NULL;
+CREATE TABLE step (
+  workflow BLOB NOT NULL,
+  place INTEGER NOT NULL,               -- from 0, in the order of the request
+  key TEXT NOT NULL,
+  needs TEXT NOT NULL,                  -- JSON array of places
+  condition INTEGER NOT NULL,           -- 0 all success, 1 all done, 2 any success
+  state INTEGER NOT NULL,               -- 0 blocked, 1 active, 2 success, 3 failed, 4 cancelled, 5 skipped
+  task BLOB NOT NULL,                   -- its latest one
+  PRIMARY KEY (workflow, place)
 ) WITHOUT ROWID;
 
 -- Ended tasks.
@@ -132,6 +177,7 @@ CREATE TABLE history (
 -- A list of all is three ranges, one a status, in one order.
 CREATE INDEX history_by_end ON history (status, completed_at, id);
 CREATE INDEX history_by_name ON history (name, status, completed_at, id);
+CREATE INDEX history_by_batch ON history (batch, status, completed_at, id, name) WHERE batch IS NOT NULL;
 CREATE INDEX history_failed ON history (last_failure, id) WHERE status = 3 AND dismissed = 0;
 CREATE TABLE history_tag (
   tag TEXT NOT NULL,
@@ -219,6 +265,16 @@ CREATE TABLE event (
 ) WITHOUT ROWID;
 CREATE INDEX event_by_time ON event (at);
 CREATE UNIQUE INDEX event_once ON event (source, source_id) WHERE source_id IS NOT NULL;
+-- What attempts that ended well sent, until it is delivered.
+CREATE TABLE outbox (
+  seq INTEGER PRIMARY KEY,
+  parent BLOB NOT NULL,                 -- the task whose attempt sent it
+  depth INTEGER NOT NULL,               -- of what is made of it
+  kind INTEGER NOT NULL,                -- 0 event, 1 task, 2 workflow
+  id BLOB NOT NULL,                     -- the one that it will have
+  event_type TEXT,
+  body TEXT NOT NULL                    -- JSON: an event's data, or the request
+);
 
 CREATE TABLE metric (name TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE alert (

@@ -2,13 +2,15 @@
 //! is then the sender's, and no more than these two are in memory.
 
 use super::State;
+use super::batches::callbacks;
 use super::error::{Code, Place, Problem};
 use super::extract::{JsonBody, Query, Room, media_type};
 use super::lines::{Limits, Lines, too_large};
 use super::state::{check_payload, handler};
 use super::submit::{check, submission};
 use super::wire::BatchAccepted;
-use crate::model::request::{BatchRequest, Input, Payload, TaskRequest, parse};
+use crate::model::request::{BatchRequest, CallbackRequest, Input, Payload, TaskRequest, parse};
+use crate::model::sweep::Sweep;
 use crate::model::task::{NewTask, Origin};
 use crate::model::{Time, name};
 use crate::registry::snapshot::{Handler, Snapshot};
@@ -43,19 +45,40 @@ pub(crate) struct BatchQuery {
     /// For people: 1 to 128 characters of A-Z a-z 0-9 . _ -
     #[param(value_type = Option<String>)]
     name: String,
+    /// A task to submit once all have succeeded, by its name.
+    #[param(value_type = Option<String>)]
+    on_success: String,
+    /// A task to submit once all have ended, if one failed.
+    #[param(value_type = Option<String>)]
+    on_failure: String,
+    /// A task to submit once all have ended.
+    #[param(value_type = Option<String>)]
+    on_complete: String,
 }
 
-impl Input for BatchQuery {
-    const LATER: &'static [&'static str] = &["on_success", "on_failure", "on_complete"];
+impl Input for BatchQuery {}
+
+/// What goes for a batch as a whole.
+struct About {
+    name: Option<String>,
+    /// In the order of [`crate::store::CallbackKind::ALL`].
+    callbacks: [Option<CallbackRequest>; 3],
 }
 
 impl BatchQuery {
-    fn name(self) -> Result<Option<String>, Problem> {
-        match self.name.as_str() {
-            "" => Ok(None),
-            text if name::is_valid(text) => Ok(Some(self.name)),
-            text => Err(Problem::invalid("/name", name::why_invalid("the name", text))),
-        }
+    fn about(self) -> Result<About, Problem> {
+        let name = match self.name.as_str() {
+            "" => None,
+            text if name::is_valid(text) => Some(self.name),
+            text => return Err(Problem::invalid("/name", name::why_invalid("the name", text))),
+        };
+        let callbacks = [self.on_success, self.on_failure, self.on_complete].map(|task_name| {
+            Some(task_name).filter(|name| !name.is_empty()).map(|task_name| CallbackRequest {
+                task_name,
+                payload: Payload::default(),
+            })
+        });
+        Ok(About { name, callbacks })
     }
 }
 
@@ -63,7 +86,8 @@ impl BatchQuery {
 ///
 /// All or none: the answer means that every one of them is on disk and will run; after any other answer, and where the connection breaks
 /// before it, none of them will. As `application/x-ndjson` each line is a submission, and `errors` name the `line`; at most 1,000,000
-/// lines, 1 MiB a line and 1 GiB in all, read as fast as the disk takes them. As JSON at most 16 MiB.
+/// lines, 1 MiB a line and 1 GiB in all, read as fast as the disk takes them. As JSON at most 16 MiB: a list of `tasks`, or a sweep, `task_name`
+/// with a `payload` and a `grid`, of which every combination makes a task.
 #[utoipa::path(post, path = "/tasks/batch", tag = "tasks", params(BatchQuery),
     request_body(content((BatchRequest = "application/json"), (TaskRequest = "application/x-ndjson"))),
     responses(
@@ -82,13 +106,14 @@ async fn take_in(state: &State, headers: &HeaderMap, query: Query<BatchQuery>, r
     if headers.contains_key("idempotency-key") {
         return Err(Problem::later("Idempotency-Key"));
     }
-    let name = query.0.name()?;
+    let about = query.0.about()?;
     let _place = state.place_to_upload()?;
-    let (mut source, name) = Source::open(state, headers, request, name).await?;
+    let (mut source, about) = Source::open(state, headers, request, about).await?;
     let reader = Reader {
         snapshot: state.registry.snapshot(),
         now: state.clock.now(),
     };
+    let callbacks = callbacks(&reader.snapshot, about.callbacks, reader.now).await?;
     let mut staging = state.scheduler.stage();
     let mut part = reader.tasks(source.part().await?).await?;
     if part.is_empty() {
@@ -101,7 +126,7 @@ async fn take_in(state: &State, headers: &HeaderMap, query: Query<BatchQuery>, r
         part = next?;
     }
     let count = staging.count();
-    let batch_id = staging.publish(name).await?.to_string();
+    let batch_id = staging.publish(about.name, callbacks).await?.to_string();
     Ok(BatchAccepted { batch_id, count })
 }
 
@@ -112,17 +137,23 @@ enum Source {
         std::iter::Enumerate<std::vec::IntoIter<Box<RawValue>>>,
         #[expect(dead_code, reason = "held")] Room,
     ),
+    Sweep {
+        sweep: Sweep,
+        next: u64,
+        /// The members of each submission, all but its payload, ready to be ended.
+        head: String,
+    },
 }
 
 impl Source {
-    /// By the body's content type; with the name that the batch goes by.
-    async fn open(state: &State, headers: &HeaderMap, request: Request, name: Option<String>) -> Result<(Self, Option<String>), Problem> {
+    /// By the body's content type; with what goes for the batch as a whole.
+    async fn open(state: &State, headers: &HeaderMap, request: Request, about: About) -> Result<(Self, About), Problem> {
         let kind = headers.get(header::CONTENT_TYPE);
         let kind = kind.map(|value| media_type(value.to_str().unwrap_or_default()));
         if kind.as_deref() == Some("application/x-ndjson") {
-            return Ok((Self::Lines(Upload::new(state.clone(), request.into_body())?), name));
+            return Ok((Self::Lines(Upload::new(state.clone(), request.into_body())?), about));
         }
-        let JsonBody(batch, room) = JsonBody::<BatchRequest>::from_request(request, state)
+        let JsonBody(mut batch, room) = JsonBody::<BatchRequest>::from_request(request, state)
             .await
             .map_err(|problem| match problem.code {
                 Code::MediaType => Problem::new(
@@ -131,7 +162,38 @@ impl Source {
                 ),
                 _ => problem,
             })?;
-        Ok((Self::Tasks(batch.tasks.into_iter().enumerate(), room), batch.name.or(name)))
+        let [on_success, on_failure, on_complete] = about.callbacks;
+        let about = About {
+            name: batch.name.take().or(about.name),
+            callbacks: [
+                batch.on_success.take().or(on_success),
+                batch.on_failure.take().or(on_failure),
+                batch.on_complete.take().or(on_complete),
+            ],
+        };
+        Ok((Self::of_json(batch, room)?, about))
+    }
+
+    /// A list of tasks, or a grid that makes one.
+    fn of_json(mut batch: BatchRequest, room: Room) -> Result<Self, Problem> {
+        if let Some(tasks) = batch.tasks.take() {
+            let stray = batch.grid.as_ref().map(|_| "grid");
+            return match stray.or_else(|| batch.of_sweep().first().map(|(name, _)| *name)) {
+                Some(member) => Err(Problem::invalid(
+                    format!("/{member}"),
+                    "is of a sweep; send either `tasks`, or `task_name` with a `grid`",
+                )),
+                None => Ok(Self::Tasks(tasks.into_iter().enumerate(), room)),
+            };
+        }
+        let head = batch.of_sweep().into_iter().filter(|(name, _)| *name != "payload");
+        let head = head.fold(String::from("{"), |head, (name, value)| format!("{head}\"{name}\":{value},"));
+        let payload = batch.payload.take();
+        let Some(grid) = batch.grid.take() else {
+            return Err(Problem::invalid("", "has neither `tasks` nor a `grid`; send one of them"));
+        };
+        let sweep = Sweep::new(payload.as_ref().map_or("{}", |payload| payload.get()), grid)?;
+        Ok(Self::Sweep { sweep, next: 0, head })
     }
 
     /// The next submissions, as many as are worked on together; none at the end.
@@ -152,13 +214,19 @@ impl Source {
                 let text: Box<str> = task.into();
                 (Place::Task(index), text.into_boxed_bytes().into())
             })),
+            Self::Sweep { sweep, next, head } => {
+                let combination = *next;
+                *next += 1;
+                let made = (combination < sweep.count()).then(|| format!("{head}\"payload\":{}}}", sweep.payload(combination)));
+                Ok(made.map(|text| (Place::Combination(combination), text.into())))
+            }
         }
     }
 
     fn empty(&self) -> Problem {
         match self {
             Self::Lines(_) => Problem::invalid("", "has no task; send one submission a line"),
-            Self::Tasks(..) => Problem::invalid("/tasks", "has no task; send at least one"),
+            Self::Tasks(..) | Self::Sweep { .. } => Problem::invalid("/tasks", "has no task; send at least one"),
         }
     }
 }

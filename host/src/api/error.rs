@@ -112,6 +112,12 @@ pub(crate) enum Place {
     Line(u64),
     /// A member of `tasks`, from 0.
     Task(usize),
+    /// A member of `steps`, from 0.
+    Step(usize),
+    /// What follows a batch.
+    Callback(&'static str),
+    /// What a sweep made, from 0.
+    Combination(u64),
 }
 
 impl std::fmt::Display for Place {
@@ -119,6 +125,9 @@ impl std::fmt::Display for Place {
         match self {
             Self::Line(number) => write!(f, "line {number}"),
             Self::Task(index) => write!(f, "/tasks/{index}"),
+            Self::Step(index) => write!(f, "/steps/{index}"),
+            Self::Callback(member) => write!(f, "/{member}"),
+            Self::Combination(number) => write!(f, "combination {number}"),
         }
     }
 }
@@ -196,7 +205,7 @@ impl Problem {
     pub(crate) fn within(mut self, place: Place) -> Self {
         let said = match self.detail.strip_prefix("the body") {
             Some(rest) => rest.to_owned(),
-            None if matches!(place, Place::Task(_)) && self.detail.starts_with('/') => self.detail,
+            None if matches!(place, Place::Task(_) | Place::Step(_) | Place::Callback(_)) && self.detail.starts_with('/') => self.detail,
             None => format!(": {}", self.detail),
         };
         // Each part is a text of one line to the reader of JSON.
@@ -207,7 +216,8 @@ impl Problem {
         for complaint in &mut self.errors {
             match place {
                 Place::Line(number) => complaint.line = Some(number),
-                Place::Task(_) => complaint.pointer = format!("{place}{}", complaint.pointer),
+                Place::Combination(_) => {} // it points into the request as it is
+                Place::Task(_) | Place::Step(_) | Place::Callback(_) => complaint.pointer = format!("{place}{}", complaint.pointer),
             }
         }
         self

@@ -7,7 +7,7 @@ use super::extract::{Name, Query};
 use super::page::{self, Listed, MAX_LIMIT};
 use super::wire::{LogRecord, TaskRecord};
 use crate::model::Time;
-use crate::model::ids::TaskId;
+use crate::model::ids::{BatchId, TaskId};
 use crate::model::request::{Input, not_a_time, parse_query_time};
 use crate::model::task::Status;
 use crate::store::{Filter, Listing};
@@ -34,6 +34,9 @@ pub(crate) struct HistoryQuery {
     /// Carries this tag.
     #[param(value_type = Option<String>)]
     tag: String,
+    /// Came in with this batch.
+    #[param(value_type = Option<String>)]
+    batch_id: String,
     /// Ended at or after this; UTC where it has no offset.
     #[param(value_type = Option<String>, format = DateTime)]
     since: String,
@@ -48,9 +51,7 @@ pub(crate) struct HistoryQuery {
     cursor: String,
 }
 
-impl Input for HistoryQuery {
-    const LATER: &'static [&'static str] = &["batch_id"];
-}
+impl Input for HistoryQuery {}
 
 /// Parameters of the list of all tasks.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -66,6 +67,9 @@ pub(crate) struct TasksQuery {
     /// Carries this tag.
     #[param(value_type = Option<String>)]
     tag: String,
+    /// Came in with this batch.
+    #[param(value_type = Option<String>)]
+    batch_id: String,
     /// The id or the name begins so.
     #[param(value_type = Option<String>)]
     q: String,
@@ -77,9 +81,7 @@ pub(crate) struct TasksQuery {
     cursor: String,
 }
 
-impl Input for TasksQuery {
-    const LATER: &'static [&'static str] = &["batch_id"];
-}
+impl Input for TasksQuery {}
 
 /// Parameters of a task's log.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -113,6 +115,16 @@ pub(crate) fn time(name: &str, text: &str) -> Result<Option<Time>, Problem> {
     }
 }
 
+fn batch(text: &str) -> Result<Option<BatchId>, Problem> {
+    match text {
+        "" => Ok(None),
+        text => {
+            let id = text.parse().map(Some);
+            id.map_err(|_| Problem::invalid("/batch_id", "must be the id of a batch, as its submission answered"))
+        }
+    }
+}
+
 fn status(text: &str) -> Result<Option<Status>, Problem> {
     page::word("status", text, Status::parse, &Status::ALL.map(Status::as_str))
 }
@@ -137,6 +149,7 @@ pub(crate) async fn all(
         task_name: given(query.task_name),
         tag: given(query.tag),
         prefix: given(query.q),
+        batch: batch(&query.batch_id)?,
         ..Filter::default()
     };
     let page = state.store.tasks(Listing::All(filter), request).await?;
@@ -147,7 +160,7 @@ pub(crate) async fn all(
     })
 }
 
-fn records(state: &State, tasks: Vec<crate::model::task::Task>) -> Vec<TaskRecord> {
+pub(super) fn records(state: &State, tasks: Vec<crate::model::task::Task>) -> Vec<TaskRecord> {
     let view = state.view();
     let record = |task| {
         let live = view.live(&task);
@@ -178,6 +191,7 @@ pub(crate) async fn history(
         prefix: None,
         since: time("since", &query.since)?,
         until: time("until", &query.until)?,
+        batch: batch(&query.batch_id)?,
     };
     let page = state.store.tasks(Listing::History(filter), request).await?;
     let link = page::link(&uri, page.next.as_deref());

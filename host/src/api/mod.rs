@@ -5,6 +5,7 @@
 
 mod alerts;
 mod batch;
+mod batches;
 mod error;
 mod events;
 mod export;
@@ -26,6 +27,7 @@ mod submit;
 mod tasks;
 mod triggers;
 pub mod wire;
+mod workflows;
 
 pub use openapi::document;
 pub use serve::{Options, serve};
@@ -43,6 +45,13 @@ fn scheduler_routes() -> OpenApiRouter<State> {
     OpenApiRouter::new()
         .routes(routes!(submit::submit))
         .routes(routes!(batch::submit))
+        .routes(routes!(batches::list))
+        .routes(routes!(batches::get, batches::cancel))
+        .routes(routes!(batches::tasks))
+        .routes(routes!(workflows::submit))
+        .routes(routes!(workflows::list))
+        .routes(routes!(workflows::get, workflows::cancel))
+        .routes(routes!(workflows::retry))
         .routes(routes!(schedules::create))
         .routes(routes!(triggers::create))
         .routes(routes!(events::trigger))

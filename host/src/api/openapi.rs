@@ -12,6 +12,8 @@ use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi as Document, OpenApiB
     components(schemas(ProblemBody)),
     tags(
         (name = "tasks", description = "Submitting tasks, and what became of them"),
+        (name = "batches", description = "Tasks that came in together"),
+        (name = "workflows", description = "Tasks that need one another"),
         (name = "schedules", description = "Cron rules that create tasks"),
         (name = "triggers", description = "Event rules that create tasks"),
         (name = "events", description = "What happened outside"),

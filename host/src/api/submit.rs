@@ -15,8 +15,6 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use std::time::Duration;
 
-/// How far ahead a task may be submitted, in days: ten years.
-const MAX_AHEAD: i64 = 3_653;
 /// The longest that a client may wait for a task's end, in seconds.
 const MAX_WAIT: u64 = 300;
 
@@ -73,33 +71,11 @@ async fn waited(state: &State, id: TaskId, wait: u64) -> Result<Response, Proble
 
 /// What the types of the members cannot check.
 pub(super) fn check(request: &TaskRequest, definition: &Definition, now: Time) -> Result<(), Problem> {
-    if request
-        .trigger_time
-        .is_some_and(|time| time > now + chrono::TimeDelta::days(MAX_AHEAD))
-    {
-        return Err(Problem::invalid("/trigger_time", "must not be more than ten years ahead"));
-    }
-    let max = definition.max_timeout;
-    if request.timeout.is_some_and(|timeout| timeout > max) {
-        let sentence = format!("must be at most {} s, which is what {} allows", max.as_secs_f64(), definition.name);
-        return Err(Problem::invalid("/timeout", sentence));
-    }
-    Ok(())
+    Ok(request.check(definition, now)?)
 }
 
 pub(super) fn submission(request: TaskRequest) -> Submission {
-    Submission {
-        name: request.task_name,
-        payload: request.payload.text,
-        priority: request.priority,
-        tags: request.tags,
-        trigger_time: request.trigger_time,
-        timeout: request.timeout,
-        max_retries: request.max_retries,
-        idempotent: request.idempotent,
-        expires_at: request.expires_at,
-        deadline: request.deadline,
-    }
+    request.into()
 }
 
 /// The seconds of `Prefer: wait=N` (RFC 7240), among other preferences, which are not ours.

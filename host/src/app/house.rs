@@ -107,7 +107,7 @@ async fn build(config: &Config, file: Option<PathBuf>, guests: &Handle) -> anyho
     };
     let (registry, registry_loop) = Registry::start(config.plugins.clone(), engine, store.clone(), clock.clone(), context)?;
     let monitor = Monitor::default();
-    let [wake, replan, unfold] = [(); 3].map(|()| Arc::new(Notify::new()));
+    let [wake, replan, unfold, sent] = [(); 4].map(|()| Arc::new(Notify::new()));
     let worker = worker::Handle::new(
         &config.worker,
         worker::Context {
@@ -117,6 +117,8 @@ async fn build(config: &Config, file: Option<PathBuf>, guests: &Handle) -> anyho
             node,
             executor: config.executor.clone(),
             wake: wake.clone(),
+            accepts: scheduler::accepts(registry.clone()),
+            sent: sent.clone(),
         },
         guests.clone(),
     );
@@ -130,6 +132,7 @@ async fn build(config: &Config, file: Option<PathBuf>, guests: &Handle) -> anyho
         replan,
         unfold,
         filters: scheduler::Filters::default(),
+        sent,
     };
     let (stop, stopped) = watch::channel(false);
     let handle = scheduler::Handle::new(context.clone());

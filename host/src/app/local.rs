@@ -6,8 +6,10 @@ use crate::config::{self, Loaded, Sources};
 use crate::executor::{self, AttemptRequest, Engine, HostCall, Report, guest_runtime};
 use crate::model::attempt::{Document, LogLine, Outcome};
 use crate::model::ids::TaskId;
+use crate::model::outbox::Sent;
 use crate::registry;
 use crate::registry::snapshot::{Handler, Plugin};
+use crate::worker::{Accepts, Judge, Outbox};
 use anyhow::{Context, bail};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -29,6 +31,10 @@ pub struct LocalRun {
     pub result: Option<Box<RawValue>>,
     /// Lines with `time`, `level`, `source`, `message`.
     pub log: Vec<Value>,
+    /// What the handler emitted: `{event_id, event_type, data}`. Here it reaches nobody.
+    pub emitted: Vec<Value>,
+    /// What the handler submitted: `{task_id, request}`. Here nothing comes of it.
+    pub submitted: Vec<Value>,
     /// CPU burnt.
     pub fuel_used: Option<u64>,
     /// Most bytes held at once.
@@ -63,6 +69,8 @@ pub fn run_plugin(file: &Path, task: &str, payload: String, sources: Sources) ->
             error_details: Some(json!({ "errors": errors })),
             result: None,
             log: Vec::new(),
+            emitted: Vec::new(),
+            submitted: Vec::new(),
             fuel_used: None,
             peak_memory_bytes: None,
             execution_time: 0.0,
@@ -110,7 +118,8 @@ async fn run(handler: &Handler, input: String, options: &executor::Options) -> L
         timeout_at: now + definition.timeout,
         idempotency_key: id,
         tags: definition.tags.clone(),
-        needs: serde_json::Map::new(),
+        parent_task_id: None,
+        needs: std::collections::BTreeMap::new(),
     };
     let request = AttemptRequest {
         task_name: definition.name.clone(),
@@ -122,8 +131,7 @@ async fn run(handler: &Handler, input: String, options: &executor::Options) -> L
         calls,
         progress: watch::channel(None).0,
     };
-    let mut log = Vec::new();
-    let mut checkpoint = None;
+    let mut heard = Heard::default();
     let guest = handler.code.execute(request);
     tokio::pin!(guest);
     let report = loop {
@@ -131,29 +139,71 @@ async fn run(handler: &Handler, input: String, options: &executor::Options) -> L
             biased;
             Some(call) = asked.recv() => {
                 let more = std::iter::from_fn(|| asked.try_recv().ok());
-                std::iter::once(call).chain(more).for_each(|call| answer(call, &mut log, &mut checkpoint));
+                std::iter::once(call).chain(more).for_each(|call| heard.answer(call, options));
             }
             report = &mut guest => break report,
         }
     };
     while let Ok(call) = asked.try_recv() {
-        answer(call, &mut log, &mut checkpoint);
+        heard.answer(call, options);
     }
-    told(report, log)
+    told(report, heard)
 }
 
-fn answer(call: HostCall, log: &mut Vec<LogLine>, checkpoint: &mut Option<Vec<u8>>) {
-    match call {
-        HostCall::Log(line) => log.push(line),
-        HostCall::SaveCheckpoint(data, reply) => {
-            *checkpoint = Some(data);
-            let _ = reply.send(Ok(()));
+/// What the handler has said.
+#[derive(Default)]
+struct Heard {
+    log: Vec<LogLine>,
+    checkpoint: Option<Vec<u8>>,
+    outbox: Outbox,
+}
+
+impl Heard {
+    fn answer(&mut self, call: HostCall, limits: &executor::Options) {
+        match call {
+            HostCall::Log(line) => self.log.push(line),
+            HostCall::SaveCheckpoint(data, reply) => {
+                self.checkpoint = Some(data);
+                let _ = reply.send(Ok(()));
+            }
+            HostCall::LoadCheckpoint(reply) => drop(reply.send(self.checkpoint.clone())),
+            HostCall::Send { what, grants, reply } => {
+                // Which other plugins the host will have is not known here.
+                let accepts: Accepts = Arc::new(|_, _| Ok(()));
+                let judge = Judge {
+                    limits,
+                    grants: &grants,
+                    accepts: &accepts,
+                    depth: 0,
+                    now: Clock::System.now(),
+                };
+                let _ = reply.send(self.outbox.take(what, &judge));
+            }
         }
-        HostCall::LoadCheckpoint(reply) => drop(reply.send(checkpoint.clone())),
     }
 }
 
-fn told(report: Report, log: Vec<LogLine>) -> LocalRun {
+/// What was emitted and what was submitted, as far as it would have become real.
+fn sent(outcome: &Outcome, outbox: Outbox) -> (Vec<Value>, Vec<Value>) {
+    let (mut emitted, mut submitted) = (Vec::new(), Vec::new());
+    if !matches!(outcome, Outcome::Ok { .. }) {
+        return (emitted, submitted);
+    }
+    let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
+    for sent in outbox.sealed(0).sent {
+        match sent {
+            Sent::Event { id, event_type, data } => {
+                emitted.push(json!({ "event_id": id, "event_type": event_type, "data": parsed(&data) }));
+            }
+            Sent::Task { id, request } => submitted.push(json!({ "task_id": id, "request": parsed(&request) })),
+            Sent::Workflow { id, request } => submitted.push(json!({ "workflow_id": id, "request": parsed(&request) })),
+        }
+    }
+    (emitted, submitted)
+}
+
+fn told(report: Report, heard: Heard) -> LocalRun {
+    let (emitted, submitted) = sent(&report.outcome, heard.outbox);
     LocalRun {
         outcome: report.outcome.kind().as_str().to_owned(),
         error: report.outcome.message(),
@@ -162,7 +212,9 @@ fn told(report: Report, log: Vec<LogLine>) -> LocalRun {
             Outcome::Ok { result } => RawValue::from_string(result).ok(),
             _ => None,
         },
-        log: log.into_iter().map(|line| json!(line)).collect(),
+        log: heard.log.into_iter().map(|line| json!(line)).collect(),
+        emitted,
+        submitted,
         fuel_used: report.usage.fuel_used,
         peak_memory_bytes: report.usage.peak_memory,
         execution_time: report.execution_time.as_secs_f64(),

@@ -16,6 +16,7 @@ mod serve;
 mod submit;
 mod table;
 mod task;
+mod workflow;
 
 use clap::{Args, Parser, Subcommand};
 use client::Client;
@@ -66,6 +67,9 @@ enum Command {
     /// Submit many tasks at once.
     #[command(subcommand)]
     Batch(batch::Batch),
+    /// Run tasks that need one another.
+    #[command(subcommand)]
+    Workflow(workflow::Workflow),
     /// Look at tasks, cancel and retry them.
     #[command(subcommand)]
     Task(task::Task),
@@ -148,6 +152,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Plugin(command) => command.run(options),
         Command::Submit(command) => command.run(&Client::new(options)?),
         Command::Batch(command) => command.run(&Client::new(options)?),
+        Command::Workflow(command) => command.run(&Client::new(options)?),
         Command::Task(command) => command.run(&Client::new(options)?),
         Command::Schedule(command) => command.run(&Client::new(options)?),
         Command::Trigger(command) => command.run(&Client::new(options)?),
@@ -221,7 +226,7 @@ mod tests {
     fn wrong_usage_is_refused_with_its_reason() {
         for (line, word) in [
             ("taskhost submit x --priority 10", "1..=9"),
-            ("taskhost submit x --sweep a=1,2", "later version"),
+            ("taskhost submit x --sweep a", "FIELD=A,B,C"),
             ("taskhost submit x --timeout -1", "greater than 0"),
             ("taskhost submit x --timeout inf", "greater than 0"),
             ("taskhost serve --store postgres://h/d", "SQLite"),

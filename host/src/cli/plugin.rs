@@ -168,6 +168,12 @@ fn try_out(file: &Path, task: &str, payload: Option<&String>, config: Option<Pat
         for line in &run.log {
             tell(&log_line(line));
         }
+        for sent in &run.emitted {
+            tell(&format!("emitted {}", table::plain(&sent.to_string())));
+        }
+        for sent in &run.submitted {
+            tell(&format!("submitted {}", table::plain(&sent.to_string())));
+        }
         tell(&summary(&run));
     }
     if run.outcome != "ok" {
@@ -226,6 +232,8 @@ mod tests {
             error_details: None,
             result: None,
             log: Vec::new(),
+            emitted: Vec::new(),
+            submitted: Vec::new(),
             fuel_used: Some(1_234),
             peak_memory_bytes: Some(1 << 20),
             execution_time: 0.5,

@@ -2,7 +2,7 @@
 
 use super::answer::Answer;
 use super::client::{Client, complaints, segment};
-use super::{Failure, json, print, print_raw, table, tell};
+use super::{Failure, batch, json, print, print_raw, table, tell};
 use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
@@ -19,8 +19,10 @@ const EXAMPLES: &str = "Examples:
   taskhost submit echo --payload '{\"value\": 1}' --wait
   taskhost submit backtest --payload @backtest.json --priority 2 --tag nightly
   jq '.trades' book.json | taskhost submit settlement --payload - --at 2026-01-31T17:30:00Z
+  taskhost submit backtest --payload @backtest.json --sweep /params/fast=5,10,20 --sweep /params/slow=50,100 --wait
 
-Without --wait the id is printed; with it the result, and the exit code is 1 unless the task succeeded.";
+Without --wait the id is printed; with it the result, and the exit code is 1 unless the task succeeded. With --sweep a batch is submitted:
+its id and the number of its tasks are printed, or with --wait how they ended.";
 
 /// What `submit` understands.
 #[derive(Debug, Args)]
@@ -49,13 +51,53 @@ pub(super) struct Submit {
     /// Wait until it has ended and print its result.
     #[arg(long)]
     wait: bool,
-    /// Many tasks at once; comes in a later version.
-    #[arg(long, value_name = "FIELD=A,B,C", hide = true, value_parser = no_sweep)]
-    sweep: Vec<String>,
+    /// A member of the payload, or a JSON pointer, and its values; may be given again: every combination makes one task.
+    #[arg(long, value_name = "FIELD=A,B,C", value_parser = swept, allow_hyphen_values = true)]
+    sweep: Vec<Swept>,
+    /// Of a sweep: its name, for people.
+    #[arg(long, value_name = "NAME", requires = "sweep")]
+    batch_name: Option<String>,
 }
 
-fn no_sweep(_: &str) -> Result<String, &'static str> {
-    Err("sweeps come in a later version; submit the tasks one by one")
+/// A place in the payload and the values that it takes.
+#[derive(Clone, Debug)]
+struct Swept {
+    pointer: String,
+    values: Vec<Box<RawValue>>,
+}
+
+/// Reads `FIELD=A,B,C`, in which each value is JSON, or else text; or `FIELD=[…]`, a JSON array.
+fn swept(given: &str) -> Result<Swept, String> {
+    let (field, values) = given
+        .split_once('=')
+        .filter(|(field, values)| !field.is_empty() && !values.is_empty())
+        .ok_or("is not FIELD=A,B,C")?;
+    let pointer = if field.starts_with('/') {
+        field.to_owned()
+    } else {
+        format!("/{}", field.replace('~', "~0"))
+    };
+    if let Ok(values) = serde_json::from_str::<Vec<Box<RawValue>>>(values) {
+        return Ok(Swept { pointer, values });
+    }
+    let value = |text: &str| {
+        let text = text.trim();
+        let quoted = || RawValue::from_string(Value::from(text).to_string());
+        RawValue::from_string(text.to_owned())
+            .or_else(|_| quoted())
+            .map_err(|error| error.to_string())
+    };
+    let values = values.split(',').map(value).collect::<Result<_, String>>()?;
+    Ok(Swept { pointer, values })
+}
+
+/// The places in the order in which they were given.
+fn grid(sweep: &[Swept]) -> Result<Box<RawValue>, Failure> {
+    let places = sweep.iter().fold(json::Body::new(), |body, place| {
+        let name = Value::from(place.pointer.as_str()).to_string();
+        body.with(&name[1..name.len() - 1], Some(&place.values))
+    });
+    RawValue::from_string(places.finish()).map_err(|error| Failure::Usage(format!("--sweep cannot be written as JSON: {error}")))
 }
 
 fn duration(text: &str) -> Result<f64, &'static str> {
@@ -66,8 +108,11 @@ fn duration(text: &str) -> Result<f64, &'static str> {
 impl Submit {
     pub(super) fn run(self, client: &Client) -> Result<(), Failure> {
         let payload = json::optional_object("--payload", self.payload.as_ref())?;
+        let grid = if self.sweep.is_empty() { None } else { Some(grid(&self.sweep)?) };
         let body = json::Body::new()
             .with("task_name", Some(&self.name))
+            .with("grid", grid.as_ref())
+            .with("name", self.batch_name.as_ref())
             .with("payload", payload.as_ref())
             .with("trigger_time", self.at.as_ref())
             .with("priority", self.priority.as_ref())
@@ -75,6 +120,9 @@ impl Submit {
             .with("max_retries", self.max_retries.as_ref())
             .with_tags(&self.tags)
             .finish();
+        if grid.is_some() {
+            return batch::accepted(client, &client.post("/tasks/batch", &body)?, self.wait);
+        }
         let accepted = client.post("/task/submit", &body)?;
         if !self.wait {
             return print_id(client, &accepted);
@@ -169,6 +217,18 @@ fn why(task: &Value) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_sweep_keeps_its_order_and_its_digits() {
+        let sweep = ["z=1.50,x y,true", "/a/b=[[1],{}]", "q\"~=-1"].map(|given| swept(given).unwrap());
+        assert_eq!(
+            grid(&sweep).unwrap().get(),
+            r#"{"/z":[1.50,"x y",true],"/a/b":[[1],{}],"/q\"~0":[-1]}"#
+        );
+        for bad in ["a", "=1", "a="] {
+            assert!(swept(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn a_failure_is_told_in_one_line() {

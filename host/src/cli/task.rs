@@ -92,7 +92,7 @@ pub(super) struct History {
     page: Page,
 }
 
-const TASKS: &[Column] = &[
+pub(super) const TASKS: &[Column] = &[
     ("ID", &["task_id"], As::Text(64)),
     ("TASK", &["task_name"], As::Text(32)),
     ("STATUS", &["status"], As::State),

@@ -6,13 +6,15 @@
 //! | `wasi:cli`, `wasi:io`, `wasi:clocks`, `wasi:random` | always granted; the environment holds what `env` grants, or nothing |
 //! | `wasi:filesystem` | granted by `fs`; without, it shows no folder |
 //! | `wasi:sockets` | not granted in this version: every call is refused |
-//! | `taskhost:plugin/{events,tasks}` | not granted in this version: every call is denied |
+//! | `taskhost:plugin/events` | granted by `events`; without, every call is denied |
+//! | `taskhost:plugin/tasks` | granted by `submit`; without, every call is denied |
 //! | any other | unknown: the component is refused |
 //!
 //! Plain Rust, Python and JavaScript components import the whole of `wasi:cli` whether they use it or not, and it gives nothing
 //! away: so it counts as granted, and `strict` (which refuses what is not granted) can be met by them.
 
 use super::engine::LoadError;
+use super::outbox::Refused;
 use std::path::PathBuf;
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -24,6 +26,12 @@ pub struct Grants {
     pub env: Vec<(String, String)>,
     /// Folders.
     pub folders: Vec<Folder>,
+    /// Types of events that may be emitted.
+    pub events: Vec<Pattern>,
+    /// Names of tasks that may be submitted, also as steps of a workflow.
+    pub submit: Vec<Pattern>,
+    /// The file that grants, for whoever has to change it.
+    pub manifest: String,
     /// Whether imports that are not granted refuse the component, instead of being linked to a denial.
     pub strict: bool,
 }
@@ -37,6 +45,67 @@ pub struct Folder {
     pub guest: String,
     /// Whether it may be changed.
     pub writable: bool,
+}
+
+/// A name in which each `*` stands for any characters, or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern(String);
+
+impl Pattern {
+    /// A pattern of this text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the whole of `name` fits.
+    pub fn fits(&self, name: &str) -> bool {
+        let Some((first, rest)) = self.0.split_once('*') else {
+            return self.0 == name;
+        };
+        let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+        let inner = name.strip_prefix(first).and_then(|name| name.strip_suffix(last));
+        // Each part as early as it comes: what follows it then has the most room.
+        let found = inner.and_then(|inner| {
+            let mut parts = middle.split('*');
+            parts.try_fold(inner, |left, part| left.split_once(part).map(|(_, after)| after))
+        });
+        found.is_some()
+    }
+}
+
+impl Grants {
+    /// Whether an event of this type may be emitted; if not, why.
+    pub fn may_emit(&self, event_type: &str) -> Result<(), Refused> {
+        match self.events.iter().any(|pattern| pattern.fits(event_type)) {
+            true => Ok(()),
+            false => Err(self.denied("events.emit", &format!("events = [{event_type:?}]"))),
+        }
+    }
+
+    /// Whether tasks of this name may be submitted; if not, why.
+    pub fn may_submit(&self, task_name: &str) -> Result<(), Refused> {
+        match self.submit.iter().any(|pattern| pattern.fits(task_name)) {
+            true => Ok(()),
+            false => Err(self.denied("tasks.submit", &format!("submit = [{task_name:?}]"))),
+        }
+    }
+
+    fn denied(&self, call: &str, line: &str) -> Refused {
+        let manifest = match self.manifest.as_str() {
+            "" => "the plugin's manifest",
+            name => name,
+        };
+        let line = super::answer::cut(line, 300);
+        Refused::new(
+            "denied",
+            format!("{call} denied: {manifest} would grant it by {line} under [capabilities]"),
+        )
+    }
 }
 
 /// The interface that a plugin exports.
@@ -61,6 +130,8 @@ fn standing(import: &str, grants: &Grants) -> Standing {
     match package {
         "taskhost:plugin" if version.starts_with("1.") => match interface {
             "types" | "context" | "log" | "checkpoint" => Standing::Granted,
+            "events" if !grants.events.is_empty() => Standing::Granted,
+            "tasks" if !grants.submit.is_empty() => Standing::Granted,
             "events" | "tasks" => Standing::Denied,
             _ => Standing::Unknown,
         },
@@ -188,6 +259,65 @@ mod tests {
             assert_eq!(standing(import, &Grants::default()), expect, "{import}");
         }
         assert_eq!(standing("wasi:filesystem/types@0.2.0", &folders()), Standing::Granted);
+    }
+
+    #[test]
+    fn grants_of_events_and_submissions_are_two() {
+        let patterns = |texts: &[&str]| texts.iter().copied().map(Pattern::new).collect();
+        let grants = Grants {
+            events: patterns(&["settlement.*", "done"]),
+            submit: patterns(&["backtest"]),
+            manifest: "p.toml".into(),
+            ..Grants::default()
+        };
+        for import in ["taskhost:plugin/events@1.0.0", "taskhost:plugin/tasks@1.0.0"] {
+            assert_eq!(standing(import, &grants), Standing::Granted, "{import}");
+        }
+        let only_events = Grants {
+            submit: Vec::new(),
+            ..grants.clone()
+        };
+        assert_eq!(standing("taskhost:plugin/tasks@1.0.0", &only_events), Standing::Denied);
+        assert!(grants.may_emit("settlement.eod").is_ok() && grants.may_emit("done").is_ok() && grants.may_submit("backtest").is_ok());
+        for (refused, line) in [
+            (grants.may_emit("backtest"), r#"events = ["backtest"]"#),
+            (grants.may_submit("settlement.x"), r#"submit = ["settlement.x"]"#),
+        ] {
+            let refused = refused.unwrap_err();
+            assert_eq!(refused.kind, "denied");
+            assert!(
+                refused.message.contains(line) && refused.message.contains("p.toml"),
+                "{}",
+                refused.message
+            );
+        }
+    }
+
+    #[test]
+    fn a_star_stands_for_any_characters() {
+        let cases = [
+            ("a.b", "a.b", true),
+            ("a.b", "a.bc", false),
+            ("a.*", "a.", true),
+            ("a.*", "a.b.c", true),
+            ("a.*", "ab", false),
+            ("*", "anything", true),
+            ("*.done", "a.b.done", true),
+            ("*.done", "done", false),
+            ("a*a", "a", false),
+            ("a*a", "aa", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "ac", false),
+            ("a*bc*c", "abcc", true),
+            ("a*bc*c", "abc", false),
+            ("**", "", true),
+            ("a**b", "ab", true),
+            ("*a*b*", "xbxaxb", true),
+            ("*a*b*", "xbxa", false),
+        ];
+        for (pattern, name, expect) in cases {
+            assert_eq!(Pattern::new(pattern).fits(name), expect, "{pattern} {name}");
+        }
     }
 
     #[test]

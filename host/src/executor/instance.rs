@@ -6,11 +6,13 @@ use super::bindings::taskhost::plugin::{checkpoint, context, events, log, tasks,
 use super::capabilities::Grants;
 use super::journal::{Journal, Outlet, Stdio, Stream};
 use super::limits::{MAX_HANDLES, Memory, OverMemory, Throttle};
+use super::outbox::{MAX_NOTES, MAX_REQUEST, Outgoing, Refused};
 use super::turns::{Turns, within};
 use super::{AttemptRequest, HostCall, Limits, MAX_CHECKPOINT, Report};
 use crate::clock::Clock;
 use crate::model::attempt::{Class, Document, Level, Outcome, Progress, Source, Usage};
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -44,8 +46,9 @@ pub(crate) struct State {
     cancelled: Arc<AtomicBool>,
     document: Option<Document>,
     deadline: Instant,
-    /// Whether a call that was not granted has been noted.
-    denied: bool,
+    grants: Arc<Grants>,
+    /// The refused grants that the log tells of.
+    denied: HashSet<String>,
 }
 
 impl WasiView for State {
@@ -128,18 +131,34 @@ impl checkpoint::Host for State {
 }
 
 impl events::Host for State {
-    fn emit(&mut self, _event_type: String, _data: String) -> Result<String, types::Failure> {
-        Err(self.deny("events.emit"))
+    async fn emit(&mut self, event_type: String, data: String) -> Result<String, types::Failure> {
+        let granted = match self.grants.events.is_empty() {
+            true => self.grants.may_emit(&event_type),
+            false => Ok(()),
+        };
+        self.ask(granted, Outgoing::Event { event_type, data }).await
     }
 }
 
 impl tasks::Host for State {
-    fn submit(&mut self, _request: String) -> Result<String, types::Failure> {
-        Err(self.deny("tasks.submit"))
+    async fn submit(&mut self, request: String) -> Result<String, types::Failure> {
+        let granted = self.any_submission(&request);
+        self.ask(granted, Outgoing::Task(request)).await
     }
 
-    fn submit_workflow(&mut self, _request: String) -> Result<String, types::Failure> {
-        Err(self.deny("tasks.submit-workflow"))
+    async fn submit_workflow(&mut self, request: String) -> Result<String, types::Failure> {
+        let granted = self.any_submission(&request);
+        self.ask(granted, Outgoing::Workflow(request)).await
+    }
+}
+
+impl From<Refused> for types::Failure {
+    fn from(refused: Refused) -> Self {
+        Self {
+            kind: refused.kind.to_owned(),
+            message: refused.message,
+            details: refused.details.map(|details| details.to_string()),
+        }
     }
 }
 
@@ -164,12 +183,51 @@ impl State {
         }
     }
 
-    fn deny(&mut self, call: &str) -> types::Failure {
-        let why = format!("{call} denied: grants for events and submissions come in a later version of Taskhost");
-        if !std::mem::replace(&mut self.denied, true) {
-            self.outlet.journal().note(why.clone());
+    /// Asks the worker, whatever it takes: only what is granted nothing at all is refused here.
+    async fn ask(&mut self, granted: Result<(), Refused>, what: Outgoing) -> Result<String, types::Failure> {
+        let answer = match granted {
+            Ok(()) => self.ask_worker(what).await,
+            Err(refused) => Err(refused),
+        };
+        Ok(answer.inspect_err(|refused| self.note_denial(refused))?)
+    }
+
+    async fn ask_worker(&mut self, what: Outgoing) -> Result<String, Refused> {
+        let bytes = what.bytes();
+        if bytes > MAX_REQUEST {
+            let why = format!(
+                "an event or a request may have {MAX_REQUEST} bytes; this has {bytes}: send less, for example where it can be found"
+            );
+            return Err(Refused::new("fatal", why));
         }
-        refusal("denied", why)
+        let (reply, answer) = oneshot::channel();
+        let grants = self.grants.clone();
+        self.send(HostCall::Send { what, grants, reply });
+        let nobody = |_| Err(Refused::new("retryable", "nothing was sent: nobody takes requests now"));
+        answer.await.unwrap_or_else(nobody)
+    }
+
+    /// Whether anything may be submitted at all. Which names may is seen when the request is read.
+    fn any_submission(&self, request: &str) -> Result<(), Refused> {
+        /// For a sentence only.
+        #[derive(serde::Deserialize)]
+        struct Named {
+            task_name: String,
+        }
+        if !self.grants.submit.is_empty() {
+            return Ok(());
+        }
+        let named = serde_json::from_str::<Named>(answer::cut(request, MAX_REQUEST));
+        self.grants
+            .may_submit(named.as_ref().map_or("the task's name", |named| &named.task_name))
+    }
+
+    fn note_denial(&mut self, refused: &Refused) {
+        let is_news = || !self.denied.contains(&refused.message);
+        if refused.is_denial() && self.denied.len() < MAX_NOTES && is_news() {
+            self.denied.insert(refused.message.clone());
+            self.outlet.journal().note(refused.message.clone());
+        }
     }
 }
 
@@ -273,7 +331,8 @@ impl Instance {
             cancelled: setting.cancelled,
             document: setting.document,
             deadline: started.checked_add(limits.timeout).unwrap_or(started),
-            denied: false,
+            grants: setting.grants.clone(),
+            denied: HashSet::new(),
         };
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.memory);

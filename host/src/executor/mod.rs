@@ -16,15 +16,18 @@ mod instance;
 mod journal;
 mod limits;
 mod options;
+mod outbox;
 #[cfg(test)]
 pub(crate) mod tests;
 mod turns;
 
 pub use engine::{Code, Engine, LoadError, MAX_COMPONENT, guest_runtime};
 pub use options::Options;
+pub use outbox::{Outgoing, Refused};
 
 use crate::model::attempt::{Document, LogLine, Outcome, Progress, Usage};
 use async_trait::async_trait;
+use capabilities::Grants;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -65,7 +68,7 @@ pub struct AttemptRequest {
     pub limits: Limits,
     /// What the guest's `context.is-cancelled` answers.
     pub cancelled: Arc<AtomicBool>,
-    /// Where the guest's calls go. Bounded by the log limit, and as many checkpoints as are answered.
+    /// Where the guest's calls go. Bounded by the log limit, and as many checkpoints and requests as are answered.
     pub calls: mpsc::UnboundedSender<HostCall>,
     /// How far the guest says it is: the latest word only, since there may be ten thousand a second.
     pub progress: watch::Sender<Option<Progress>>,
@@ -80,6 +83,15 @@ pub enum HostCall {
     SaveCheckpoint(Vec<u8>, oneshot::Sender<Result<(), String>>),
     /// Give the checkpoint back.
     LoadCheckpoint(oneshot::Sender<Option<Vec<u8>>>),
+    /// Keep until the attempt is ok; answered with the id that it will have, or with why not.
+    Send {
+        /// Bounded in size, and otherwise as the guest wrote it.
+        what: Outgoing,
+        /// What the plugin may emit and submit.
+        grants: Arc<Grants>,
+        /// The answer.
+        reply: oneshot::Sender<Result<String, Refused>>,
+    },
 }
 
 /// How one attempt ended.

@@ -16,6 +16,12 @@ pub struct Options {
     pub result_limit: ByteSize,
     /// Most bytes of one attempt's log: lines, stdout and stderr together.
     pub log_limit: ByteSize,
+    /// Most events that one attempt may emit.
+    pub max_emits: u32,
+    /// Most tasks that one attempt may submit, steps of workflows included.
+    pub max_submits: u32,
+    /// Most bytes of all that one attempt emits and submits.
+    pub outbox_limit: ByteSize,
     /// Host calls a second, those of WASI included, that an attempt may make before it is slowed down.
     pub calls_per_second: u32,
     /// Seconds of wall clock that compiling one component may take.
@@ -31,6 +37,9 @@ impl Default for Options {
             max_timeout: 86_400,
             result_limit: ByteSize::mib(4),
             log_limit: ByteSize::mib(4),
+            max_emits: 1_000,
+            max_submits: 1_000,
+            outbox_limit: ByteSize::mib(16),
             calls_per_second: 10_000,
             compile_timeout: 60,
             compile_memory: ByteSize::gib(2),
@@ -48,6 +57,12 @@ impl Options {
         ("max_timeout", "The longest timeout of any attempt, in seconds."),
         ("result_limit", "Most bytes of a result."),
         ("log_limit", "Most bytes of one attempt's log: lines, stdout and stderr together."),
+        ("max_emits", "Most events that one attempt may emit."),
+        (
+            "max_submits",
+            "Most tasks that one attempt may submit, steps of workflows included.",
+        ),
+        ("outbox_limit", "Most bytes of all that one attempt emits and submits."),
         (
             "calls_per_second",
             "Host calls a second, those of WASI included, that an attempt may make before it is slowed down.",
@@ -63,6 +78,9 @@ impl Options {
             ("max_timeout", self.max_timeout, 1, 30 * 86_400),
             ("result_limit", self.result_limit.as_u64(), 1 << 10, 64 << 20),
             ("log_limit", self.log_limit.as_u64(), 0, 1 << 30),
+            ("max_emits", self.max_emits.into(), 0, 100_000),
+            ("max_submits", self.max_submits.into(), 0, 100_000),
+            ("outbox_limit", self.outbox_limit.as_u64(), 0, 256 << 20),
             ("calls_per_second", self.calls_per_second.into(), 1, 10_000_000),
             ("compile_timeout", self.compile_timeout, 1, 3_600),
             ("compile_memory", self.compile_memory.as_u64(), 256 << 20, 1 << 40),

@@ -3,6 +3,8 @@
 use crate::model::Time;
 use crate::model::ids::{NodeId, TaskId};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How an attempt ended, as a word.
@@ -256,14 +258,17 @@ pub struct Document {
     pub idempotency_key: TaskId,
     /// The submission's and the definition's.
     pub tags: Vec<String>,
+    /// The task whose attempt submitted this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_task_id: Option<TaskId>,
     /// Results of the steps that it needed, by name.
-    pub needs: serde_json::Map<String, serde_json::Value>,
+    pub needs: BTreeMap<String, Box<RawValue>>,
 }
 
 impl Document {
     /// The text that the handler reads.
     pub fn to_json(&self) -> String {
-        serde_json::json!(self).to_string()
+        serde_json::to_string(self).expect("names and JSON texts are JSON")
     }
 }
 

@@ -2,9 +2,6 @@
 
 use crate::model::Time;
 
-/// An attempt of a task that an event made may emit the next: deeper than this nothing is made any more, for a loop would never end.
-pub const MAX_DEPTH: u32 = 16;
-
 /// An event that has come in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewEvent {

@@ -11,12 +11,15 @@ pub mod filter;
 pub mod ids;
 pub mod metrics;
 pub mod name;
+pub mod outbox;
 pub mod priority;
 pub mod request;
 pub mod retry;
 pub mod schedule;
+pub mod sweep;
 pub mod task;
 pub mod trigger;
+pub mod workflow;
 
 /// The only time type of the house: an instant in UTC.
 pub type Time = chrono::DateTime<chrono::Utc>;

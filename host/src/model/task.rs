@@ -18,6 +18,7 @@ use crate::model::definition::Definition;
 use crate::model::ids::{BatchId, ScheduleId, TaskId, TriggerId, WorkflowId};
 use crate::model::priority::Priority;
 use crate::model::retry::Counters;
+use crate::model::workflow::BLOCKED;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -103,6 +104,14 @@ impl Origin {
     pub fn schedule(self) -> Option<ScheduleId> {
         match self {
             Self::Schedule(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// The task whose attempt submitted it.
+    pub fn parent(self) -> Option<TaskId> {
+        match self {
+            Self::Task(id) => Some(id),
             _ => None,
         }
     }
@@ -366,6 +375,8 @@ impl Task {
 pub enum Phase {
     /// Due, and waits for a slot or its handler.
     Queued,
+    /// A step of a workflow that waits for its needs.
+    Blocked,
     /// Its time has not come.
     Scheduled,
     /// Waits after a failed attempt.
@@ -381,6 +392,7 @@ impl Task {
     pub fn phase(&self, now: Time) -> Phase {
         match self.status {
             Status::Running => Phase::Running,
+            Status::Pending if self.held.as_deref() == Some(BLOCKED) => Phase::Blocked,
             Status::Pending if self.counters.retries > 0 => Phase::Retrying,
             Status::Pending if self.due_at.is_some_and(|due| due > now) => Phase::Scheduled,
             Status::Pending => Phase::Queued,

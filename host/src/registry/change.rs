@@ -44,7 +44,7 @@ impl Service {
         result: Result<Version, LoadError>,
     ) -> Result<Arc<Plugin>, RegistryError> {
         let version = result.map_err(|error| RegistryError::Refused(error.to_string()))?;
-        let owned = self.store.own(name, version.names()).await;
+        let owned = self.own(name, &version).await;
         owned.map_err(|error| match error {
             StoreError::Conflict(_) => RegistryError::Refused(owned_by_another(&error)),
             error => RegistryError::Io(error.to_string()),

@@ -2,6 +2,8 @@
 
 use super::describe::{self, Described, Speaker};
 use super::manifest::{self, Manifest};
+use super::overrides;
+use super::rules::Rules;
 use super::snapshot::{Handler, Import, Plugin, PluginState};
 use super::{Context, Options};
 use crate::executor::{Engine, LoadError, MAX_COMPONENT};
@@ -119,6 +121,8 @@ pub(super) struct Version {
     pub grants: Vec<String>,
     pub size: u64,
     pub compile_time: Option<Duration>,
+    /// Schedules and triggers that come with it.
+    pub rules: Arc<Rules>,
     /// What it was made of, until a copy is kept.
     pub source: Option<Source>,
 }
@@ -208,6 +212,7 @@ impl Loader {
             grants: manifest.sentences,
             size,
             compile_time,
+            rules: manifest.rules,
             source: Some(source),
         })
     }
@@ -221,6 +226,7 @@ impl Loader {
         code: Arc<crate::executor::Code>,
     ) -> Result<(Described, Vec<Arc<Handler>>), LoadError> {
         let (this, plugin, limits) = (self.clone(), name.to_owned(), manifest.limits);
+        let (tasks, rules) = (manifest.tasks.clone(), manifest.rules.clone());
         blocking(move || {
             let speaker = Speaker {
                 plugin: &plugin,
@@ -229,10 +235,16 @@ impl Loader {
                 executor: &this.context.executor,
             };
             let mut described = describe::parse(&document, &speaker).map_err(LoadError::new)?;
+            let in_manifest = |why: String| LoadError::new(format!("{plugin}.toml: {why}"));
+            let definitions = described.tasks.iter_mut().map(|(definition, _)| definition);
+            overrides::apply(&tasks, definitions).map_err(in_manifest)?;
             let tasks = std::mem::take(&mut described.tasks).into_iter();
             let handlers = tasks.map(|(definition, schema)| Arc::new(Handler::new(definition, code.clone(), schema)));
-            let handlers = handlers.collect();
-            Ok((described, handlers))
+            let handlers: Vec<_> = handlers.collect();
+            match rules.misfit(&handlers) {
+                Some(why) => Err(in_manifest(why)),
+                None => Ok((described, handlers)),
+            }
         })
         .await
     }

@@ -3,15 +3,19 @@
 //! Strict, because it grants: a misspelt key is an error, and a key of a later version is refused by name, never ignored.
 
 use super::Context;
+use super::overrides::{self, Overrides};
+use super::patterns::{self, EVENTS, SUBMIT};
+use super::rules::{Entries, Rules};
 use crate::executor::capabilities::{Folder, Grants};
 use bytesize::ByteSize;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use toml::Value;
 
-/// Environment variables and folders that one manifest may grant.
+/// Variables, folders and patterns of each kind that one manifest may grant.
 const MAX_GRANTS: usize = 100;
 /// Bytes of a value or path.
 const MAX_TEXT: usize = 4 << 10;
@@ -23,9 +27,9 @@ struct Document {
     strict: bool,
     limits: LimitsTable,
     capabilities: Capabilities,
-    tasks: Option<Value>,
-    schedules: Option<Value>,
-    triggers: Option<Value>,
+    tasks: Overrides,
+    schedules: Entries,
+    triggers: Entries,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -41,8 +45,8 @@ struct LimitsTable {
 struct Capabilities {
     env: BTreeMap<String, String>,
     fs: Vec<FolderGrant>,
-    events: Option<Value>,
-    submit: Option<Value>,
+    events: Vec<String>,
+    submit: Vec<String>,
     http: Option<Value>,
     secrets: Option<Value>,
 }
@@ -71,7 +75,7 @@ pub(super) struct Limits {
 }
 
 /// A manifest that holds.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug, Default)]
 pub(super) struct Manifest {
     /// The only component that it is for: 64 hexadecimal digits.
     pub digest: Option<String>,
@@ -79,6 +83,10 @@ pub(super) struct Manifest {
     pub grants: Grants,
     /// What is granted, for people: no values of variables, which may be secret.
     pub sentences: Vec<String>,
+    /// What wins over the plugin's own word on its tasks.
+    pub tasks: Overrides,
+    /// What is put when the plugin is loaded.
+    pub rules: Arc<Rules>,
 }
 
 /// Reads a manifest; `name` is the plugin's. The error is a sentence.
@@ -114,35 +122,46 @@ pub(super) fn parse(name: &str, text: &str, context: &Context, plugin_dirs: &[Pa
             twice.guest
         )));
     }
+    let events = patterns::read(&EVENTS, &capabilities.events, MAX_GRANTS).map_err(of_manifest)?;
+    let submit = patterns::read(&SUBMIT, &capabilities.submit, MAX_GRANTS).map_err(of_manifest)?;
+    sentences.extend(patterns::sentences(&EVENTS, &events));
+    sentences.extend(patterns::sentences(&SUBMIT, &submit));
+    overrides::check(&document.tasks).map_err(of_manifest)?;
+    let rules = Rules::read(&document.schedules, &document.triggers);
+    let rules = rules.map_err(|fault| format!("{name}.toml, line {}: {}", line(text, fault.at), fault.sentence))?;
     Ok(Manifest {
         digest,
         limits,
         grants: Grants {
             env: capabilities.env.into_iter().collect(),
             folders,
+            events,
+            submit,
+            manifest: format!("{name}.toml"),
             strict: document.strict,
         },
         sentences,
+        tasks: document.tasks,
+        rules: Arc::new(rules),
     })
 }
 
 fn at_line(name: &str, text: &str, error: &toml::de::Error) -> String {
-    let before = error.span().and_then(|span| text.get(..span.start));
-    let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+    let line = line(text, error.span().map_or(0, |span| span.start));
     let message = error.message().replace('\n', ", ");
     format!("{name}.toml, line {line}: {message}")
+}
+
+/// From 1.
+fn line(text: &str, at: usize) -> usize {
+    text.get(..at).map_or(1, |before| before.matches('\n').count() + 1)
 }
 
 fn refuse_later(name: &str, document: &Document) -> Result<(), String> {
     let capabilities = &document.capabilities;
     let later = [
-        ("capabilities.events", &capabilities.events),
-        ("capabilities.submit", &capabilities.submit),
         ("capabilities.http", &capabilities.http),
         ("capabilities.secrets", &capabilities.secrets),
-        ("tasks", &document.tasks),
-        ("schedules", &document.schedules),
-        ("triggers", &document.triggers),
     ];
     match later.iter().find(|(_, value)| value.is_some()) {
         Some((key, _)) => Err(format!("{key} comes in a later version of Taskhost; remove it from {name}.toml")),
@@ -325,7 +344,33 @@ mod tests {
         );
         assert_eq!(manifest.grants.env, [("REGION".to_owned(), "eu".to_owned())]);
         assert!(!manifest.sentences.iter().any(|sentence| sentence.contains("eu")));
-        assert_eq!(house.parse("").unwrap(), Manifest::default());
+        let empty = house.parse("").unwrap();
+        assert_eq!(empty.grants.manifest, "p.toml");
+        let nothing = Grants {
+            manifest: "p.toml".into(),
+            ..Grants::default()
+        };
+        assert_eq!((empty.grants, empty.sentences), (nothing, Vec::<String>::new()));
+    }
+
+    #[test]
+    fn events_and_submissions_are_granted_by_patterns() {
+        let house = House::new();
+        let grants = |events: &[&str], submit: &[&str]| house.parse(&format!("[capabilities]\nevents = {events:?}\nsubmit = {submit:?}\n"));
+        let manifest = grants(&["settlement.*", "a:b/c"], &["backtest", "risk*"]).unwrap();
+        assert_eq!(manifest.sentences[0], "may emit events settlement.*");
+        assert_eq!(manifest.sentences[3], "may submit risk*");
+        let texts: Vec<&str> = manifest.grants.submit.iter().map(|pattern| pattern.as_str()).collect();
+        assert_eq!(texts, ["backtest", "risk*"]);
+        let long = "x".repeat(257);
+        for bad in ["", "a b", "a?", "ä", &long] {
+            let error = grants(&[bad], &[]).unwrap_err();
+            assert!(error.contains("capabilities.events") && error.contains("p.toml"), "{error}");
+            assert!(grants(&[], &[bad]).unwrap_err().contains("capabilities.submit"));
+        }
+        assert!(grants(&[], &["a/b"]).unwrap_err().contains("a/b"));
+        assert!(grants(&["x"; 101], &[]).unwrap_err().contains("101"));
+        assert!(house.parse("[capabilities]\nevents = \"x\"").unwrap_err().contains("line 2"));
     }
 
     #[test]
@@ -341,10 +386,35 @@ mod tests {
             ("[limits]\nmemory = 1", "limits.memory"),
             ("digest = \"sha256:12\"", "digest"),
             ("[capabilities]\nenv = { \"A=B\" = \"\" }", "A=B"),
-            ("[capabilities]\nevents = [\"x\"]", "capabilities.events comes in a later version"),
+            ("[capabilities]\nevents = [7]", "line 2"),
             ("[[capabilities.http]]\nhost = \"x\"", "capabilities.http comes"),
-            ("[tasks.x]\npriority = 1", "tasks comes"),
-            ("[[schedules]]\nname = \"x\"", "schedules comes"),
+            ("[tasks.x]\npriority = 0", "tasks.x.priority"),
+            ("[tasks.x]\ntimeout = -1", "tasks.x.timeout"),
+            ("[tasks.x]\nmax_concurrency = 1", "later version"),
+            ("[tasks.x]\nmemory = 1", "line 2"),
+            ("[tasks.x.retry]\nmax_retries = 5000", "tasks.x.retry.max_retries"),
+            ("[tasks.x.retry]\nretries = 5", "line 2"),
+            ("\n[[schedules]]\nname = \"x\"", "line 2: schedules[0]"),
+            (
+                "[[schedules]]\nname = \"x\"\ntask_name = \"t\"\ncron_expression = \"nonsense\"",
+                "schedules[0].cron_expression",
+            ),
+            (
+                "[[schedules]]\ntask_name = \"t\"\ncron_expression = \"@daily\"",
+                "schedules[0].name",
+            ),
+            (
+                "[[schedules]]\nname = \"x\"\ntask_name = \"t\"\ncron_expression = \"@daily\"\ncolour = 1",
+                "colour",
+            ),
+            (
+                "[[triggers]]\nname = \"x\"\ntask_name = \"t\"\nevent_type = \"a b\"",
+                "triggers[0].event_type",
+            ),
+            (
+                "[[triggers]]\nname = \"x\"\ntask_name = \"t\"\nevent_type = \"a\"\npayload = { x = inf }",
+                "not finite",
+            ),
             ("[capabilities]\nfs = [{ host = \"x\", guest = \"/x\" }]", "mode"),
             ("[", "line 1"),
         ];

@@ -64,7 +64,8 @@ impl Service {
         };
         entry.loading = None;
         if let Some(mut version) = version
-            && self.store.own(name, version.names()).await.is_ok()
+            && self.own(name, &version).await.is_ok()
+            && let Some(entry) = self.plugins.get_mut(name)
         {
             version.source = None; // it came from there
             tracing::warn!(

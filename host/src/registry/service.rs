@@ -299,7 +299,7 @@ impl Service {
     /// Makes a version live, if its task names are free.
     async fn take(&mut self, name: &str, mut version: Version) {
         let now = self.clock.now();
-        let owned = self.store.own(name, version.names()).await;
+        let owned = self.own(name, &version).await;
         let Some(entry) = self.plugins.get_mut(name) else { return };
         match owned {
             Ok(()) => {
@@ -330,6 +330,12 @@ impl Service {
                 self.publish();
             }
         }
+    }
+
+    /// Takes what a version needs in the store: its task names, and the schedules and triggers that come with it.
+    pub(super) async fn own(&self, name: &str, version: &Version) -> Result<(), StoreError> {
+        self.store.own(name, version.names()).await?;
+        version.rules.put(&*self.store, self.clock.now()).await
     }
 
     /// Tries plugins again that were refused because of another's names.

@@ -3,7 +3,7 @@
 use super::{Context, POLL};
 use crate::model::ids::BatchId;
 use crate::model::task::NewTask;
-use crate::store::{Publish, Stage, Store, StoreError};
+use crate::store::{Callback, CancelledSome, Publish, Stage, Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -12,10 +12,12 @@ use tokio::sync::watch;
 /// Between two commits that discard, which nobody waits for.
 const BREATH: Duration = Duration::from_millis(5);
 
-/// Makes tasks of published batches, some at a time: what else is written gets its turn between.
+/// Makes tasks of published batches and cancels those that are to be, some at a time: what else is written gets its turn between.
 pub(super) async fn run(context: &Context, mut stop: watch::Receiver<bool>) {
     loop {
+        let cancelled = cancel_some(context).await;
         let wait = match context.store.unfold(context.clock.now()).await {
+            Ok(0) if cancelled => Duration::ZERO,
             Ok(0) => POLL,
             Ok(_) => {
                 context.wake.notify_one();
@@ -31,6 +33,20 @@ pub(super) async fn run(context: &Context, mut stop: watch::Receiver<bool>) {
             _ = stop.wait_for(|stop| *stop) => return,
             () = context.unfold.notified() => {}
             () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Cancels some of what is to be of batches; whether there may be more.
+async fn cancel_some(context: &Context) -> bool {
+    match context.store.cancel_some(context.clock.now()).await {
+        Ok(CancelledSome { running, more }) => {
+            running.into_iter().for_each(|lease| context.worker.stop_cancelled(lease));
+            more
+        }
+        Err(error) => {
+            tracing::error!(%error, "a batch could not be cancelled; trying again");
+            false
         }
     }
 }
@@ -86,12 +102,13 @@ impl Staging {
     }
 
     /// Makes it whole: the acknowledgement that all of it will run. Whoever hangs up meanwhile may find it published or discarded.
-    pub async fn publish(mut self, name: Option<String>) -> Result<BatchId, StoreError> {
+    pub async fn publish(mut self, name: Option<String>, callbacks: Vec<Callback>) -> Result<BatchId, StoreError> {
         let publish = Publish {
             batch: self.id,
             name,
             count: self.count,
             now: self.context.clock.now(),
+            callbacks,
         };
         self.context.store.publish(publish).await?;
         self.open = false;

@@ -5,7 +5,7 @@ use crate::model::task::Task;
 use crate::registry::snapshot::Handler;
 use crate::registry::snapshot::Snapshot;
 use crate::store::{Claim, Handlers, Lease};
-use crate::worker::{Assignment, Free, Slot};
+use crate::worker::{Assignment, Free, Needs, Slot};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -147,6 +147,7 @@ pub(super) fn start(context: &Context, task: Task, handler: &Handler, slot: Slot
         task,
         definition: handler.definition.clone(),
         code: handler.code.clone(),
+        needs: Needs::default(),
     };
     context.worker.start(assignment, slot);
 }

@@ -1,12 +1,13 @@
 //! Decides what starts when: due schedules become tasks, due tasks become attempts.
 //!
-//! Three loops, each woken by hints and, should a hint be lost, by a slow poll: [`plan`] fires schedules, [`batch`] unfolds batches
-//! into tasks, [`dispatch`] claims tasks for free slots. The store is the truth for all.
+//! Four loops, each woken by hints and, should a hint be lost, by a slow poll: [`plan`] fires schedules, [`batch`] unfolds batches
+//! into tasks, [`outbox`] delivers what attempts sent, [`dispatch`] claims tasks for free slots. The store is the truth for all.
 
 mod batch;
 mod dispatch;
 mod event;
 mod filters;
+mod outbox;
 mod plan;
 mod reap;
 
@@ -14,6 +15,7 @@ use crate::clock::Clock;
 use crate::model::event::NewEvent;
 use crate::model::ids::NodeId;
 use crate::model::task::NewTask;
+use crate::model::workflow::NewWorkflow;
 use crate::registry::Registry;
 use crate::registry::snapshot::Handler;
 use crate::store::{Lease, Offer, Store, StoreError};
@@ -22,6 +24,7 @@ pub use batch::Staging;
 use chrono::TimeDelta;
 pub use event::{Delivered, EventError};
 pub use filters::Filters;
+pub use outbox::accepts;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -50,6 +53,8 @@ pub struct Context {
     pub unfold: Arc<Notify>,
     /// Filters of triggers, read.
     pub filters: Filters,
+    /// Tells [`outbox`] that an attempt has sent something.
+    pub sent: Arc<Notify>,
 }
 
 /// What the rest of the house may ask of the scheduler. Cheap to clone.
@@ -74,6 +79,7 @@ pub async fn run(context: Context, stop: watch::Receiver<bool>) -> Result<(), St
         tokio::join!(
             plan::run(&context, stop.clone()),
             batch::run(&context, stop.clone()),
+            outbox::run(&context, stop.clone()),
             reap::half_staged(&context, stop.clone()),
         );
         Ok(())
@@ -124,6 +130,18 @@ impl Handle {
                 }
             }),
         }
+    }
+
+    /// Keeps a workflow; its first steps may run at once.
+    pub async fn submit_workflow(&self, workflow: NewWorkflow) -> Result<(), StoreError> {
+        self.0.store.submit_workflow(workflow).await?;
+        self.0.wake.notify_one();
+        Ok(())
+    }
+
+    /// Says that a batch is to be cancelled.
+    pub fn wake_batches(&self) {
+        self.0.unfold.notify_one();
     }
 
     /// Begins to take in a batch.

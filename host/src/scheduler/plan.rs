@@ -25,11 +25,9 @@ const TOGETHER: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(context: &Context, mut stop: watch::Receiver<bool>) {
-    let mut changes = context.registry.changes();
     tokio::select! {
         _ = stop.wait_for(|stop| *stop) => return,
-        _ = changes.wait_for(|_| context.registry.snapshot().ready) => {}
-        () = tokio::time::sleep(PATIENCE) => {}
+        () = until_loaded(context) => {}
     }
     let mut fires = Fires::default();
     loop {
@@ -45,6 +43,15 @@ pub(super) async fn run(context: &Context, mut stop: watch::Receiver<bool>) {
             let stopped = stop.wait_for(|stop| *stop);
             let _ = tokio::time::timeout(POLL, stopped).await; // still due, and the store is in trouble: not at once
         }
+    }
+}
+
+/// Resolves when the plugins are loaded, or have taken too long.
+pub(super) async fn until_loaded(context: &Context) {
+    let mut changes = context.registry.changes();
+    tokio::select! {
+        _ = changes.wait_for(|_| context.registry.snapshot().ready) => {}
+        () = tokio::time::sleep(PATIENCE) => {}
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{Context, POLL, batch};
 use crate::model::alert::{AlertType, NewAlert};
 use crate::model::attempt::{Outcome, Usage};
+use crate::model::outbox::Outbox;
 use crate::model::retry::{Bounds, Next, RetryPolicy, decide};
 use crate::store::{Orphan, Settle, StoreError};
 use tokio::sync::watch;
@@ -97,5 +98,6 @@ fn lost(context: &Context, orphan: Orphan) -> Settle {
         progress: None,
         log: Vec::new(),
         alert,
+        outbox: Outbox::default(),
     }
 }

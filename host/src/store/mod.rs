@@ -6,18 +6,23 @@
 //! - A fire of a schedule is stored once: (schedule, fire time) is unique.
 //! - Time is an argument. What happens next is decided in `model`; a driver holds SQL and no rule.
 
+mod flow;
 pub mod sqlite;
+
+pub use flow::{Batch, Callback, CallbackKind, CallbackState, CancelledSome, Step, StepRetried, Workflow};
 
 use crate::model::Time;
 use crate::model::alert::{Alert, AlertType, NewAlert};
 use crate::model::attempt::{LogLine, Outcome, Progress, Usage};
 use crate::model::event::NewEvent;
-use crate::model::ids::{BatchId, EventId, NodeId, ScheduleId, TaskId, TriggerId};
+use crate::model::ids::{BatchId, EventId, NodeId, ScheduleId, TaskId, TriggerId, WorkflowId};
 use crate::model::metrics::Metrics;
+use crate::model::outbox::{Outbox, Undelivered};
 use crate::model::retry::{Counters, Next};
 use crate::model::schedule::Schedule;
 use crate::model::task::{NewTask, Status, Task, Ties};
 use crate::model::trigger::{Patch, Trigger};
+use crate::model::workflow::NewWorkflow;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -172,6 +177,8 @@ pub struct Publish {
     pub count: u64,
     /// When they were accepted.
     pub now: Time,
+    /// What follows it, one of a kind at most.
+    pub callbacks: Vec<Callback>,
 }
 
 /// The end of one attempt and the task's next state.
@@ -203,6 +210,19 @@ pub struct Settle {
     pub log: Vec<LogLine>,
     /// An alert that the outcome is worth.
     pub alert: Option<NewAlert>,
+    /// What the attempt sent; kept only where the outcome is ok.
+    pub outbox: Outbox,
+}
+
+/// What becomes of a thing that was sent.
+#[derive(Clone, Debug)]
+pub enum Delivery {
+    /// An event with the tasks that its triggers make of it.
+    Event(FireEvent),
+    /// A task.
+    Task(NewTask),
+    /// Nothing: it cannot be delivered, and the alert says why.
+    Refused(NewAlert),
 }
 
 /// A running attempt whose node is gone.
@@ -303,6 +323,8 @@ pub struct Filter {
     pub since: Option<Time>,
     /// Ended before this (history only).
     pub until: Option<Time>,
+    /// Came in with this batch.
+    pub batch: Option<BatchId>,
 }
 
 /// Which part of a list.
@@ -349,13 +371,41 @@ pub trait Store: Send + Sync + 'static {
     async fn half_staged(&self, node: NodeId) -> Result<Vec<BatchId>>;
     /// Makes tasks of some hundreds of a published batch, in their order, the oldest batch first. Returns how many: 0 when all are.
     async fn unfold(&self, now: Time) -> Result<u64>;
+    /// One batch that is whole.
+    async fn batch(&self, id: BatchId) -> Result<Batch>;
+    /// All of them, newest first, without their callbacks.
+    async fn batches(&self, page: PageRequest) -> Result<Page<Batch>>;
+    /// Says that what has not ended of a batch is to be cancelled. [`StoreError::Conflict`] where all has ended.
+    async fn cancel_batch(&self, id: BatchId, now: Time) -> Result<()>;
+    /// Cancels some hundreds of what is to be, see [`Store::cancel_batch`].
+    async fn cancel_some(&self, now: Time) -> Result<CancelledSome>;
+
+    /// Keeps a workflow with the tasks of all its steps: the acknowledgement that they will run, each in its turn.
+    async fn submit_workflow(&self, workflow: NewWorkflow) -> Result<()>;
+    /// One workflow with its steps.
+    async fn workflow(&self, id: WorkflowId) -> Result<Workflow>;
+    /// All of them, newest first, without their steps.
+    async fn workflows(&self, page: PageRequest) -> Result<Page<Workflow>>;
+    /// Cancels all steps that have not ended; returns the attempts that ran. [`StoreError::Conflict`] where all have ended.
+    async fn cancel_workflow(&self, id: WorkflowId, now: Time) -> Result<Vec<Lease>>;
+    /// Gives a step that failed or was cancelled a new task, and with it the steps after it that never had their turn.
+    /// [`StoreError::Conflict`] where it has not ended, succeeded, or could not run; [`StoreError::NotFound`] also where it has no such step.
+    async fn retry_step(&self, id: WorkflowId, key: String, now: Time) -> Result<StepRetried>;
+    /// The results of the steps that this task of a workflow needed and that succeeded, JSON texts by key. [`StoreError::Conflict`] where
+    /// they are larger than a handler is given.
+    async fn needs(&self, id: TaskId) -> Result<BTreeMap<String, String>>;
     /// Leases due tasks.
     async fn claim(&self, claim: Claim) -> Result<Claimed>;
     /// Ends an attempt. [`StoreError::LeaseLost`] where the fence no longer holds.
     async fn settle(&self, settle: Settle) -> Result<()>;
+    /// What attempts sent and nobody delivered yet, oldest first, at most so many, without those in `skip`.
+    async fn undelivered(&self, limit: usize, skip: Vec<i64>) -> Result<Vec<Undelivered>>;
+    /// Delivers what stands at `seq` of the outbox and takes it out, in one commit. [`StoreError::Conflict`] where it was delivered before.
+    async fn deliver(&self, seq: i64, delivery: Delivery) -> Result<()>;
     /// Ends a task by request, whatever it is doing; returns the attempt that ran. [`StoreError::Conflict`] where it has ended.
     async fn cancel(&self, id: TaskId, now: Time) -> Result<Option<Lease>>;
-    /// Submits a failed task again under `new_id`. [`StoreError::Conflict`] where it did not fail or was retried before.
+    /// Submits a failed task again under `new_id`, still in its batch; of a step of a workflow, as [`Store::retry_step`] does.
+    /// [`StoreError::Conflict`] where it did not fail or was retried before.
     async fn retry(&self, id: TaskId, new_id: TaskId, now: Time) -> Result<()>;
     /// Takes a failed task off the list of failures. [`StoreError::Conflict`] where it did not fail or is off it.
     async fn dismiss(&self, id: TaskId) -> Result<()>;
@@ -423,7 +473,8 @@ pub trait Store: Send + Sync + 'static {
     /// Closes open alerts, all or of one type; returns how many.
     async fn clear_alerts(&self, kind: Option<AlertType>) -> Result<u64>;
 
-    /// Forgets events, fires, batches and ended tasks older than `before`, but never the newest `keep` tasks, nor any that has not ended;
+    /// Forgets events, fires, batches and ended tasks older than `before`, but never the newest `keep` tasks, nor any that has not ended, nor the
+    /// steps of a workflow that is kept;
     /// at most `limit` of each, and fewer where they are large. Returns the greatest of the counts: 0 when nothing is left to forget.
     async fn prune(&self, before: Time, keep: u64, limit: usize) -> Result<u64>;
 

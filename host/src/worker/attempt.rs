@@ -1,15 +1,18 @@
 //! One attempt, from its lease to its settlement.
 
+use super::outbox::{Judge, Outbox};
 use super::{Context, Slot, Word};
 use crate::executor::{AttemptRequest, Execute, HostCall, Report};
 use crate::model::Time;
 use crate::model::alert::{AlertType, NewAlert, long_execution_after};
-use crate::model::attempt::{Document, LogLine, Outcome, Progress, Usage};
+use crate::model::attempt::{Class, Document, LogLine, Outcome, Progress, Usage};
 use crate::model::definition::Definition;
 use crate::model::ids::TaskId;
 use crate::model::retry::{Bounds, Next, decide};
 use crate::model::task::Task;
 use crate::store::{Lease, Settle, Store, StoreError};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +26,8 @@ use tokio::time::Instant;
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// How often a settlement is tried again while the store is in trouble.
 const SETTLE_AGAIN: Duration = Duration::from_millis(500);
+/// After which a step is tried again whose needs could not be read.
+const POLL: Duration = Duration::from_secs(1);
 
 /// A leased task with what it takes to run it.
 pub struct Assignment {
@@ -34,13 +39,19 @@ pub struct Assignment {
     pub definition: Arc<Definition>,
     /// The plugin's code: the version that was current when the attempt began, whatever is swapped in meanwhile.
     pub code: Arc<dyn Execute>,
+    /// The results of the steps that it needed, where it is one of a workflow: read when it starts.
+    pub needs: Needs,
 }
+
+/// Results by key, as JSON texts.
+pub type Needs = BTreeMap<String, Box<RawValue>>;
 
 /// What the guest has said so far and is not kept yet.
 #[derive(Default)]
 struct Said {
     lines: Vec<LogLine>,
     progress: Option<Progress>,
+    outbox: Outbox,
 }
 
 /// How the guest came to its end.
@@ -55,6 +66,20 @@ pub(super) async fn run(context: Context, mut assignment: Assignment, slot: Slot
     let began = Instant::now();
     let started_at = context.clock.now();
     let mut said = Said::default();
+    if assignment.task.workflow.is_some() {
+        match needs(&context, assignment.lease.task).await {
+            Ok(needs) => assignment.needs = needs,
+            Err(outcome) => {
+                drop(slot);
+                let report = Report {
+                    outcome,
+                    usage: Usage::default(),
+                    execution_time: began.elapsed(),
+                };
+                return settle(&context, &assignment, started_at, report, said).await;
+            }
+        }
+    }
     let end = unless_it_panics(watch_guest(&context, &mut assignment, started_at, word, cancel_grace, &mut said)).await;
     drop(slot);
     let report = match end {
@@ -120,7 +145,7 @@ async fn watch_guest(
             Some(call) = asked.recv() => {
                 // All there is: a guest that takes a turn between any two of these would say more than is heard.
                 let more = std::iter::from_fn(|| asked.try_recv().ok());
-                std::iter::once(call).chain(more).for_each(|call| answer(context, assignment.lease, call, said));
+                std::iter::once(call).chain(more).for_each(|call| answer(context, &assignment.task, assignment.lease, call, said));
             }
             Ok(()) = said_progress.changed() => hear(context, assignment.lease, &mut said_progress, said),
             () = &mut flush => {
@@ -138,7 +163,7 @@ async fn watch_guest(
     };
     drop(guest);
     while let Ok(call) = asked.try_recv() {
-        answer(context, assignment.lease, call, said);
+        answer(context, &assignment.task, assignment.lease, call, said);
     }
     hear(context, assignment.lease, &mut said_progress, said);
     // What is left of the lines is kept at the end, so those before them have to be kept first.
@@ -205,7 +230,8 @@ fn request(
         timeout_at: started_at + timeout,
         idempotency_key: task.idempotency_key,
         tags: task.tags.clone(),
-        needs: serde_json::Map::new(),
+        parent_task_id: task.origin.parent(),
+        needs: std::mem::take(&mut assignment.needs),
     };
     AttemptRequest {
         task_name: task.name.clone(),
@@ -219,6 +245,25 @@ fn request(
     }
 }
 
+/// The results of the steps that this one needed, or how the attempt ends without them.
+async fn needs(context: &Context, id: TaskId) -> Result<Needs, Outcome> {
+    let found = context.store.needs(id).await.map_err(|error| match error {
+        StoreError::Conflict(message) => Outcome::Error {
+            class: Class::Fatal,
+            message,
+        },
+        error => {
+            tracing::error!(task = %id, %error, "the results of a step's needs could not be read; trying again");
+            Outcome::Snooze {
+                after: POLL,
+                message: "the results of the steps that it needs could not be read".into(),
+            }
+        }
+    })?;
+    let read = |(key, result)| Some((key, RawValue::from_string(result).ok()?));
+    Ok(found.into_iter().filter_map(read).collect())
+}
+
 /// Takes the latest word on how far the guest is.
 fn hear(context: &Context, lease: Lease, told: &mut watch::Receiver<Option<Progress>>, said: &mut Said) {
     if let Some(progress) = told.borrow_and_update().clone() {
@@ -228,7 +273,7 @@ fn hear(context: &Context, lease: Lease, told: &mut watch::Receiver<Option<Progr
 }
 
 /// Never waits: what takes time goes on beside the guest, so that its timeout and its cancellation are not held up.
-fn answer(context: &Context, lease: Lease, call: HostCall, said: &mut Said) {
+fn answer(context: &Context, task: &Task, lease: Lease, call: HostCall, said: &mut Said) {
     match call {
         HostCall::Log(line) => said.lines.push(line),
         HostCall::SaveCheckpoint(data, reply) => {
@@ -237,6 +282,16 @@ fn answer(context: &Context, lease: Lease, call: HostCall, said: &mut Said) {
                 let saved = store.save_checkpoint(lease, data).await;
                 let _ = reply.send(saved.map_err(|error| error.to_string()));
             });
+        }
+        HostCall::Send { what, grants, reply } => {
+            let judge = Judge {
+                limits: &context.executor,
+                grants: &grants,
+                accepts: &context.accepts,
+                depth: task.depth,
+                now: context.clock.now(),
+            };
+            let _ = reply.send(said.outbox.take(what, &judge));
         }
         HostCall::LoadCheckpoint(reply) => {
             let store = context.store.clone();
@@ -298,6 +353,11 @@ async fn settle(context: &Context, assignment: &Assignment, started_at: Time, re
         _ => None,
     };
     let waits_again = matches!(next, Next::Pending { .. });
+    let outbox = match report.outcome {
+        Outcome::Ok { .. } => said.outbox.sealed(task.depth),
+        _ => Default::default(),
+    };
+    let has_sent = !outbox.sent.is_empty();
     let settle = Settle {
         lease: assignment.lease,
         task_name: task.name.clone(),
@@ -312,8 +372,15 @@ async fn settle(context: &Context, assignment: &Assignment, started_at: Time, re
         progress: said.progress,
         log: said.lines,
         alert,
+        outbox,
     };
     let settled = settle_at_last(context, settle).await;
+    if !task.ties().is_none() {
+        context.wake.notify_one(); // what follows it may be due
+    }
+    if settled && has_sent {
+        context.sent.notify_one();
+    }
     if waits_again {
         context.monitor.clear_progress(task.id);
         context.wake.notify_one();

@@ -5,8 +5,10 @@
 
 mod attempt;
 mod lease;
+mod outbox;
 
-pub use attempt::Assignment;
+pub use attempt::{Assignment, Needs};
+pub use outbox::{Accepts, Judge, Outbox};
 
 use crate::clock::Clock;
 use crate::executor;
@@ -93,6 +95,10 @@ pub struct Context {
     pub executor: executor::Options,
     /// Told when a slot is free or a task waits again.
     pub wake: Arc<Notify>,
+    /// Whether what an attempt submits can run.
+    pub accepts: Accepts,
+    /// Told when an attempt has sent something.
+    pub sent: Arc<Notify>,
 }
 
 /// What an attempt is told from outside; each word overrules those before it.

@@ -123,7 +123,7 @@ pub struct TaskRecord {
     /// `pending running success failed cancelled`.
     #[schema(example = "success")]
     pub status: &'static str,
-    /// The finer word, derived: `queued scheduled retrying running ended`.
+    /// The finer word, derived: `queued blocked scheduled retrying running ended`.
     #[schema(value_type = String, example = "ended")]
     pub phase: Phase,
     /// Why a due task is not started (`handler missing`).

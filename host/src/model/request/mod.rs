@@ -1,17 +1,22 @@
 //! What somebody asks for: a client over HTTP, a plugin, an operator's manifest. Read strictly and the same wherever it comes from.
 
+mod batch;
 mod cloud_event;
 mod read;
 mod value;
+mod workflow;
 
+pub use batch::{BatchRequest, CallbackRequest};
 pub use cloud_event::{CloudEvent, MAX_EVENTS, is_json};
 pub use read::{Input, Refusal, RefusalKind, parse, parse_pairs, without_position};
 pub use value::{EventType, Payload, not_a_time, parse_query_time, parse_time};
+pub use workflow::{StepRequest, WorkflowRequest};
 
 use crate::model::Time;
+use crate::model::definition::Definition;
 use crate::model::priority::Priority;
+use crate::model::task::Submission;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use std::time::Duration;
 use utoipa::ToSchema;
 
@@ -63,21 +68,43 @@ impl Input for TaskRequest {
     const LATER: &'static [&'static str] = &["unique"];
 }
 
-/// Tasks to run, all or none.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct BatchRequest {
-    /// Each as it would be submitted alone.
-    #[schema(value_type = Vec<TaskRequest>, min_items = 1)]
-    pub tasks: Vec<Box<RawValue>>,
-    /// For people.
-    #[serde(default, deserialize_with = "value::rule_name")]
-    #[schema(pattern = "^[A-Za-z0-9._-]{1,128}$")]
-    pub name: Option<String>,
+/// How far ahead a task may be submitted, in days: ten years.
+const MAX_AHEAD: i64 = 3_653;
+
+impl TaskRequest {
+    /// What the types of the members cannot check.
+    pub fn check(&self, definition: &Definition, now: Time) -> Result<(), Refusal> {
+        let refuse = |pointer: &str, sentence: String| Err(Refusal::new(RefusalKind::Value, pointer, sentence));
+        if self
+            .trigger_time
+            .is_some_and(|time| time > now + chrono::TimeDelta::days(MAX_AHEAD))
+        {
+            return refuse("/trigger_time", "must not be more than ten years ahead".to_owned());
+        }
+        let max = definition.max_timeout;
+        if self.timeout.is_some_and(|timeout| timeout > max) {
+            let sentence = format!("must be at most {} s, which is what {} allows", max.as_secs_f64(), definition.name);
+            return refuse("/timeout", sentence);
+        }
+        Ok(())
+    }
 }
 
-impl Input for BatchRequest {
-    const LATER: &'static [&'static str] = &["on_success", "on_failure", "on_complete", "grid", "task_name", "payload"];
+impl From<TaskRequest> for Submission {
+    fn from(request: TaskRequest) -> Self {
+        Self {
+            name: request.task_name,
+            payload: request.payload.text,
+            priority: request.priority,
+            tags: request.tags,
+            trigger_time: request.trigger_time,
+            timeout: request.timeout,
+            max_retries: request.max_retries,
+            idempotent: request.idempotent,
+            expires_at: request.expires_at,
+            deadline: request.deadline,
+        }
+    }
 }
 
 /// A task to run again and again.

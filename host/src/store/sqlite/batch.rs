@@ -1,11 +1,12 @@
 //! Batches: staged in parts, published by one write, unfolded into tasks little by little.
 
 use super::Failed;
+use super::counts::put_callbacks;
 use super::rows::{self, micros, tags_text};
 use super::writer::Tx;
 use crate::model::Time;
 use crate::model::ids::{BatchId, NodeId};
-use crate::model::task::NewTask;
+use crate::model::task::{NewTask, Status};
 use crate::store::{Publish, Result, Stage, StoreError};
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -74,11 +75,16 @@ pub(super) fn publish(tx: &Tx<'_>, publish: &Publish) -> Result<()> {
             "UPDATE batch SET node = NULL, name = ?2, count = ?3, published_at = ?4, next_line = 0 WHERE id = ?1 AND node IS NOT NULL",
         )
         .and_then(|mut s| {
-            let Publish { batch, name, count, now } = publish;
+            let Publish {
+                batch, name, count, now, ..
+            } = publish;
             s.execute(params![batch.as_bytes(), name, count.cast_signed(), micros(*now)])
         })
         .failed()?;
-    if published == 0 { Err(gone()) } else { Ok(()) }
+    if published == 0 {
+        return Err(gone());
+    }
+    put_callbacks(tx, publish.batch, &publish.callbacks)
 }
 
 /// Forgets some of a batch that is not whole. Returns whether there is more of it.
@@ -137,7 +143,8 @@ pub(super) fn unfold(tx: &Tx<'_>, now: Time) -> Result<u64> {
     let first = tx
         .db
         .prepare_cached(
-            "SELECT id, next_line, count, published_at FROM batch WHERE next_line IS NOT NULL ORDER BY published_at, id LIMIT 1",
+            "SELECT id, next_line, count, published_at FROM batch WHERE next_line IS NOT NULL AND cancelling IS NULL
+             ORDER BY published_at, id LIMIT 1",
         )
         .and_then(|mut s| {
             s.query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
@@ -173,4 +180,39 @@ pub(super) fn unfold(tx: &Tx<'_>, now: Time) -> Result<u64> {
         .and_then(|mut s| s.execute(params![batch, end]))
         .failed()?;
     Ok(unfolded as u64)
+}
+
+/// Moves some of what is staged of a cancelled batch to history, as if each had been a task and been cancelled. Returns how many.
+pub(super) fn end_staged(tx: &Tx<'_>, batch: BatchId, from: i64, count: i64, now: Time) -> Result<i64> {
+    let end = reach(tx.db, batch, from)?.unwrap_or(count);
+    let ended = tx
+        .db
+        .prepare_cached(
+            "INSERT OR FAIL INTO history (id, name, payload, priority, tags, trigger_at, submitted_at, attempt, retries, snoozes, losses,
+               timeout, max_retries, idempotent, origin_kind, batch, expires_at, deadline, status, completed_at)
+             SELECT staged.id, staged.name, payload, priority, tags, MAX(trigger_at, published_at), published_at, 0, 0, 0, 0,
+               timeout, max_retries, idempotent, 0, batch, expires_at, deadline, ?4, ?3
+             FROM staged JOIN batch ON batch.id = staged.batch WHERE staged.batch = ?1 AND line < ?2 ORDER BY line",
+        )
+        .and_then(|mut s| {
+            let cancelled = rows::status_number(Status::Cancelled);
+            s.execute(params![batch.as_bytes(), end, micros(now), cancelled])
+        })
+        .failed()?;
+    tx.db
+        .prepare_cached(
+            "INSERT OR IGNORE INTO history_tag SELECT tags.value, ?3, staged.id, ?4, staged.name FROM staged, json_each(staged.tags) AS tags
+             WHERE staged.batch = ?1 AND staged.line < ?2",
+        )
+        .and_then(|mut s| {
+            let cancelled = rows::status_number(Status::Cancelled);
+            s.execute(params![batch.as_bytes(), end, micros(now), cancelled])
+        })
+        .failed()?;
+    forget(tx.db, batch, end)?;
+    tx.db
+        .prepare_cached("UPDATE batch SET next_line = IIF(?2 < count, ?2, NULL) WHERE id = ?1")
+        .and_then(|mut s| s.execute(params![batch.as_bytes(), end]))
+        .failed()?;
+    Ok(ended as i64)
 }

@@ -5,10 +5,11 @@ use super::monitor::raise;
 use super::rows::{self, failure_text, micros, origin_columns, tags_text};
 use super::settle::{End, move_to_history};
 use super::tasks::failed_task;
+use super::workflow;
 use super::writer::Tx;
 use crate::model::Time;
 use crate::model::alert::{AlertType, NewAlert};
-use crate::model::ids::{TaskId, WorkflowId};
+use crate::model::ids::{BatchId, TaskId, WorkflowId};
 use crate::model::task::{Failure, NewTask, Status, Task};
 use crate::store::{Offer, Result, StoreError};
 use rusqlite::{Connection, params};
@@ -118,12 +119,13 @@ fn bury(tx: &mut Tx<'_>, task: &NewTask, failure: &Failure) -> Result<()> {
     )
 }
 
-pub(super) fn retry(tx: &Tx<'_>, id: TaskId, new_id: TaskId, now: Time) -> Result<()> {
+pub(super) fn retry(tx: &mut Tx<'_>, id: TaskId, new_id: TaskId, now: Time) -> Result<()> {
     let seq = failed_task(tx.db, id, "be retried")?;
-    let earlier: Option<[u8; 16]> = tx
+    type Found = (Option<[u8; 16]>, Option<[u8; 16]>, Option<[u8; 16]>);
+    let (earlier, batch, workflow): Found = tx
         .db
-        .prepare_cached("SELECT retried_by FROM history WHERE seq = ?1")
-        .and_then(|mut s| s.query_row([seq], |row| row.get(0)))
+        .prepare_cached("SELECT retried_by, batch, workflow FROM history WHERE seq = ?1")
+        .and_then(|mut s| s.query_row([seq], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))))
         .failed()?;
     if let Some(earlier) = earlier {
         return Err(StoreError::Conflict(format!(
@@ -131,11 +133,15 @@ pub(super) fn retry(tx: &Tx<'_>, id: TaskId, new_id: TaskId, now: Time) -> Resul
             TaskId::from_bytes(earlier)
         )));
     }
+    if let Some(workflow) = workflow {
+        return workflow::retry_task(tx, WorkflowId::from_bytes(workflow), id, new_id, now);
+    }
     tx.db
         .prepare_cached(
             "INSERT INTO task (id, name, payload, priority, tags, queue, trigger_at, due_at, submitted_at, timeout, max_retries, idempotent,
-               origin_kind, origin, idempotency_key)
-             SELECT ?2, name, payload, priority, tags, 1, ?3, ?3, ?3, timeout, max_retries, idempotent, 3, id, COALESCE(idempotency_key, id)
+               origin_kind, origin, idempotency_key, batch)
+             SELECT ?2, name, payload, priority, tags, 1, ?3, ?3, ?3, timeout, max_retries, idempotent, 3, id, COALESCE(idempotency_key, id),
+               batch
              FROM history WHERE seq = ?1",
         )
         .and_then(|mut s| s.execute(params![seq, new_id.as_bytes(), micros(now)]))
@@ -149,6 +155,10 @@ pub(super) fn retry(tx: &Tx<'_>, id: TaskId, new_id: TaskId, now: Time) -> Resul
     tx.db
         .prepare_cached("UPDATE history SET dismissed = 1, retried_by = ?2 WHERE seq = ?1")
         .and_then(|mut s| s.execute(params![seq, new_id.as_bytes()]))
-        .failed()
-        .map(drop)
+        .failed()?;
+    // It counts as waiting again, and is counted anew when it ends.
+    if let Some(batch) = batch {
+        tx.batches.add(BatchId::from_bytes(batch), Status::Failed, -1, now);
+    }
+    Ok(())
 }

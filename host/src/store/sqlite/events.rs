@@ -104,7 +104,7 @@ pub(super) fn fire_events(tx: &mut Tx<'_>, events: &[FireEvent]) -> Result<Vec<F
     events.iter().map(|event| fire_event(tx, event)).collect()
 }
 
-fn fire_event(tx: &mut Tx<'_>, fire: &FireEvent) -> Result<Fired> {
+pub(super) fn fire_event(tx: &mut Tx<'_>, fire: &FireEvent) -> Result<Fired> {
     let event = &fire.event;
     let source = event.source.as_ref();
     let fresh = tx

@@ -222,6 +222,20 @@ fn live(db: &Connection, filter: &Filter) -> Result<Vec<Stream>> {
         _ => "1",
     };
     let plain = |from: &'static str| Stream::new(false, from, LIVE_ORDER, true);
+    if let Some(batch) = filter.batch {
+        let from = match filter.status {
+            Some(Status::Running) => "task INDEXED BY task_running",
+            _ => "task INDEXED BY task_by_batch",
+        };
+        let mut stream = plain(from)
+            .and(queue, [])
+            .and("batch = ?", [Value::from(batch.as_bytes().to_vec())]);
+        if let Some(tag) = &filter.tag {
+            let tagged = "EXISTS (SELECT 1 FROM task_tag WHERE task_tag.tag = ? AND task_tag.id = task.id)";
+            stream = stream.and(tagged, [Value::from(tag.clone())]);
+        }
+        return Ok(vec![rest(stream, filter)]);
+    }
     if let Some(tag) = &filter.tag {
         let tagged = Stream::new(
             false,
@@ -273,6 +287,22 @@ fn ended(db: &Connection, filter: &Filter) -> Result<Vec<Stream>> {
         .into_iter()
         .filter(|status| status.is_final() && filter.status.is_none_or(|wanted| wanted == *status))
         .collect();
+    let of = |status: Status, from| {
+        let stream = within(Stream::new(true, from, ORDER, true));
+        stream.and("status = ?", [Value::from(rows::status_number(status))])
+    };
+    if let Some(batch) = filter.batch {
+        let of_batch = statuses.into_iter().map(|status| {
+            let stream = of(status, "history INDEXED BY history_by_batch").and("batch = ?", [Value::from(batch.as_bytes().to_vec())]);
+            let tagged = "EXISTS (SELECT 1 FROM history_tag WHERE tag = ? AND history_tag.completed_at = history.completed_at
+                 AND history_tag.id = history.id)";
+            match &filter.tag {
+                Some(tag) => rest(stream.and(tagged, [Value::from(tag.clone())]), filter),
+                None => rest(stream, filter),
+            }
+        });
+        return Ok(of_batch.collect());
+    }
     if let Some(tag) = &filter.tag {
         let from = match filter.status {
             Some(_) => "history_tag INDEXED BY history_tag_by_status CROSS JOIN history ON history.id = history_tag.id",
@@ -288,10 +318,6 @@ fn ended(db: &Connection, filter: &Filter) -> Result<Vec<Stream>> {
         }
         return Ok(vec![rest(tagged, filter)]);
     }
-    let of = |status: Status, from| {
-        let stream = within(Stream::new(true, from, ORDER, true));
-        stream.and("status = ?", [Value::from(rows::status_number(status))])
-    };
     let Some(names) = names(db, filter, "history", "")? else {
         return Ok(statuses
             .into_iter()

@@ -6,31 +6,37 @@
 
 mod batch;
 mod claim;
+mod counts;
 mod enqueue;
 mod events;
 mod follow;
 mod lists;
 mod monitor;
+mod outbox;
 mod page;
 mod prune;
 mod rows;
 mod rules;
 mod settle;
 mod tasks;
+mod workflow;
 mod writer;
 
 use super::{
-    AlertFilter, Claim, Claimed, FireEvent, FireSchedule, Fired, Handlers, Lease, Listing, Offer, Orphan, Page, PageRequest, Publish,
-    Result, Settle, Stage, Store, StoreError,
+    AlertFilter, Claim, Claimed, Delivery, FireEvent, FireSchedule, Fired, Handlers, Lease, Listing, Offer, Orphan, Page, PageRequest,
+    Publish, Result, Settle, Stage, Store, StoreError,
 };
+use super::{Batch, CancelledSome, StepRetried, Workflow};
 use crate::model::Time;
 use crate::model::alert::{Alert, AlertType, NewAlert};
 use crate::model::attempt::LogLine;
-use crate::model::ids::{BatchId, NodeId, ScheduleId, TaskId, TriggerId};
+use crate::model::ids::{BatchId, NodeId, ScheduleId, TaskId, TriggerId, WorkflowId};
 use crate::model::metrics::Metrics;
+use crate::model::outbox::Undelivered;
 use crate::model::schedule::Schedule;
 use crate::model::task::{NewTask, Task};
 use crate::model::trigger::{Patch, Trigger};
+use crate::model::workflow::NewWorkflow;
 use async_trait::async_trait;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
@@ -247,11 +253,48 @@ impl Store for Sqlite {
     async fn unfold(&self, now: Time) -> Result<u64> {
         self.writer.write(move |tx| batch::unfold(tx, now)).await
     }
+    async fn batch(&self, id: BatchId) -> Result<Batch> {
+        self.read(move |db| counts::batch(db, id)).await
+    }
+    async fn batches(&self, page: PageRequest) -> Result<Page<Batch>> {
+        self.read(move |db| counts::batches(db, &page)).await
+    }
+    async fn cancel_batch(&self, id: BatchId, now: Time) -> Result<()> {
+        self.writer.write(move |tx| counts::cancel_batch(tx, id, now)).await
+    }
+    async fn cancel_some(&self, now: Time) -> Result<CancelledSome> {
+        self.writer.write(move |tx| counts::cancel_some(tx, now)).await
+    }
+
+    async fn submit_workflow(&self, workflow: NewWorkflow) -> Result<()> {
+        self.writer.offer(move |tx| workflow::submit(tx, &workflow)).await
+    }
+    async fn workflow(&self, id: WorkflowId) -> Result<Workflow> {
+        self.read(move |db| workflow::workflow(db, id)).await
+    }
+    async fn workflows(&self, page: PageRequest) -> Result<Page<Workflow>> {
+        self.read(move |db| workflow::workflows(db, &page)).await
+    }
+    async fn cancel_workflow(&self, id: WorkflowId, now: Time) -> Result<Vec<Lease>> {
+        self.writer.write(move |tx| workflow::cancel(tx, id, now)).await
+    }
+    async fn retry_step(&self, id: WorkflowId, key: String, now: Time) -> Result<StepRetried> {
+        self.writer.offer(move |tx| workflow::retry_step(tx, id, &key, now)).await
+    }
+    async fn needs(&self, id: TaskId) -> Result<BTreeMap<String, String>> {
+        self.own_reader.ask(move |db| workflow::needs(db, id)).await
+    }
     async fn claim(&self, claim: Claim) -> Result<Claimed> {
         self.writer.write(move |tx| claim::claim(tx, &claim)).await
     }
     async fn settle(&self, settle: Settle) -> Result<()> {
         self.writer.write(move |tx| settle::settle(tx, &settle)).await
+    }
+    async fn undelivered(&self, limit: usize, skip: Vec<i64>) -> Result<Vec<Undelivered>> {
+        self.own_reader.ask(move |db| outbox::undelivered(db, limit, &skip)).await
+    }
+    async fn deliver(&self, seq: i64, delivery: Delivery) -> Result<()> {
+        self.writer.write(move |tx| outbox::deliver(tx, seq, &delivery)).await
     }
     async fn cancel(&self, id: TaskId, now: Time) -> Result<Option<Lease>> {
         self.writer.write(move |tx| settle::cancel(tx, id, now)).await

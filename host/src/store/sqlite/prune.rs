@@ -6,7 +6,7 @@ use super::writer::Tx;
 use crate::model::Time;
 use crate::model::task::Status;
 use crate::store::Result;
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
 /// Bytes of payloads and results that one commit forgets, about: their pages have to be read to be freed.
 const PRUNED_BYTES: u64 = 32 << 20;
@@ -24,7 +24,9 @@ pub(super) fn prune(tx: &Tx<'_>, before: Time, keep: u64, limit: usize) -> Resul
         .db
         .prepare_cached(
             "SELECT seq, id, octet_length(payload) + COALESCE(octet_length(result), 0) FROM history
-             WHERE status = ?4 AND completed_at < ?1 AND seq <= ?2 ORDER BY completed_at, id LIMIT ?3",
+             WHERE status = ?4 AND completed_at < ?1 AND seq <= ?2
+               AND (workflow IS NULL OR NOT EXISTS (SELECT 1 FROM workflow WHERE workflow.id = history.workflow))
+             ORDER BY completed_at, id LIMIT ?3",
         )
         .failed()?;
     let mut bytes = 0;
@@ -46,7 +48,10 @@ pub(super) fn prune(tx: &Tx<'_>, before: Time, keep: u64, limit: usize) -> Resul
         "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE at < ?1 LIMIT ?2)",
         "DELETE FROM fire WHERE (schedule, at) IN (SELECT schedule, at FROM fire WHERE at < ?1 LIMIT ?2)",
         // Its tasks stay, for as long as they do.
-        "DELETE FROM batch WHERE id IN (SELECT id FROM batch WHERE node IS NULL AND next_line IS NULL AND published_at < ?1 LIMIT ?2)",
+        "DELETE FROM callback WHERE batch IN (SELECT id FROM batch WHERE completed_at < ?1 AND success + failed + cancelled = count
+           ORDER BY completed_at, id LIMIT ?2)",
+        "DELETE FROM batch WHERE id IN (SELECT id FROM batch WHERE completed_at < ?1 AND success + failed + cancelled = count
+           ORDER BY completed_at, id LIMIT ?2)",
     ] {
         let deleted = tx
             .db
@@ -55,6 +60,7 @@ pub(super) fn prune(tx: &Tx<'_>, before: Time, keep: u64, limit: usize) -> Resul
             .failed()?;
         most = most.max(deleted);
     }
+    most = most.max(prune_workflow(tx, before)?);
     for (seq, id, _) in &rows {
         for sql in [
             "DELETE FROM history_tag WHERE id = ?1 AND (tag, completed_at) IN
@@ -70,4 +76,18 @@ pub(super) fn prune(tx: &Tx<'_>, before: Time, keep: u64, limit: usize) -> Resul
             .failed()?;
     }
     Ok(most as u64)
+}
+
+/// Forgets the workflow that ended first, if it is old. Its tasks are let go with it: until then a retry may need any of their results.
+fn prune_workflow(tx: &Tx<'_>, before: Time) -> Result<usize> {
+    let oldest: Option<[u8; 16]> = tx
+        .db
+        .prepare_cached("SELECT id FROM workflow WHERE completed_at < ?1 ORDER BY completed_at LIMIT 1")
+        .and_then(|mut s| s.query_row([micros(before)], |row| row.get(0)).optional())
+        .failed()?;
+    let Some(id) = oldest else { return Ok(0) };
+    for sql in ["DELETE FROM step WHERE workflow = ?1", "DELETE FROM workflow WHERE id = ?1"] {
+        tx.db.prepare_cached(sql).and_then(|mut s| s.execute([id])).failed()?;
+    }
+    Ok(1)
 }

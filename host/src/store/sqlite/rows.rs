@@ -57,7 +57,7 @@ fn json<T: serde::de::DeserializeOwned>(index: usize, text: &str) -> rusqlite::R
     serde_json::from_str(text).map_err(|error| rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, error.into()))
 }
 
-fn optional_json<T: serde::de::DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<T>> {
+pub(super) fn optional_json<T: serde::de::DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<T>> {
     match row.get_ref(index)? {
         rusqlite::types::ValueRef::Null => Ok(None),
         value => json(index, value.as_str()?).map(Some),
@@ -68,7 +68,7 @@ pub(super) fn tags_text(tags: &[String]) -> Option<String> {
     (!tags.is_empty()).then(|| serde_json::json!(tags).to_string())
 }
 
-fn priority(value: i64) -> Priority {
+pub(super) fn priority(value: i64) -> Priority {
     Priority::new(value).unwrap_or(Priority::NORMAL)
 }
 
@@ -84,6 +84,12 @@ struct FailureRow {
 pub(super) fn failure_text(failure: &Failure) -> String {
     let Failure { code, error, details } = failure.clone();
     serde_json::json!(FailureRow { code, error, details }).to_string()
+}
+
+/// Reads what [`failure_text`] wrote.
+pub(super) fn failure(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Failure>> {
+    let failure: Option<FailureRow> = optional_json(row, index)?;
+    Ok(failure.map(|FailureRow { code, error, details }| Failure { code, error, details }))
 }
 
 pub(super) fn origin_columns(origin: Origin) -> (i64, Option<[u8; 16]>) {
@@ -111,7 +117,6 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
     let id = TaskId::from_bytes(blob(row, 0)?);
     let number = |index: usize| row.get::<_, u32>(index);
     let time = |index: usize| row.get::<_, Option<i64>>(index).map(|micros| micros.map(from_micros));
-    let failure: Option<FailureRow> = optional_json(row, 17)?;
     let status: u8 = row.get(28)?;
     Ok(Task {
         id,
@@ -134,7 +139,7 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
         idempotent: row.get(14)?,
         execution_time: row.get::<_, Option<i64>>(15)?.map(duration),
         last_failure: time(16)?,
-        failure: failure.map(|FailureRow { code, error, details }| Failure { code, error, details }),
+        failure: failure(row, 17)?,
         progress: optional_json::<Progress>(row, 18)?,
         plugin: row.get(19)?,
         origin: origin(row.get(20)?, row.get(21)?),

@@ -3,6 +3,7 @@
 use super::Failed;
 use super::follow::{self, Ended};
 use super::monitor::raise;
+use super::outbox;
 use super::rows::{self, failure_text, micros, micros_of};
 use super::tasks;
 use super::writer::Tx;
@@ -50,6 +51,9 @@ pub(super) fn settle(tx: &mut Tx<'_>, settle: &Settle) -> Result<()> {
             ties: settle.ties,
         };
         move_to_history(tx, id, Some(settle.lease), &end)?;
+    }
+    if kind == OutcomeKind::Ok {
+        outbox::keep(tx, id, &settle.outbox)?;
     }
     tasks::append_log(tx, id, &settle.log)?;
     if let Some(alert) = &settle.alert {
@@ -261,6 +265,15 @@ fn wait_again(tx: &Tx<'_>, settle: &Settle, attempt: &AttemptEnd<'_>, again: &Ag
 }
 
 pub(super) fn cancel(tx: &mut Tx<'_>, id: TaskId, now: Time) -> Result<Option<Lease>> {
+    cancel_tied(tx, id, now, |ties| ties)
+}
+
+/// As [`cancel`], of a step whose workflow knows.
+pub(super) fn cancel_untied(tx: &mut Tx<'_>, id: TaskId, now: Time) -> Result<Option<Lease>> {
+    cancel_tied(tx, id, now, |ties| Ties { workflow: None, ..ties })
+}
+
+fn cancel_tied(tx: &mut Tx<'_>, id: TaskId, now: Time, of: impl FnOnce(Ties) -> Ties) -> Result<Option<Lease>> {
     let found = tx
         .db
         .prepare_cached("SELECT attempt, node, attempt_started_at, batch, workflow, origin_kind, origin FROM task WHERE id = ?1")
@@ -275,7 +288,7 @@ pub(super) fn cancel(tx: &mut Tx<'_>, id: TaskId, now: Time) -> Result<Option<Le
     let Some((attempt, running, ties)) = found else {
         return Err(tasks::ended_or_unknown(tx.db, id, "be cancelled"));
     };
-    let mut end = End::without_attempt(Status::Cancelled, now, ties);
+    let mut end = End::without_attempt(Status::Cancelled, now, of(ties));
     let Some((node, started_at)) = running else {
         move_to_history(tx, id, None, &end)?;
         return Ok(None);

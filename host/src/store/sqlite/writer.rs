@@ -11,6 +11,7 @@
 //! failed takes the transaction with it: all that shared it are done again, each in a transaction of its own.
 
 use super::Failed;
+use super::counts::{self, BatchBook};
 use super::monitor::MetricsBook;
 use crate::store::{Result, StoreError};
 use rusqlite::Connection;
@@ -37,8 +38,27 @@ const PATIENCE: Duration = Duration::from_millis(100);
 pub(super) struct Tx<'a> {
     pub(super) db: &'a Connection,
     pub(super) metrics: &'a mut MetricsBook,
+    pub(super) batches: &'a mut BatchBook,
     /// Whether due tasks wait for a slot, as far as the last intention knows that looked.
     pub(super) crowded: &'a Cell<bool>,
+}
+
+/// What the intentions of a commit add to, written once at its end.
+#[derive(Default)]
+struct Books {
+    metrics: MetricsBook,
+    batches: BatchBook,
+}
+
+impl Books {
+    fn tx<'a>(&'a mut self, db: &'a Connection, crowded: &'a Cell<bool>) -> Tx<'a> {
+        Tx {
+            db,
+            metrics: &mut self.metrics,
+            batches: &mut self.batches,
+            crowded,
+        }
+    }
 }
 
 /// An intention and who waits for it, whatever its answer is.
@@ -250,16 +270,16 @@ fn take(queue: &mut mpsc::Receiver<Box<dyn Job>>, batch: &mut Vec<Box<dyn Job>>,
 }
 
 fn run(db: &Connection, mut queues: Queues, waiting: &tokio::runtime::Runtime) {
-    let mut metrics = MetricsBook::default();
+    let mut books = Books::default();
     let mut batch = Vec::with_capacity(2 * BATCH);
     loop {
         waiting.block_on(queues.fill(&mut batch));
         if batch.is_empty() {
             break;
         }
-        match commit(db, &mut metrics, &queues.crowded, &mut batch) {
+        match commit(db, &mut books, &queues.crowded, &mut batch) {
             Ok(true) => batch.drain(..).for_each(|job| job.answer(Ok(()))),
-            Ok(false) => batch.drain(..).for_each(|job| alone(db, &mut metrics, &queues.crowded, job)),
+            Ok(false) => batch.drain(..).for_each(|job| alone(db, &mut books, &queues.crowded, job)),
             Err(error) => {
                 tracing::error!(%error, "a commit failed; its callers were told");
                 batch.drain(..).for_each(|job| job.answer(Err(error.clone())));
@@ -272,18 +292,18 @@ fn run(db: &Connection, mut queues: Queues, waiting: &tokio::runtime::Runtime) {
 }
 
 /// One transaction of one intention, which then spoils nobody else's.
-fn alone(db: &Connection, metrics: &mut MetricsBook, crowded: &Cell<bool>, job: Box<dyn Job>) {
+fn alone(db: &Connection, books: &mut Books, crowded: &Cell<bool>, job: Box<dyn Job>) {
     let mut batch = vec![job];
-    let committed = commit(db, metrics, crowded, &mut batch).map(drop);
+    let committed = commit(db, books, crowded, &mut batch).map(drop);
     batch.drain(..).for_each(|job| job.answer(committed.clone()));
 }
 
 /// One transaction. False where one of the intentions spoilt it, and nothing of it was kept. An error that makes SQLite roll all of it
 /// back (a full disk) fails all that shared it.
-fn commit(db: &Connection, metrics: &mut MetricsBook, crowded: &Cell<bool>, batch: &mut [Box<dyn Job>]) -> Result<bool> {
-    let finished = write(db, metrics, crowded, batch);
+fn commit(db: &Connection, books: &mut Books, crowded: &Cell<bool>, batch: &mut [Box<dyn Job>]) -> Result<bool> {
+    let finished = write(db, books, crowded, batch);
     if !matches!(finished, Ok(true)) {
-        *metrics = MetricsBook::default();
+        *books = Books::default();
         if !db.is_autocommit() {
             db.execute_batch("ROLLBACK").failed()?;
         }
@@ -291,12 +311,12 @@ fn commit(db: &Connection, metrics: &mut MetricsBook, crowded: &Cell<bool>, batc
     finished
 }
 
-fn write(db: &Connection, metrics: &mut MetricsBook, crowded: &Cell<bool>, batch: &mut [Box<dyn Job>]) -> Result<bool> {
+fn write(db: &Connection, books: &mut Books, crowded: &Cell<bool>, batch: &mut [Box<dyn Job>]) -> Result<bool> {
     let run = |sql: &str| db.prepare_cached(sql).and_then(|mut s| s.execute([])).failed();
     run("BEGIN IMMEDIATE")?;
     for job in batch.iter_mut() {
         let before = db.total_changes();
-        let done = job.run(&mut Tx { db, metrics, crowded });
+        let done = job.run(&mut books.tx(db, crowded));
         if db.is_autocommit() {
             return Err(given_up());
         }
@@ -304,7 +324,10 @@ fn write(db: &Connection, metrics: &mut MetricsBook, crowded: &Cell<bool>, batch
             return Ok(false);
         }
     }
-    metrics.flush(db)?;
+    if !books.batches.is_empty() {
+        counts::flush(&mut books.tx(db, crowded))?;
+    }
+    books.metrics.flush(db)?;
     run("COMMIT")?;
     Ok(true)
 }

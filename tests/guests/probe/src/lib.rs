@@ -219,6 +219,21 @@ fn picky(_ctx: &Context, _input: Any) -> TaskResult<()> {
     Err(TaskError::invalid("/value", "is not to my taste"))
 }
 
+#[derive(Deserialize, JsonSchema)]
+struct Keys {
+    keys: Vec<String>,
+}
+
+/// Gives back the results of the steps that it needed, as far as it has them.
+#[task(retries = 0)]
+fn gather(ctx: &Context, input: Keys) -> TaskResult<Value> {
+    let found = input
+        .keys
+        .iter()
+        .filter_map(|key| Some((key.clone(), ctx.needs::<Value>(key).ok()?)));
+    Ok(Value::Object(found.collect()))
+}
+
 /// Puts itself off once.
 #[task]
 fn snoozer(ctx: &Context, _input: Empty) -> TaskResult<u32> {
@@ -228,10 +243,59 @@ fn snoozer(ctx: &Context, _input: Empty) -> TaskResult<u32> {
     Ok(ctx.attempt())
 }
 
-/// Tries what no manifest of this version can grant.
+/// Emits an event.
 #[task(retries = 0)]
 fn emitter(ctx: &Context, _input: Empty) -> TaskResult<String> {
     ctx.emit("test.event", &json!({}))
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Sends {
+    /// `[event_type, data]`.
+    #[serde(default)]
+    emit: Vec<(String, Value)>,
+    /// As for `POST /task/submit`.
+    #[serde(default)]
+    submit: Vec<Value>,
+    /// As for `POST /workflow`.
+    #[serde(default)]
+    workflows: Vec<Value>,
+    /// How often to do all that.
+    #[serde(default = "once")]
+    times: u32,
+    /// `ok`, `fail`, `panic` or `sleep`.
+    #[serde(default)]
+    end: String,
+}
+
+fn once() -> u32 {
+    1
+}
+
+/// Emits and submits what it is told to, and ends as it is told to. The ids, and the refusals in the place of an id.
+#[task(retries = 0)]
+fn send(ctx: &Context, input: Sends) -> TaskResult<Vec<Value>> {
+    let mut answers = Vec::new();
+    for _ in 0..input.times {
+        answers.extend(input.emit.iter().map(|(event_type, data)| ctx.emit(event_type, data)));
+        answers.extend(input.submit.iter().map(|request| ctx.submit(request)));
+        answers.extend(input.workflows.iter().map(|request| ctx.submit_workflow(request)));
+    }
+    match input.end.as_str() {
+        "fail" => return Err(TaskError::fatal("after all that")),
+        "panic" => panic!("after all that"),
+        "sleep" => std::thread::sleep(Duration::from_secs(3_600)),
+        _ => {}
+    }
+    let told = |error: TaskError| json!({ "kind": error.kind().as_str(), "message": error.message(), "details": error.details() });
+    Ok(answers.into_iter().map(|answer| answer.map_or_else(told, Value::from)).collect())
+}
+
+/// Submits itself.
+#[task(retries = 0)]
+fn again(ctx: &Context, _input: Empty) -> TaskResult<String> {
+    ctx.submit(&json!({ "task_name": "again" }))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -290,8 +354,11 @@ plugin!(
     fail,
     fatal,
     picky,
+    gather,
     snoozer,
     emitter,
+    send,
+    again,
     file,
     surroundings,
     halfway

@@ -1,0 +1,152 @@
+//! Schedules and triggers that come with a plugin, `[[schedules]]` and `[[triggers]]` of its manifest: put by their names each time it
+//! is loaded, as a service does that registers its own at every start. They stay when the file goes: somebody may have changed them.
+
+use super::snapshot::Handler;
+use crate::model::Time;
+use crate::model::cron::Cron;
+use crate::model::ids::ScheduleId;
+use crate::model::request::{CronTaskRequest, EventTriggerRequest, Input, Refusal, RefusalKind, parse};
+use crate::model::schedule::Schedule;
+use crate::model::trigger::Trigger;
+use crate::store::{Store, StoreError};
+use serde::Deserialize;
+use std::collections::HashSet;
+use std::sync::Arc;
+use toml::{Spanned, Value};
+
+/// Schedules of one manifest, and as many triggers.
+const MAX_RULES: usize = 100;
+
+/// As they stand in the manifest.
+#[derive(Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Entries(Vec<Spanned<Value>>);
+
+/// What is put when the plugin is loaded.
+#[derive(Debug, Default)]
+pub(super) struct Rules {
+    schedules: Vec<CronTaskRequest>,
+    triggers: Vec<EventTriggerRequest>,
+}
+
+/// Why a manifest's rules are refused, and where.
+#[derive(Debug)]
+pub(super) struct Fault {
+    /// The byte of the text that it begins at.
+    pub at: usize,
+    pub sentence: String,
+}
+
+impl Rules {
+    pub(super) fn read(schedules: &Entries, triggers: &Entries) -> Result<Self, Fault> {
+        let read = Self {
+            schedules: all("schedules", schedules, |request: &CronTaskRequest| {
+                check_schedule(request)?;
+                Ok(request.name.clone())
+            })?,
+            triggers: all("triggers", triggers, |request: &EventTriggerRequest| Ok(request.name.clone()))?,
+        };
+        Ok(read)
+    }
+
+    /// Why one of them could not run by these handlers, as far as that shows in a moment. What another plugin handles is not looked at.
+    pub(super) fn misfit(&self, handlers: &[Arc<Handler>]) -> Option<String> {
+        self.schedules.iter().enumerate().find_map(|(index, request)| {
+            let handler = handlers.iter().find(|handler| handler.definition.name == request.task_name)?;
+            let error = handler.check_quickly(&request.payload.value)?.into_iter().next()?;
+            let pointer = error.pointer.replace('/', ".");
+            Some(format!("schedules[{index}].payload{pointer}: {}", error.detail))
+        })
+    }
+
+    /// Creates or updates them.
+    pub(super) async fn put(&self, store: &dyn Store, now: Time) -> Result<(), StoreError> {
+        for request in &self.schedules {
+            if let Some(schedule) = schedule(request, now) {
+                store.put_schedule(schedule).await?;
+            }
+        }
+        for request in &self.triggers {
+            store
+                .put_trigger(Trigger::declare(request, request.name.clone().unwrap_or_default(), now))
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads each entry; `check` says what is wrong with one that could be read, and what its name is.
+fn all<T: Input>(key: &str, entries: &Entries, check: impl Fn(&T) -> Result<Option<String>, Refusal>) -> Result<Vec<T>, Fault> {
+    let (mut read, mut names) = (Vec::new(), HashSet::new());
+    for (index, entry) in entries.0.iter().enumerate() {
+        let fault = |refusal: Refusal| Fault {
+            at: entry.span().start,
+            sentence: format!("{key}[{index}]{}: {}", refusal.pointer.replace('/', "."), refusal.sentence),
+        };
+        let refuse = |pointer: &str, sentence: &str| fault(Refusal::new(RefusalKind::Value, pointer, sentence));
+        if index == MAX_RULES {
+            return Err(refuse("", &format!("a manifest may have {MAX_RULES} of them")));
+        }
+        let json = json(entry.get_ref()).ok_or_else(|| refuse("", "a number in it is not finite"))?;
+        let request: T = parse(json.to_string().as_bytes()).map_err(fault)?;
+        let name = check(&request).map_err(fault)?;
+        let name = name.ok_or_else(|| {
+            refuse(
+                "/name",
+                "must be there: the rule is updated under it when the plugin is loaded again",
+            )
+        })?;
+        if !names.insert(name) {
+            return Err(refuse("/name", "another entry has it too"));
+        }
+        read.push(request);
+    }
+    Ok(read)
+}
+
+fn check_schedule(request: &CronTaskRequest) -> Result<(), Refusal> {
+    let refuse = |pointer: &str, sentence: String| Refusal::new(RefusalKind::Value, pointer, sentence);
+    Cron::parse(&request.cron_expression).map_err(|error| refuse("/cron_expression", error.to_string()))?;
+    match request.start.zip(request.end) {
+        Some((start, end)) if start > end => Err(refuse("/end", "must not be before start".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+/// The same value in JSON; a date or time as text. `None` where a number has no form there.
+fn json(value: &Value) -> Option<serde_json::Value> {
+    Some(match value {
+        Value::String(text) => text.as_str().into(),
+        Value::Integer(number) => (*number).into(),
+        Value::Float(number) => serde_json::Number::from_f64(*number)?.into(),
+        Value::Boolean(word) => (*word).into(),
+        Value::Datetime(time) => time.to_string().into(),
+        Value::Array(items) => items.iter().map(json).collect::<Option<_>>()?,
+        Value::Table(members) => {
+            let members = members.iter().map(|(name, value)| Some((name.clone(), json(value)?)));
+            serde_json::Value::Object(members.collect::<Option<_>>()?)
+        }
+    })
+}
+
+/// `None` for what was checked and cannot be wrong any more.
+fn schedule(request: &CronTaskRequest, now: Time) -> Option<Schedule> {
+    let cron = Cron::parse(&request.cron_expression).ok()?;
+    let mut schedule = Schedule {
+        id: ScheduleId::new(now),
+        name: request.name.clone()?,
+        task_name: request.task_name.clone(),
+        cron_expression: request.cron_expression.clone(),
+        payload: request.payload.text.clone(),
+        priority: request.priority,
+        tags: request.tags.clone(),
+        start: request.start,
+        end: request.end,
+        created_at: now,
+        next_fire: None,
+        last_fire: None,
+        last_task: None,
+    };
+    schedule.next_fire = schedule.fire_after(&cron, now);
+    Some(schedule)
+}

@@ -1,0 +1,192 @@
+//! What attempts sent becomes real: events fire their triggers, requests become tasks.
+//!
+//! The store kept it in the commit that settled the attempt; here each is delivered in a commit of its own, which also takes it out of the
+//! outbox. So a death in between loses nothing and doubles nothing: what is left is delivered after the next start.
+
+use super::event::{self, EventError};
+use super::{Context, POLL, plan};
+use crate::model::Time;
+use crate::model::alert::{AlertType, NewAlert};
+use crate::model::attempt::InputError;
+use crate::model::event::{NewEvent, Source};
+use crate::model::outbox::{Sent, Undelivered};
+use crate::model::request::{Refusal, TaskRequest, parse};
+use crate::model::task::Origin;
+use crate::registry::Registry;
+use crate::registry::snapshot::Snapshot;
+use crate::store::{Delivery, StoreError};
+use crate::worker::Accepts;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+
+/// On their way into the store at once; their writes share commits. Each may have a mebibyte.
+const AT_ONCE: usize = 64;
+
+/// Says of what an attempt submits whether it can run, as far as that shows in a moment.
+pub fn accepts(registry: Registry) -> Accepts {
+    Arc::new(move |request, now| accept(&registry.snapshot(), request, now))
+}
+
+fn accept(snapshot: &Snapshot, request: &TaskRequest, now: Time) -> Result<(), Vec<InputError>> {
+    let at = |pointer: String, detail: String| vec![InputError { pointer, detail }];
+    let Some(handler) = snapshot.handlers.get(&request.task_name) else {
+        let near = snapshot.near(&request.task_name);
+        let hint = near.first().map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
+        return Err(at("/task_name".into(), format!("no loaded plugin handles this task{hint}")));
+    };
+    let checked = request.check(&handler.definition, now);
+    checked.map_err(|Refusal { pointer, sentence, .. }| at(pointer, sentence))?;
+    let errors = handler.check_quickly(&request.payload.value).unwrap_or_default();
+    let inside = |error: InputError| InputError {
+        pointer: format!("/payload{}", error.pointer),
+        ..error
+    };
+    match errors.is_empty() {
+        true => Ok(()),
+        false => Err(errors.into_iter().map(inside).collect()),
+    }
+}
+
+pub(super) async fn run(context: &Context, mut stop: watch::Receiver<bool>) {
+    tokio::select! {
+        _ = stop.wait_for(|stop| *stop) => return,
+        () = plan::until_loaded(context) => {}
+    }
+    let mut deliveries = Deliveries::default();
+    loop {
+        deliveries.start(context).await;
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = context.sent.notified() => {}
+            () = deliveries.one_ended() => {}
+            () = tokio::time::sleep(POLL) => {}
+        }
+        if std::mem::take(&mut deliveries.failed) {
+            let stopped = stop.wait_for(|stop| *stop);
+            let _ = tokio::time::timeout(POLL, stopped).await; // still there, and the store is in trouble: not at once
+        }
+    }
+}
+
+/// What is on its way into the store. One whose payload takes seconds to check holds up no other.
+#[derive(Default)]
+struct Deliveries {
+    running: JoinSet<bool>,
+    places: HashMap<tokio::task::Id, i64>,
+    /// Whether one could not be stored.
+    failed: bool,
+}
+
+impl Deliveries {
+    async fn start(&mut self, context: &Context) {
+        let free = AT_ONCE.saturating_sub(self.places.len());
+        if free == 0 {
+            return;
+        }
+        let under_way = self.places.values().copied().collect();
+        match context.store.undelivered(free, under_way).await {
+            Ok(found) => {
+                for undelivered in found {
+                    let seq = undelivered.seq;
+                    let task = self.running.spawn(deliver(context.clone(), undelivered));
+                    self.places.insert(task.id(), seq);
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "what attempts sent could not be read; trying again");
+                self.failed = true;
+            }
+        }
+    }
+
+    /// Resolves when one has ended, and takes in all that have; never while none is under way.
+    async fn one_ended(&mut self) {
+        match self.running.join_next_with_id().await {
+            Some(ended) => self.ended(ended),
+            None => std::future::pending().await,
+        }
+        while let Some(ended) = self.running.try_join_next_with_id() {
+            self.ended(ended);
+        }
+    }
+
+    fn ended(&mut self, ended: Result<(tokio::task::Id, bool), JoinError>) {
+        let (id, stored) = ended.unwrap_or_else(|error| (error.id(), false));
+        self.places.remove(&id);
+        self.failed |= !stored;
+    }
+}
+
+/// Delivers one; whether it is out of the outbox.
+async fn deliver(context: Context, undelivered: Undelivered) -> bool {
+    let seq = undelivered.seq;
+    let delivered = match delivery(&context, undelivered).await {
+        Ok(delivery) => context.store.deliver(seq, delivery).await,
+        Err(error) => Err(error),
+    };
+    match delivered {
+        Ok(()) => {
+            context.wake.notify_one();
+            true
+        }
+        Err(StoreError::Conflict(_)) => true,
+        Err(error) => {
+            tracing::error!(%error, "what an attempt sent could not be delivered; trying again");
+            false
+        }
+    }
+}
+
+/// What has to be stored for it.
+async fn delivery(context: &Context, undelivered: Undelivered) -> Result<Delivery, StoreError> {
+    let Undelivered { parent, depth, sent, .. } = undelivered;
+    let now = context.clock.now();
+    let snapshot = context.registry.snapshot();
+    let (what, why) = match sent {
+        Sent::Event { id, event_type, data } => {
+            let what = format!("event {event_type}");
+            let source = Source {
+                uri: format!("/task/{parent}"),
+                id: id.to_string(),
+            };
+            let event = NewEvent {
+                event_type,
+                source: Some(source),
+                time: None,
+                data,
+                depth,
+            };
+            match event::prepare(context, vec![(id, event)]).await {
+                Ok(mut prepared) => match prepared.pop() {
+                    Some(event) => return Ok(Delivery::Event(event)),
+                    None => (what, "nothing was made of it".to_owned()),
+                },
+                Err(EventError::Store(error)) => return Err(error),
+                Err(error) => (what, error.to_string()),
+            }
+        }
+        Sent::Task { id, request } => match parse::<TaskRequest>(request.as_bytes()) {
+            Ok(request) => {
+                let mut task = plan::new_task(&snapshot, request.into(), Origin::Task(parent), now).await;
+                (task.id, task.idempotency_key, task.depth) = (id, id, depth);
+                return Ok(Delivery::Task(task));
+            }
+            Err(refusal) => (format!("task {id}"), refusal.sentence),
+        },
+        Sent::Workflow { id, .. } => (format!("workflow {id}"), "this version takes no workflows from plugins".to_owned()),
+    };
+    // It was checked when it was sent, so this is for a person: the rules have changed since, or its triggers are too many.
+    let error = format!("the {what}, which it sent, could not be delivered: {why}");
+    tracing::error!(task = %parent, "{error}");
+    Ok(Delivery::Refused(NewAlert {
+        kind: AlertType::TaskFailure,
+        task_id: parent,
+        task_name: context.store.task(parent).await?.name,
+        error: Some(error),
+        execution_time: None,
+        at: now,
+    }))
+}
