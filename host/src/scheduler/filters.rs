@@ -202,8 +202,8 @@ mod tests {
         for listeners in [listeners(&[None, None]), listeners(&[None, Some("true")])] {
             let events = vec![
                 event(0, "{}"),
-                event(MAX_DEPTH - 1, "{}"),
                 event(MAX_DEPTH, "{}"),
+                event(MAX_DEPTH + 1, "{}"),
                 event(u32::MAX, "{}"),
             ];
             assert_eq!(fired(&filters, events, listeners).await, [vec![0, 1], vec![0, 1], vec![], vec![]]);
