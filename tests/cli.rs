@@ -429,6 +429,44 @@ fn rules_are_added_listed_and_removed_and_events_set_them_off() {
     let fired = ask(&host, &["event", "emit", "daily/close", "--data", r#"{"value": "told"}"#]).ok();
     assert_eq!(host.end_of(&fired)["payload"], json!({"value": "told", "kept": 1}));
     assert_eq!(ask(&host, &["event", "emit", "daily/close", "--json"]).json()["count"], 1);
+    let told = [
+        "event",
+        "emit",
+        "daily/close",
+        "--source",
+        "/desk",
+        "--id",
+        "1",
+        "--data",
+        r#"{"value": "once"}"#,
+    ];
+    assert_eq!(host.end_of(&ask(&host, &told).ok())["result"], "once");
+    assert!(ask(&host, &told).err.contains("before"));
+    ask(&host, &["event", "emit", "daily/close", "--id", "1"]).fails(2);
+    assert_eq!(ask(&host, &["trigger", "pause", &trigger]).ok(), format!("paused {trigger}"));
+    assert_eq!(ask(&host, &["event", "emit", "daily/close", "--json"]).json()["count"], 0);
+    assert_eq!(ask(&host, &["trigger", "resume", &trigger]).ok(), format!("resumed {trigger}"));
+    let add = |filter: &str| {
+        ask(
+            &host,
+            &[
+                "trigger",
+                "add",
+                "--task",
+                "echo",
+                "--event",
+                "fill",
+                "--filter",
+                filter,
+                "--debounce",
+                "0.1",
+            ],
+        )
+    };
+    let filtered = add("data.delta > 5").ok();
+    assert!(ask(&host, &["trigger", "list"]).ok().contains("data.delta > 5"));
+    assert!(add("delta > 5").fails(1).contains("data.delta"));
+    ask(&host, &["trigger", "remove", &filtered]).ok();
     assert_eq!(ask(&host, &["trigger", "remove", &trigger]).ok(), format!("removed {trigger}"));
     let nobody = ask(&host, &["event", "emit", "daily/close"]);
     assert_eq!((nobody.code, nobody.out.as_str()), (Some(0), ""));

@@ -107,6 +107,7 @@ impl Pair {
         let handled = Handled {
             memory: 1,
             idempotent: true,
+            max_running: None,
             plugin: "p".into(),
             plugin_digest: "d".into(),
         };

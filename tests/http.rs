@@ -398,6 +398,7 @@ fn the_api_describes_itself() {
         "/task/cron",
         "/task/event-trigger",
         "/event/trigger/{event_type}",
+        "/events",
         "/task/status/{task_id}",
         "/task/cancel/{task_id}",
         "/tasks/running",

@@ -7,6 +7,7 @@ mod batch;
 mod batches;
 mod cli;
 mod durability;
+mod events;
 mod fairness;
 mod flow_store;
 mod http;

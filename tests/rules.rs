@@ -1,4 +1,4 @@
-//! Schedules and triggers: rules that create tasks.
+//! Schedules: rules that create tasks when their time has come.
 
 use crate::harness::{Host, eventually};
 use serde_json::{Value, json};
@@ -149,104 +149,6 @@ fn a_bad_schedule_is_refused_with_its_field() {
     )
     .problem(422);
     assert_eq!(host.get("/schedules").ok(), json!([]));
-}
-
-#[test]
-fn registering_a_trigger_runs_nothing_and_each_event_runs_it_with_a_fresh_id() {
-    let host = Host::with_probe();
-    let body = json!({"task_name": "echo", "event_type": "market_data_update", "payload": {"value": "stored", "kept": 1}, "priority": 1});
-    let answer = host.post("/task/event-trigger", &body).ok();
-    assert_eq!(answer["status"], "registered");
-    let id = answer["task_id"].as_str().expect("an id");
-    assert_eq!(
-        host.post("/event/trigger/other", &json!({})).ok(),
-        json!({"triggered_tasks": [], "count": 0})
-    );
-    assert_eq!(host.get("/tasks").ok(), json!([]));
-    let fire = |data: Value| {
-        let fired = host.post("/event/trigger/market_data_update", &data).ok();
-        assert_eq!(fired["count"], 1);
-        host.end_of(fired["triggered_tasks"][0].as_str().expect("an id"))
-    };
-    let first = fire(json!({"value": "from the event"}));
-    assert_eq!(
-        (&first["result"], &first["payload"]),
-        (&json!("from the event"), &json!({"value": "from the event", "kept": 1}))
-    );
-    let second = fire(json!({}));
-    assert_eq!(
-        (&second["result"], &second["trigger_id"]),
-        (&json!("stored"), &json!(id)),
-        "the stored payload stays as it was"
-    );
-    assert_ne!(first["task_id"], second["task_id"]);
-    host.delete(&format!("/trigger/{id}")).ok();
-    assert_eq!(host.post("/event/trigger/market_data_update", &json!({})).ok()["count"], 0);
-}
-
-#[test]
-fn a_merged_payload_that_does_not_fit_ends_as_a_failed_task_with_pointers() {
-    let host = Host::with_probe();
-    host.post(
-        "/task/event-trigger",
-        &json!({"task_name": "add", "event_type": "sum", "payload": {"a": 1}}),
-    )
-    .ok();
-    let fired = host.post("/event/trigger/sum", &json!({"b": "two"})).ok();
-    let task = host.task(fired["triggered_tasks"][0].as_str().expect("an id"));
-    assert_eq!(
-        (&task["status"], &task["error_code"]),
-        (&json!("failed"), &json!("invalid_input")),
-        "{task}"
-    );
-    assert_eq!(task["error_details"]["errors"][0]["pointer"], "/b");
-    assert_eq!(task["attempts"], json!([]));
-    let again = host.post(&format!("/task/{}/retry", task["task_id"].as_str().expect("an id")), &json!({}));
-    assert_eq!(again.problem(422)["errors"][0]["pointer"], "/payload/b");
-    let fits = host.post("/event/trigger/sum", &json!({"b": 2})).ok();
-    assert_eq!(host.end_of(fits["triggered_tasks"][0].as_str().expect("an id"))["result"], 3);
-    host.post(
-        "/task/event-trigger",
-        &json!({"task_name": "add", "event_type": "sum", "filter": "true"}),
-    )
-    .problem(400);
-}
-
-#[test]
-fn one_event_fires_all_its_triggers() {
-    let host = Host::with_probe();
-    for n in 0..5 {
-        host.post(
-            "/task/event-trigger",
-            &json!({"task_name": "echo", "event_type": "close", "payload": {"value": n}}),
-        )
-        .ok();
-    }
-    assert_eq!(host.get("/triggers").ok().as_array().map(Vec::len), Some(5));
-    let fired = host.post("/event/trigger/close", &json!({})).ok();
-    let results: BTreeSet<u64> = fired["triggered_tasks"]
-        .as_array()
-        .expect("ids")
-        .iter()
-        .filter_map(|id| host.end_of(id.as_str()?)["result"].as_u64())
-        .collect();
-    assert_eq!(results, (0..5).collect());
-}
-
-#[test]
-fn an_event_that_would_fill_the_memory_is_refused() {
-    let host = Host::with_probe();
-    for n in 0..70 {
-        let body = json!({"task_name": "echo", "event_type": "flood", "payload": {"value": n}});
-        host.post("/task/event-trigger", &body).ok();
-    }
-    let refused = host.post("/event/trigger/flood", &json!({"x": "y".repeat(1 << 20)})).problem(413);
-    assert_eq!(refused["code"], "too_large");
-    assert!(
-        refused["detail"].as_str().is_some_and(|detail| detail.contains("70 triggers")),
-        "{refused}"
-    );
-    assert_eq!(host.get("/tasks").ok(), json!([]), "nothing of it was kept");
 }
 
 #[test]

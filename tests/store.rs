@@ -6,18 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 use taskhost::model::Time;
 use taskhost::model::attempt::{Class, Level, LogLine, Outcome, Source, Usage};
-use taskhost::model::ids::{BatchId, EventId, NodeId, ScheduleId, TaskId, WorkflowId};
+use taskhost::model::event::NewEvent;
+use taskhost::model::ids::{BatchId, EventId, NodeId, ScheduleId, TaskId, TriggerId, WorkflowId};
 use taskhost::model::outbox::{Outbox, Sent};
 use taskhost::model::priority::Priority;
 use taskhost::model::request::{WorkflowRequest, parse};
 use taskhost::model::retry::{Counters, Next};
 use taskhost::model::schedule::Schedule;
 use taskhost::model::task::{NewTask, Origin, Status, Submission, Ties};
+use taskhost::model::trigger::{Edits, Terms, Trigger};
 use taskhost::model::workflow::NewWorkflow;
 use taskhost::store::sqlite::Sqlite;
 use taskhost::store::{
-    Claim, Claimed, Delivery, Filter, FireEvent, FireSchedule, Handled, Lease, Listing, Offer, PageRequest, Publish, Room, Settle, Stage,
-    Store, StoreError,
+    Claim, Claimed, Delivery, Filter, FireEvent, FireSchedule, Firing, Handled, Lease, Listing, Offer, PageRequest, Publish, Room, Settle,
+    Stage, Store, StoreError,
 };
 
 const MEMORY: u64 = 1 << 20;
@@ -609,12 +611,18 @@ async fn events_are_forgotten_too() {
     for _ in 0..7 {
         let event = FireEvent {
             id: EventId::new(f.now),
-            event_type: "e".into(),
-            data: "{}".into(),
+            event: NewEvent {
+                event_type: "e".into(),
+                source: None,
+                time: None,
+                data: "{}".into(),
+                depth: 0,
+            },
             now: f.now,
-            tasks: vec![],
+            firings: vec![],
+            skipped: vec![],
         };
-        f.store.fire_event(event).await.expect("fired");
+        f.store.fire_events(vec![event]).await.expect("fired");
     }
     let before = f.now + chrono::TimeDelta::days(1);
     let mut counts = Vec::new();
@@ -622,6 +630,69 @@ async fn events_are_forgotten_too() {
         counts.push(f.store.prune(before, 0, 5).await.expect("pruned"));
     }
     assert_eq!(counts, [5, 2, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_debounced_task_is_postponed_until_it_has_waited_ten_times_as_long_or_begins() {
+    let mut f = Fixture::new();
+    let (began, second) = (f.now, chrono::TimeDelta::seconds(1));
+    let trigger = Trigger {
+        id: TriggerId::new(f.now),
+        name: "t".into(),
+        task_name: "a".into(),
+        event_type: "e".into(),
+        declared: Terms {
+            payload: "{}".into(),
+            priority: None,
+            tags: vec![],
+            filter: None,
+            debounce: None,
+        },
+        edits: Edits::default(),
+        paused: false,
+        created_at: f.now,
+        fired_count: 0,
+        last_fired: None,
+        skipped_count: 0,
+        filter_error: None,
+    };
+    let trigger = f.store.put_trigger(trigger).await.expect("put");
+    async fn fire(f: &Fixture, trigger: TriggerId, n: u32) -> TaskId {
+        let mut task = f.new_task("a", 5, 1);
+        task.payload = format!(r#"{{"n":{n}}}"#);
+        task.depth = n;
+        let event = FireEvent {
+            id: EventId::new(f.now),
+            event: NewEvent {
+                event_type: "e".into(),
+                source: None,
+                time: None,
+                data: "{}".into(),
+                depth: 0,
+            },
+            now: f.now,
+            firings: vec![Firing {
+                trigger,
+                task,
+                debounce: Some(Duration::from_secs(1)),
+            }],
+            skipped: vec![],
+        };
+        f.store.fire_events(vec![event]).await.expect("fired")[0].tasks[0]
+    }
+    let first = fire(&f, trigger, 1).await;
+    for n in 2..40 {
+        f.now += second / 2;
+        assert_eq!(fire(&f, trigger, n).await, first);
+        let task = f.store.task(first).await.expect("it");
+        assert_eq!(task.due_at, Some((f.now + second).min(began + second * 10)));
+        assert_eq!((task.payload, task.depth), (format!(r#"{{"n":{n}}}"#), n));
+    }
+    assert_eq!(f.claim(1).await.tasks[0].id, first, "it waits no longer");
+    let next = fire(&f, trigger, 40).await;
+    assert_ne!(next, first);
+    f.store.remove_trigger(trigger).await.expect("removed");
+    assert_eq!(f.store.task(next).await.expect("it stays").status, Status::Pending);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -272,17 +272,35 @@ CREATE TABLE trigger_rule (
   name TEXT NOT NULL UNIQUE,
   task_name TEXT NOT NULL,
   event_type TEXT NOT NULL,
-  payload TEXT NOT NULL,
-  priority INTEGER,
-  tags TEXT,
-  created_at INTEGER NOT NULL,
-  fired_count INTEGER NOT NULL DEFAULT 0,
-  last_fired INTEGER
+  terms TEXT NOT NULL,                  -- JSON, as it was registered last
+  edits TEXT,                           -- JSON: what an operator changed; null without
+  created_at INTEGER NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX trigger_by_event ON trigger_rule (event_type);
+CREATE INDEX trigger_by_event ON trigger_rule (event_type, id);
 CREATE INDEX trigger_by_creation ON trigger_rule (created_at, id);
-CREATE TABLE event (id BLOB PRIMARY KEY, type TEXT NOT NULL, data TEXT NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;
+-- What changes with events, beside documents that may be large.
+CREATE TABLE trigger_state (
+  id BLOB PRIMARY KEY,
+  paused INTEGER NOT NULL DEFAULT 0,
+  fired_count INTEGER NOT NULL DEFAULT 0,
+  last_fired INTEGER,
+  skipped_count INTEGER NOT NULL DEFAULT 0,
+  filter_error TEXT,
+  waiting BLOB,                         -- the task that waits for events to cease, once there was one
+  waiting_since INTEGER                 -- when the event came that made it
+) WITHOUT ROWID;
+CREATE TABLE event (
+  id BLOB PRIMARY KEY,
+  type TEXT NOT NULL,
+  data TEXT NOT NULL,
+  at INTEGER NOT NULL,
+  source TEXT,                          -- with its id there, by which it is told from one seen before; null where neither was given
+  source_id TEXT,
+  happened_at INTEGER,                  -- as it says itself
+  depth INTEGER NOT NULL                -- how many attempts and events led to it
+) WITHOUT ROWID;
 CREATE INDEX event_by_time ON event (at);
+CREATE UNIQUE INDEX event_once ON event (source, source_id) WHERE source_id IS NOT NULL;
 -- What attempts that ended well sent, until it is delivered.
 CREATE TABLE outbox (
   seq INTEGER PRIMARY KEY,

@@ -306,6 +306,7 @@ impl From<EventError> for Problem {
     fn from(error: EventError) -> Self {
         match error {
             EventError::TooLarge(sentence) => Self::new(Code::TooLarge, sentence),
+            EventError::TooSlow(sentence) => Self::new(Code::Busy, sentence),
             EventError::Store(error) => error.into(),
         }
     }

@@ -17,7 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 /// The longest JSON body.
 pub(crate) const MAX_JSON: usize = 16 << 20;
 /// A body up to this length takes no room from the others, and is read where it arrives.
-const SMALL: usize = 64 << 10;
+pub(crate) const SMALL: usize = 64 << 10;
 
 /// A JSON body, and the room that it takes while it is worked on.
 pub(crate) struct JsonBody<T>(pub(crate) T, pub(crate) Room);

@@ -17,6 +17,7 @@ use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi as Document, OpenApiB
         (name = "schedules", description = "Cron rules that create tasks"),
         (name = "triggers", description = "Event rules that create tasks"),
         (name = "events", description = "What happened outside"),
+        (name = "queue", description = "What waits and runs, and limits on it"),
         (name = "monitor", description = "Metrics and alerts"),
         (name = "plugins", description = "Plugins and the tasks that they handle"),
         (name = "host", description = "The host itself"),
@@ -47,6 +48,7 @@ pub fn document() -> Document {
             ("get", &mut item.get),
             ("put", &mut item.put),
             ("post", &mut item.post),
+            ("patch", &mut item.patch),
             ("delete", &mut item.delete),
         ];
         for (method, operation) in operations {

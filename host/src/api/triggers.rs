@@ -8,8 +8,8 @@ use super::schedules::derived_name;
 use super::tasks::PageQuery;
 use super::wire::{Accepted, Removed, TriggerRecord};
 use crate::model::ids::TriggerId;
-use crate::model::request::EventTriggerRequest;
-use crate::model::trigger::Trigger;
+use crate::model::request::{EventTriggerRequest, TriggerPatch};
+use crate::model::trigger::{Edits, Patch, Trigger};
 use axum::Json;
 use axum::extract::OriginalUri;
 
@@ -22,21 +22,12 @@ use axum::extract::OriginalUri;
 pub(crate) async fn create(state: State, JsonBody(request, _room): JsonBody<EventTriggerRequest>) -> Result<Json<Accepted>, Problem> {
     // The payload is half of what the handler gets: the schema is held against the whole when the event arrives.
     state.handler(&request.task_name)?;
-    let now = state.clock.now();
-    let event_type = request.event_type.into_string();
-    let content = [event_type.as_str(), &request.payload.value.to_string()];
-    let trigger = Trigger {
-        id: TriggerId::new(now),
-        name: request.name.unwrap_or_else(|| derived_name(&request.task_name, content)),
-        task_name: request.task_name,
-        event_type,
-        payload: request.payload.text,
-        priority: request.priority,
-        tags: request.tags,
-        created_at: now,
-        fired_count: 0,
-        last_fired: None,
-    };
+    let name = request.name.clone().unwrap_or_else(|| {
+        let filter = request.filter.as_deref().map(|filter| format!("\n{filter}")).unwrap_or_default();
+        let content = format!("{}{filter}", request.payload.value);
+        derived_name(&request.task_name, [request.event_type.as_str(), &content])
+    });
+    let trigger = Trigger::declare(&request, name, state.clock.now());
     let id = state.store.put_trigger(trigger).await?;
     Ok(Json(Accepted::new(id, "registered")))
 }
@@ -61,6 +52,60 @@ pub(crate) async fn list(
     responses((status = 200, description = "Its record", body = TriggerRecord), (status = 404), (status = 503)))]
 pub(crate) async fn get(state: State, name: Name) -> Result<Json<TriggerRecord>, Problem> {
     let trigger = state.store.trigger(name.id("trigger")?).await;
+    let trigger = trigger.map_err(|error| Problem::of_store(error, "trigger", &name.0))?;
+    Ok(Json(trigger.into()))
+}
+
+/// Changes a trigger
+///
+/// A merge patch over what was registered. The change is kept apart from it, over later registrations and restarts; null takes it back.
+/// The payload is patched member by member.
+#[utoipa::path(patch, path = "/trigger/{id}", tag = "triggers", params(("id" = String, Path, description = "Id of a trigger")),
+    request_body = TriggerPatch, responses((status = 200, description = "Its record after it", body = TriggerRecord), (status = 400), (status = 404),
+        (status = 408), (status = 413), (status = 415), (status = 503)))]
+pub(crate) async fn edit(
+    state: State,
+    name: Name,
+    JsonBody(request, _room): JsonBody<TriggerPatch>,
+) -> Result<Json<TriggerRecord>, Problem> {
+    let patch = Patch {
+        payload: request
+            .payload
+            .map(|payload| payload.map(|payload| Edits::of_payload(&payload.text))),
+        priority: request.priority,
+        tags: request.tags,
+        filter: request.filter,
+        debounce: request.debounce,
+        paused: request.paused,
+    };
+    apply(&state, &name, patch).await
+}
+
+/// Pauses a trigger
+///
+/// Events pass it by until it is resumed, over restarts and registrations.
+#[utoipa::path(post, path = "/trigger/{id}/pause", tag = "triggers", params(("id" = String, Path, description = "Id of a trigger")),
+    responses((status = 200, description = "Its record", body = TriggerRecord), (status = 404), (status = 503)))]
+pub(crate) async fn pause(state: State, name: Name) -> Result<Json<TriggerRecord>, Problem> {
+    apply(&state, &name, paused(true)).await
+}
+
+/// Resumes a trigger
+#[utoipa::path(post, path = "/trigger/{id}/resume", tag = "triggers", params(("id" = String, Path, description = "Id of a trigger")),
+    responses((status = 200, description = "Its record", body = TriggerRecord), (status = 404), (status = 503)))]
+pub(crate) async fn resume(state: State, name: Name) -> Result<Json<TriggerRecord>, Problem> {
+    apply(&state, &name, paused(false)).await
+}
+
+fn paused(paused: bool) -> Patch {
+    Patch {
+        paused: Some(paused),
+        ..Patch::default()
+    }
+}
+
+async fn apply(state: &State, name: &Name, patch: Patch) -> Result<Json<TriggerRecord>, Problem> {
+    let trigger = state.store.edit_trigger(name.id("trigger")?, patch).await;
     let trigger = trigger.map_err(|error| Problem::of_store(error, "trigger", &name.0))?;
     Ok(Json(trigger.into()))
 }

@@ -132,6 +132,7 @@ async fn build(config: &Config, file: Option<PathBuf>, guests: &Handle) -> anyho
         wake,
         replan,
         unfold,
+        filters: scheduler::Filters::default(),
         sent,
     };
     let (stop, stopped) = watch::channel(false);

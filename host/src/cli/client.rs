@@ -81,10 +81,12 @@ impl Client {
     }
 
     pub(super) fn post(&self, path: &str, body: &str) -> Result<Answer, Failure> {
-        self.ask(
-            Request::post(self.uri(path, &[])).header("content-type", "application/json"),
-            Some(body.as_bytes()),
-        )
+        self.post_as(path, "application/json", body)
+    }
+
+    pub(super) fn post_as(&self, path: &str, content_type: &str, body: &str) -> Result<Answer, Failure> {
+        let request = Request::post(self.uri(path, &[])).header("content-type", content_type);
+        self.ask(request, Some(body.as_bytes()))
     }
 
     /// Sends what may take any time to read. The host answers it as it comes.

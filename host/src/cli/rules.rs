@@ -17,11 +17,15 @@ The same name again updates the schedule. Times are in UTC.";
 
 const TRIGGER_EXAMPLES: &str = "Examples:
   taskhost trigger add --task risk_scan --event position_change --priority 2
-  taskhost event emit position_change --data '{\"delta\": 1500000}'";
+  taskhost trigger add --task risk_scan --event position_change --filter 'data.delta > 1000000.0' --debounce 5
+  taskhost event emit position_change --data '{\"delta\": 1500000}'
+
+The filter is a CEL expression over type, source, time and data.";
 
 const EMIT_EXAMPLES: &str = "Examples:
   taskhost event emit daily_close
   taskhost event emit market_data_update --data @update.json
+  taskhost event emit fill --data @fill.json --source /desk/fx --id 4711
 
 Prints the ids of the tasks that it set off; the data is laid over each trigger's payload.";
 
@@ -48,6 +52,16 @@ pub(super) enum Trigger {
     Add(AddTrigger),
     /// List the triggers.
     List(Page),
+    /// Let events pass a trigger by.
+    Pause {
+        /// Its id.
+        id: String,
+    },
+    /// Let events fire a trigger again.
+    Resume {
+        /// Its id.
+        id: String,
+    },
     /// Remove a trigger.
     Remove {
         /// Its id.
@@ -67,6 +81,12 @@ pub(super) enum Event {
         /// Its data, a JSON object.
         #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
         data: Option<String>,
+        /// Who tells it: a reference to a URI. An event of the same source and id is delivered once.
+        #[arg(long, value_name = "URI", requires = "id")]
+        source: Option<String>,
+        /// Its id, unique in its source.
+        #[arg(long, value_name = "ID", requires = "source")]
+        id: Option<String>,
     },
 }
 
@@ -114,6 +134,12 @@ pub(super) struct AddTrigger {
     /// The event that sets it off.
     #[arg(long, value_name = "TYPE")]
     event: String,
+    /// Only events for which this is true, such as 'data.delta > 1000000.0'.
+    #[arg(long, value_name = "CEL")]
+    filter: Option<String>,
+    /// Wait until no event has come for so many seconds, and run once with the last one.
+    #[arg(long, value_name = "SECONDS")]
+    debounce: Option<f64>,
 }
 
 const SCHEDULES: &[Column] = &[
@@ -132,6 +158,8 @@ const TRIGGERS: &[Column] = &[
     ("NAME", &["name"], As::Text(32)),
     ("TASK", &["task_name"], As::Text(32)),
     ("EVENT", &["event_type"], As::Text(40)),
+    ("STATUS", &["status"], As::Text(10)),
+    ("FILTER", &["filter"], As::Text(40)),
     ("FIRED", &["fired_count"], As::Text(12)),
     ("LAST", &["last_fired"], As::Time),
     ("PRIO", &["priority"], As::Text(2)),
@@ -176,7 +204,12 @@ impl Trigger {
     pub(super) fn run(self, client: &Client) -> Result<(), Failure> {
         match self {
             Self::Add(add) => {
-                let body = add.rule.body()?.with("event_type", Some(&add.event));
+                let body = add
+                    .rule
+                    .body()?
+                    .with("event_type", Some(&add.event))
+                    .with("filter", add.filter.as_ref())
+                    .with("debounce", add.debounce.as_ref());
                 print_id(client, &client.post("/task/event-trigger", &body.finish())?)
             }
             Self::List(page) => {
@@ -184,6 +217,18 @@ impl Trigger {
                 let answer = client.get("/triggers", &[("limit", limit.as_deref()), ("cursor", page.cursor())])?;
                 show(client, &answer, TRIGGERS, "no trigger")
             }
+            Self::Pause { id } => done(
+                client,
+                &client.post(&format!("/trigger/{}/pause", segment(&id)), "")?,
+                "paused",
+                &id,
+            ),
+            Self::Resume { id } => done(
+                client,
+                &client.post(&format!("/trigger/{}/resume", segment(&id)), "")?,
+                "resumed",
+                &id,
+            ),
             Self::Remove { id } => done(client, &client.delete(&format!("/trigger/{}", segment(&id)), &[])?, "removed", &id),
         }
     }
@@ -191,16 +236,31 @@ impl Trigger {
 
 impl Event {
     pub(super) fn run(self, client: &Client) -> Result<(), Failure> {
-        let Self::Emit { kind, data } = self;
+        let Self::Emit { kind, data, source, id } = self;
         let data = json::optional_object("--data", data.as_ref())?;
-        let body = data.as_ref().map_or("{}", |data| data.get());
-        let answer = client.post(&format!("/event/trigger/{}", segment(&kind)), body)?;
+        let answer = match source.zip(id) {
+            Some((source, id)) => {
+                let body = json::Body::new()
+                    .with("specversion", Some("1.0"))
+                    .with("type", Some(&kind))
+                    .with("source", Some(&source))
+                    .with("id", Some(&id))
+                    .with("data", data.as_ref());
+                client.post_as("/events", "application/cloudevents+json", &body.finish())?
+            }
+            None => client.post(
+                &format!("/event/trigger/{}", segment(&kind)),
+                data.as_ref().map_or("{}", |data| data.get()),
+            )?,
+        };
         if client.json {
             return print_raw(&answer.bytes);
         }
         let fired = answer.value()?;
         let ids = fired["triggered_tasks"].as_array().cloned().unwrap_or_default();
-        if ids.is_empty() {
+        if fired["duplicate"] == true {
+            tell("an event of this source and id was delivered before; nothing was done");
+        } else if ids.is_empty() {
             tell(&format!("no trigger waits for {kind}"));
         }
         for id in &ids {

@@ -6,6 +6,8 @@ pub mod alert;
 pub mod attempt;
 pub mod cron;
 pub mod definition;
+pub mod event;
+pub mod filter;
 pub mod ids;
 pub mod limit;
 pub mod metrics;

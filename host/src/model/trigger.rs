@@ -1,10 +1,22 @@
 //! A trigger: an event rule that creates tasks. Registering one runs nothing.
+//!
+//! What it was registered with and what an operator edited are kept apart, so that a service that registers its triggers at every start
+//! takes back no edit.
 
 use crate::model::Time;
 use crate::model::ids::TriggerId;
 use crate::model::priority::Priority;
+use crate::model::request::EventTriggerRequest;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The longest time for which events are waited out.
+pub const MAX_DEBOUNCE: Duration = Duration::from_secs(86_400);
+/// A task that waits for events to cease waits at most so many times the debounce.
+const MAX_POSTPONED: u32 = 10;
 
 /// A trigger as it is kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,18 +29,166 @@ pub struct Trigger {
     pub task_name: String,
     /// Which events it listens to, exactly.
     pub event_type: String,
-    /// JSON text of an object.
-    pub payload: String,
-    /// `None`: the definition's.
-    pub priority: Option<Priority>,
-    /// United with the definition's.
-    pub tags: Vec<String>,
+    /// As it was registered last.
+    pub declared: Terms,
+    /// What an operator changed.
+    pub edits: Edits,
+    /// Whether events pass it by.
+    pub paused: bool,
     /// When it was first created.
     pub created_at: Time,
     /// How often it fired.
     pub fired_count: u64,
     /// When it last fired.
     pub last_fired: Option<Time>,
+    /// How many events of its type its filter let pass by.
+    pub skipped_count: u64,
+    /// Why its filter could not be evaluated on the last event, where it could not.
+    pub filter_error: Option<String>,
+}
+
+/// How a trigger makes its tasks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Terms {
+    /// JSON text of an object.
+    #[serde(with = "raw")]
+    pub payload: String,
+    /// `None`: the definition's.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "priority")]
+    pub priority: Option<Priority>,
+    /// United with the definition's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// A CEL expression; `None` lets all events of the type fire it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// Its task waits until no event has fired it for so long; `None`: each event makes a task at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debounce: Option<Duration>,
+}
+
+/// Members of [`Terms`] that an operator set; `None` leaves what was registered.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Edits {
+    /// Members of the payload, as JSON texts, over those that were registered.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub payload: BTreeMap<String, Raw>,
+    #[serde(skip_serializing_if = "Option::is_none", with = "priority")]
+    /// Instead of the registered one.
+    pub priority: Option<Priority>,
+    /// Instead of the registered ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Vec<String>>,
+    /// Instead of the registered one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// Instead of the registered one; zero is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub debounce: Option<Duration>,
+}
+
+/// A change of the edits: an outer `None` leaves a member as it is, an inner one takes its edit back.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Patch {
+    /// Each member of the payload by itself.
+    pub payload: Option<Option<BTreeMap<String, Option<Raw>>>>,
+    /// From 1 to 9.
+    pub priority: Option<Option<Priority>>,
+    /// All of them.
+    pub tags: Option<Option<Vec<String>>>,
+    /// Checked.
+    pub filter: Option<Option<String>>,
+    /// Zero is none.
+    pub debounce: Option<Option<Duration>>,
+    /// Whether events pass it by.
+    pub paused: Option<bool>,
+}
+
+impl Trigger {
+    /// As somebody asks for it to be registered, under a name that is given or was worked out.
+    pub fn declare(request: &EventTriggerRequest, name: String, now: Time) -> Self {
+        Self {
+            id: TriggerId::new(now),
+            name,
+            task_name: request.task_name.clone(),
+            event_type: request.event_type.as_str().to_owned(),
+            declared: Terms {
+                payload: request.payload.text.clone(),
+                priority: request.priority,
+                tags: request.tags.clone(),
+                filter: request.filter.clone(),
+                debounce: request.debounce,
+            },
+            edits: Edits::default(),
+            paused: false,
+            created_at: now,
+            fired_count: 0,
+            last_fired: None,
+            skipped_count: 0,
+            filter_error: None,
+        }
+    }
+
+    /// How it makes its tasks: as registered, with the edits over it.
+    pub fn terms(&self) -> Cow<'_, Terms> {
+        if self.edits == Edits::default() {
+            return Cow::Borrowed(&self.declared);
+        }
+        let (declared, edits) = (&self.declared, &self.edits);
+        let debounce = edits.debounce.or(declared.debounce);
+        Cow::Owned(Terms {
+            payload: merge(&declared.payload, &serde_json::to_string(&edits.payload).unwrap_or_default()),
+            priority: edits.priority.or(declared.priority),
+            tags: edits.tags.as_ref().unwrap_or(&declared.tags).clone(),
+            filter: edits.filter.as_ref().or(declared.filter.as_ref()).cloned(),
+            debounce: debounce.filter(|debounce| !debounce.is_zero()),
+        })
+    }
+
+    /// Applies what an operator asks for.
+    pub fn edit(&mut self, patch: Patch) {
+        let edits = &mut self.edits;
+        match patch.payload {
+            None => {}
+            Some(None) => edits.payload.clear(),
+            Some(Some(members)) => {
+                for (name, value) in members {
+                    match value {
+                        Some(value) => edits.payload.insert(name, value),
+                        None => edits.payload.remove(&name),
+                    };
+                }
+            }
+        }
+        set(&mut edits.priority, patch.priority);
+        set(&mut edits.tags, patch.tags);
+        set(&mut edits.filter, patch.filter);
+        set(&mut edits.debounce, patch.debounce);
+        self.paused = patch.paused.unwrap_or(self.paused);
+    }
+}
+
+impl Edits {
+    /// A patch of the payload, from the JSON text of an object: null takes a member's edit back.
+    pub fn of_payload(patch: &str) -> BTreeMap<String, Option<Raw>> {
+        let members = members(patch).into_iter();
+        members
+            .map(|(name, value)| (name, Some(Raw(value.get().to_owned())).filter(|value| value.0 != "null")))
+            .collect()
+    }
+}
+
+fn set<T>(edit: &mut Option<T>, change: Option<Option<T>>) {
+    if let Some(change) = change {
+        *edit = change;
+    }
+}
+
+/// When the task of a debounced trigger is due that has waited since `first`, now that another event came: the debounce from now, and no
+/// later than ten times it after the first event.
+pub fn postponed(first: Time, now: Time, debounce: Duration) -> Time {
+    (now + debounce).min(first + debounce.min(MAX_DEBOUNCE) * MAX_POSTPONED)
 }
 
 /// The payload of a firing: a copy of the trigger's with the event's members over it, one level deep; the event wins. Both are JSON
@@ -44,9 +204,66 @@ fn members(object: &str) -> BTreeMap<String, &RawValue> {
     serde_json::from_str(object).unwrap_or_default()
 }
 
+/// A JSON text that stands in a larger one as it was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Raw(#[serde(with = "raw")] pub String);
+
+mod raw {
+    use serde::de::{Deserialize, Deserializer};
+    use serde::ser::{Error, Serialize, Serializer};
+    use serde_json::value::RawValue;
+
+    pub(super) fn serialize<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw: &RawValue = serde_json::from_str(text).map_err(S::Error::custom)?;
+        raw.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+        Box::<RawValue>::deserialize(deserializer).map(|raw| raw.get().to_owned())
+    }
+}
+
+mod priority {
+    use crate::model::priority::Priority;
+    use serde::de::{Deserialize, Deserializer};
+    use serde::ser::{Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(priority: &Option<Priority>, serializer: S) -> Result<S::Ok, S::Error> {
+        priority.map(Priority::get).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Priority>, D::Error> {
+        Option::<i64>::deserialize(deserializer).map(|number| number.and_then(Priority::new))
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::merge;
+    use super::*;
+
+    fn trigger() -> Trigger {
+        Trigger {
+            id: TriggerId::new(Time::UNIX_EPOCH),
+            name: "t".into(),
+            task_name: "echo".into(),
+            event_type: "e".into(),
+            declared: Terms {
+                payload: r#"{"a":1.10,"b":{"c":2}}"#.into(),
+                priority: Priority::new(3),
+                tags: vec!["x".into()],
+                filter: Some("data.a > 1".into()),
+                debounce: Some(Duration::from_secs(5)),
+            },
+            edits: Edits::default(),
+            paused: false,
+            created_at: Time::UNIX_EPOCH,
+            fired_count: 0,
+            last_fired: None,
+            skipped_count: 0,
+            filter_error: None,
+        }
+    }
 
     #[test]
     fn the_event_wins_and_every_digit_stays() {
@@ -57,5 +274,49 @@ mod tests {
             r#"{"deep":{"b": 2},"delta":12345678901234567890123.5,"limit":0.10000000000000000001,"quo\"te":"x","threshold":1}"#
         );
         assert_eq!(merge("{}", "{}"), "{}");
+    }
+
+    #[test]
+    fn edits_lie_over_what_was_registered_until_they_are_taken_back() {
+        let mut trigger = trigger();
+        assert_eq!(*trigger.terms(), trigger.declared);
+        let member = |text: &str| Some(Raw(text.to_owned()));
+        trigger.edit(Patch {
+            payload: Some(Some([("a".to_owned(), member("1.20")), ("d".to_owned(), member("4"))].into())),
+            priority: Some(Priority::new(1)),
+            tags: Some(Some(vec![])),
+            filter: Some(Some("true".into())),
+            debounce: Some(Some(Duration::ZERO)),
+            paused: Some(true),
+        });
+        let kept: Edits = serde_json::from_str(&serde_json::to_string(&trigger.edits).unwrap()).unwrap();
+        assert_eq!(kept, trigger.edits);
+        let terms = trigger.terms().into_owned();
+        assert_eq!(terms.payload, r#"{"a":1.20,"b":{"c":2},"d":4}"#);
+        assert_eq!(
+            (terms.priority, terms.tags.len(), terms.filter.as_deref(), terms.debounce),
+            (Priority::new(1), 0, Some("true"), None)
+        );
+        trigger.edit(Patch {
+            payload: Some(Some([("a".to_owned(), None)].into())),
+            priority: Some(None),
+            filter: Some(None),
+            debounce: Some(None),
+            ..Patch::default()
+        });
+        let terms = trigger.terms().into_owned();
+        assert_eq!(terms.payload, r#"{"a":1.10,"b":{"c":2},"d":4}"#);
+        assert_eq!((terms.priority, terms.debounce), (Priority::new(3), Some(Duration::from_secs(5))));
+        assert!(trigger.paused && trigger.edits.tags.is_some());
+        let document = serde_json::to_string(&trigger.declared).unwrap();
+        assert_eq!(serde_json::from_str::<Terms>(&document).unwrap(), trigger.declared);
+    }
+
+    #[test]
+    fn a_stream_of_events_postpones_only_so_long() {
+        let (first, second) = (Time::UNIX_EPOCH, Duration::from_secs(1));
+        assert_eq!(postponed(first, first, second), first + second);
+        assert_eq!(postponed(first, first + second * 4, second), first + second * 5);
+        assert_eq!(postponed(first, first + second * 30, second), first + second * 10);
     }
 }

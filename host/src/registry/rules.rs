@@ -4,7 +4,7 @@
 use super::snapshot::Handler;
 use crate::model::Time;
 use crate::model::cron::Cron;
-use crate::model::ids::{ScheduleId, TriggerId};
+use crate::model::ids::ScheduleId;
 use crate::model::request::{CronTaskRequest, EventTriggerRequest, Input, Refusal, RefusalKind, parse};
 use crate::model::schedule::Schedule;
 use crate::model::trigger::Trigger;
@@ -67,7 +67,9 @@ impl Rules {
             }
         }
         for request in &self.triggers {
-            store.put_trigger(trigger(request, now)).await?;
+            store
+                .put_trigger(Trigger::declare(request, request.name.clone().unwrap_or_default(), now))
+                .await?;
         }
         Ok(())
     }
@@ -147,19 +149,4 @@ fn schedule(request: &CronTaskRequest, now: Time) -> Option<Schedule> {
     };
     schedule.next_fire = schedule.fire_after(&cron, now);
     Some(schedule)
-}
-
-fn trigger(request: &EventTriggerRequest, now: Time) -> Trigger {
-    Trigger {
-        id: TriggerId::new(now),
-        name: request.name.clone().unwrap_or_default(),
-        task_name: request.task_name.clone(),
-        event_type: request.event_type.clone().into_string(),
-        payload: request.payload.text.clone(),
-        priority: request.priority,
-        tags: request.tags.clone(),
-        created_at: now,
-        fired_count: 0,
-        last_fired: None,
-    }
 }

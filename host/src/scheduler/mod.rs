@@ -6,12 +6,15 @@
 
 mod batch;
 mod dispatch;
+mod event;
+mod filters;
 mod keep;
 mod outbox;
 mod plan;
 mod reap;
 
 use crate::clock::Clock;
+use crate::model::event::NewEvent;
 use crate::model::ids::{NodeId, TaskId};
 use crate::model::task::NewTask;
 use crate::model::workflow::NewWorkflow;
@@ -22,8 +25,9 @@ use crate::store::{Lease, Offer, RequestKey, Store, StoreError};
 use crate::worker;
 pub use batch::Staging;
 use chrono::TimeDelta;
+pub use event::{Delivered, EventError};
+pub use filters::Filters;
 pub use outbox::accepts;
-pub use plan::EventError;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -52,6 +56,8 @@ pub struct Context {
     pub replan: Arc<Notify>,
     /// Tells [`batch`] that one was published.
     pub unfold: Arc<Notify>,
+    /// Filters of triggers, read.
+    pub filters: Filters,
     /// Tells [`outbox`] that an attempt has sent something.
     pub sent: Arc<Notify>,
 }
@@ -166,11 +172,9 @@ impl Handle {
         self.0.worker.stop_cancelled(lease);
     }
 
-    /// Delivers an event: writes it with one task for each trigger that listens. `data` is the JSON text of an object.
-    /// Returns the tasks' ids.
-    pub async fn fire_event(&self, event_type: String, data: String) -> Result<Vec<TaskId>, EventError> {
-        let fired = plan::fire_event(&self.0, event_type, data).await?;
-        self.0.wake.notify_one();
-        Ok(fired)
+    /// Delivers events: writes them with a task for each trigger that listens to one of them, all in one transaction or none. What came
+    /// of each, in their order.
+    pub async fn deliver(&self, events: Vec<NewEvent>) -> Result<Vec<Delivered>, EventError> {
+        event::deliver(&self.0, events).await
     }
 }

@@ -3,11 +3,12 @@
 //! The store kept it in the commit that settled the attempt; here each is delivered in a commit of its own, which also takes it out of the
 //! outbox. So a death in between loses nothing and doubles nothing: what is left is delivered after the next start.
 
-use super::plan::{self, EventError, Happened};
-use super::{Context, POLL};
+use super::event::{self, EventError};
+use super::{Context, POLL, plan};
 use crate::model::alert::{AlertType, NewAlert};
 use crate::model::attempt::InputError;
 use crate::model::definition::Definition;
+use crate::model::event::{NewEvent, Source};
 use crate::model::outbox::{Sent, Undelivered};
 use crate::model::request::{TaskRequest, WorkflowRequest, parse};
 use crate::model::task::Origin;
@@ -149,14 +150,22 @@ async fn delivery(context: &Context, undelivered: Undelivered) -> Result<Deliver
     let (what, why) = match sent {
         Sent::Event { id, event_type, data } => {
             let what = format!("event {event_type}");
-            let happened = Happened {
-                id,
+            let source = Source {
+                uri: format!("/task/{parent}"),
+                id: id.to_string(),
+            };
+            let event = NewEvent {
                 event_type,
+                source: Some(source),
+                time: None,
                 data,
                 depth,
             };
-            match plan::event(context, happened).await {
-                Ok(event) => return Ok(Delivery::Event(event)),
+            match event::prepare(context, vec![(id, event)]).await {
+                Ok(mut prepared) => match prepared.pop() {
+                    Some(event) => return Ok(Delivery::Event(event)),
+                    None => (what, "nothing was made of it".to_owned()),
+                },
                 Err(EventError::Store(error)) => return Err(error),
                 Err(error) => (what, error.to_string()),
             }

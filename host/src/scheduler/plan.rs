@@ -1,14 +1,13 @@
-//! Rules become tasks: schedules when their time has come, triggers when their event has.
+//! Schedules become tasks when their time has come.
 
 use super::{Context, POLL};
 use crate::model::Time;
 use crate::model::cron::Cron;
-use crate::model::ids::{EventId, ScheduleId, TaskId};
+use crate::model::ids::ScheduleId;
 use crate::model::schedule::{Schedule, due_fire};
 use crate::model::task::{Failure, NewTask, Origin, Submission};
-use crate::model::trigger::{Trigger, merge};
 use crate::registry::snapshot::Snapshot;
-use crate::store::{FireEvent, FireSchedule, StoreError};
+use crate::store::{FireSchedule, StoreError};
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -24,10 +23,6 @@ const TOGETHER: Duration = Duration::from_millis(20);
 /// What plugins may take to load before schedules fire without them: their tasks then lack the definition's defaults, and nobody has
 /// checked their payloads.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Bytes of payloads that one event may make, over all its triggers.
-const MAX_FIRED: usize = 64 << 20;
-/// Bytes of one of them.
-const MAX_MERGED: usize = 16 << 20;
 
 pub(super) async fn run(context: &Context, mut stop: watch::Receiver<bool>) {
     tokio::select! {
@@ -188,95 +183,4 @@ pub(super) async fn new_task(snapshot: &Snapshot, submission: Submission, origin
         });
     }
     task
-}
-
-/// Why an event was not delivered. Nothing of it was kept.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum EventError {
-    /// Its tasks' payloads would be too large; the sentence says which.
-    #[error("{0}")]
-    TooLarge(String),
-    /// The store refused or failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// An event that is to be delivered.
-pub(super) struct Happened {
-    pub(super) id: EventId,
-    pub(super) event_type: String,
-    pub(super) data: String,
-    /// Of the tasks that its triggers make.
-    pub(super) depth: u32,
-}
-
-pub(super) async fn fire_event(context: &Context, event_type: String, data: String) -> Result<Vec<TaskId>, EventError> {
-    let happened = Happened {
-        id: EventId::new(context.clock.now()),
-        event_type,
-        data,
-        depth: 0,
-    };
-    let event = event(context, happened).await?;
-    Ok(context.store.fire_event(event).await?)
-}
-
-/// The event with a task for each trigger that listens to it.
-pub(super) async fn event(context: &Context, happened: Happened) -> Result<FireEvent, EventError> {
-    let Happened {
-        id,
-        event_type,
-        data,
-        depth,
-    } = happened;
-    let triggers = context.store.triggers_of(&event_type).await?;
-    check_size(&triggers, &data)?;
-    let now = context.clock.now();
-    let snapshot = context.registry.snapshot();
-    let mut tasks = Vec::with_capacity(triggers.len());
-    for trigger in &triggers {
-        let mut task = triggered(&snapshot, trigger, &data, now).await;
-        task.depth = depth;
-        tasks.push((trigger.id, task));
-    }
-    Ok(FireEvent {
-        id,
-        event_type,
-        data,
-        now,
-        tasks,
-    })
-}
-
-/// Each trigger's task holds a copy of the event: a small event with many triggers could take all memory.
-fn check_size(triggers: &[Trigger], data: &str) -> Result<(), EventError> {
-    let mut all = 0;
-    for trigger in triggers {
-        let bytes = trigger.payload.len() + data.len();
-        all += bytes;
-        if bytes > MAX_MERGED {
-            return Err(EventError::TooLarge(format!(
-                "the event's data and the payload of its trigger {:?} make {bytes} bytes; {MAX_MERGED} are allowed",
-                trigger.name
-            )));
-        }
-    }
-    if all > MAX_FIRED {
-        return Err(EventError::TooLarge(format!(
-            "{} triggers listen to this event, and their tasks would have {all} bytes of payloads; {MAX_FIRED} are allowed: send less, for              example where the data can be found",
-            triggers.len()
-        )));
-    }
-    Ok(())
-}
-
-async fn triggered(snapshot: &Snapshot, trigger: &Trigger, data: &str, now: Time) -> NewTask {
-    let submission = Submission {
-        name: trigger.task_name.clone(),
-        payload: merge(&trigger.payload, data),
-        priority: trigger.priority,
-        tags: trigger.tags.clone(),
-        ..Submission::default()
-    };
-    new_task(snapshot, submission, Origin::Trigger(trigger.id), now).await
 }

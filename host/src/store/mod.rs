@@ -14,6 +14,7 @@ pub use flow::{Batch, Callback, CallbackKind, CallbackState, CancelledSome, Step
 use crate::model::Time;
 use crate::model::alert::{Alert, AlertType, NewAlert};
 use crate::model::attempt::{LogLine, Outcome, Progress, Usage};
+use crate::model::event::NewEvent;
 use crate::model::ids::{BatchId, EventId, NodeId, ScheduleId, TaskId, TriggerId, WorkflowId};
 use crate::model::limit::Limit;
 use crate::model::metrics::Metrics;
@@ -21,7 +22,7 @@ use crate::model::outbox::{Outbox, Undelivered};
 use crate::model::retry::{Counters, Next};
 use crate::model::schedule::Schedule;
 use crate::model::task::{NewTask, Status, Task, Ties};
-use crate::model::trigger::Trigger;
+use crate::model::trigger::{Patch, Trigger};
 use crate::model::workflow::NewWorkflow;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, HashMap};
@@ -318,19 +319,40 @@ pub struct FireSchedule {
     pub next: Option<Time>,
 }
 
-/// An event with the tasks that its triggers make of it.
+/// An event with what its triggers make of it.
 #[derive(Clone, Debug)]
 pub struct FireEvent {
     /// The event's id.
     pub id: EventId,
-    /// What happened.
-    pub event_type: String,
-    /// JSON text of an object.
-    pub data: String,
+    /// What came in.
+    pub event: NewEvent,
     /// When it arrived.
     pub now: Time,
-    /// One a trigger; those of triggers removed meanwhile are dropped.
-    pub tasks: Vec<(TriggerId, NewTask)>,
+    /// One a trigger that it fires; those of triggers removed or paused meanwhile are dropped.
+    pub firings: Vec<Firing>,
+    /// Triggers that let it pass by, and why where that was no decision of their filters.
+    pub skipped: Vec<(TriggerId, Option<String>)>,
+}
+
+/// What one trigger makes of an event.
+#[derive(Clone, Debug)]
+pub struct Firing {
+    /// The trigger.
+    pub trigger: TriggerId,
+    /// Its task; with a debounce it is due that much after the event.
+    pub task: NewTask,
+    /// Where the trigger's last task has not begun and was made for want of quiet, it takes this one's payload and waits for so long
+    /// again, as `model::trigger::postponed` bounds it, and there is no new one.
+    pub debounce: Option<Duration>,
+}
+
+/// What came of an event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fired {
+    /// It has been seen before: nothing of it was kept.
+    pub duplicate: bool,
+    /// The tasks that carry its data.
+    pub tasks: Vec<TaskId>,
 }
 
 /// Which tasks a list shows, and in which order.
@@ -512,7 +534,7 @@ pub trait Store: Send + Sync + 'static {
     /// Moves a schedule's cursor, and keeps the fire with its task. [`StoreError::Conflict`] where it moved meanwhile.
     async fn fire_schedule(&self, fire: FireSchedule) -> Result<()>;
 
-    /// Creates a trigger, or updates the one of its name; returns its id.
+    /// Creates a trigger, or updates what was declared of the one of its name; edits, pause and counts stay. Returns its id.
     async fn put_trigger(&self, trigger: Trigger) -> Result<TriggerId>;
     /// Removes a trigger; its tasks stay.
     async fn remove_trigger(&self, id: TriggerId) -> Result<()>;
@@ -520,10 +542,13 @@ pub trait Store: Send + Sync + 'static {
     async fn trigger(&self, id: TriggerId) -> Result<Trigger>;
     /// All triggers, oldest first.
     async fn triggers(&self, page: PageRequest) -> Result<Page<Trigger>>;
-    /// Those that listen to `event_type`.
+    /// Changes what an operator may change of a trigger, which no registration takes back; returns it as it is then.
+    async fn edit_trigger(&self, id: TriggerId, patch: Patch) -> Result<Trigger>;
+    /// Those that listen to `event_type` and are not paused, by their ids.
     async fn triggers_of(&self, event_type: &str) -> Result<Vec<Trigger>>;
-    /// Keeps an event with its tasks; returns their ids.
-    async fn fire_event(&self, event: FireEvent) -> Result<Vec<TaskId>>;
+    /// Keeps events with their tasks, in their order and all in one transaction; what came of each. An event whose source and id were
+    /// seen before changes nothing.
+    async fn fire_events(&self, events: Vec<FireEvent>) -> Result<Vec<Fired>>;
 
     /// Attempts by task name: of all, or of one.
     async fn metrics(&self, task_name: Option<&str>) -> Result<BTreeMap<String, Metrics>>;

@@ -1,6 +1,7 @@
 //! What somebody asks for: a client over HTTP, a plugin, an operator's manifest. Read strictly and the same wherever it comes from.
 
 mod batch;
+mod cloud_event;
 mod limit;
 mod read;
 mod submission;
@@ -9,6 +10,7 @@ mod value;
 mod workflow;
 
 pub use batch::{BatchRequest, CallbackRequest};
+pub use cloud_event::{CloudEvent, MAX_EVENTS, is_json};
 pub use limit::{LimitRequest, MatchRequest, QueueRequest, RateRequest};
 pub use read::{Input, Refusal, RefusalKind, parse, parse_pairs, without_position};
 pub use unique::UniqueRequest;
@@ -145,10 +147,51 @@ pub struct EventTriggerRequest {
     #[serde(default, deserialize_with = "value::tags")]
     #[schema(max_items = 32)]
     pub tags: Vec<String>,
+    /// A CEL expression over `type`, `source`, `time` and `data`; only events for which it is true fire the trigger. A missing member is
+    /// no match.
+    #[serde(default, deserialize_with = "value::filter")]
+    #[schema(max_length = 4096, example = "data.delta > 1000000.0")]
+    pub filter: Option<String>,
+    /// Seconds: the task waits until no event has fired the trigger for so long, and runs with the last one's data; it waits at most ten
+    /// times as long after the first.
+    #[serde(default, deserialize_with = "value::debounce")]
+    #[schema(value_type = Option<f64>, exclusive_minimum = 0, maximum = 86400)]
+    pub debounce: Option<Duration>,
 }
 
-impl Input for EventTriggerRequest {
-    const LATER: &'static [&'static str] = &["filter"];
+impl Input for EventTriggerRequest {}
+
+/// A change of a trigger by its operator, kept over later registrations; null takes one back. Members left out stay as they are.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TriggerPatch {
+    /// Members of the payload over the registered ones.
+    #[serde(default, deserialize_with = "value::edit_of_payload")]
+    #[schema(value_type = Option<Object>)]
+    pub payload: Option<Option<Payload>>,
+    /// 1 (most urgent) to 9.
+    #[serde(default, deserialize_with = "value::edit_of_priority")]
+    #[schema(value_type = Option<u8>, minimum = 1, maximum = 9)]
+    pub priority: Option<Option<Priority>>,
+    /// Instead of the registered ones.
+    #[serde(default, deserialize_with = "value::edit_of_tags")]
+    #[schema(value_type = Option<Vec<String>>, max_items = 32)]
+    pub tags: Option<Option<Vec<String>>>,
+    /// A CEL expression; `true` lets all events fire it.
+    #[serde(default, deserialize_with = "value::edit_of_filter")]
+    #[schema(value_type = Option<String>, max_length = 4096)]
+    pub filter: Option<Option<String>>,
+    /// Seconds; 0 for none.
+    #[serde(default, deserialize_with = "value::edit_of_debounce")]
+    #[schema(value_type = Option<f64>, minimum = 0, maximum = 86400)]
+    pub debounce: Option<Option<Duration>>,
+    /// Whether events pass it by.
+    #[serde(default)]
+    pub paused: Option<bool>,
+}
+
+impl Input for TriggerPatch {
+    const EMPTY: &'static str = "{}";
 }
 
 /// What an event says: any JSON object. An empty body is an empty object.

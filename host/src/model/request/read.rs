@@ -66,6 +66,24 @@ pub fn parse<T: Input>(text: &[u8]) -> Result<T, Refusal> {
     Ok(value)
 }
 
+/// Reads JSON that is no request of ours, as one value whose type has its own sentences; `shape` says what it has to be.
+pub(super) fn parse_raw<T: DeserializeOwned>(text: &[u8], shape: &str) -> Result<T, Refusal> {
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let read = T::deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
+    read.map_err(|cause| match cause.classify() {
+        serde_json::error::Category::Data => {
+            let sentence = without_position(&cause);
+            let shape = if sentence.starts_with("invalid type") {
+                shape.to_owned()
+            } else {
+                sentence
+            };
+            Refusal::new(RefusalKind::Value, "", shape)
+        }
+        _ => bad_json(text, &cause),
+    })
+}
+
 fn bad_json(text: &[u8], cause: &serde_json::Error) -> Refusal {
     if text.is_empty() {
         return Refusal::new(RefusalKind::Json, "", "the body is empty; send a JSON object");

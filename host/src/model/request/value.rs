@@ -1,7 +1,9 @@
 //! The values that members hold: read once, checked as they are read, so that a refusal knows its place.
 
 use super::without_position;
+use crate::model::filter::Filter;
 use crate::model::priority::Priority;
+use crate::model::trigger::MAX_DEBOUNCE;
 use crate::model::{Time, name};
 use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
 use serde::de::{Deserializer, Error};
@@ -104,6 +106,61 @@ pub(super) fn rule_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Op
     })
 }
 
+/// Checked as it is read: what may stand in one is the model's business.
+pub(super) fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    read(deserializer, |value| {
+        let text = value.as_str().ok_or_else(|| "must be a CEL expression, as text".to_owned())?;
+        Filter::compile(text).map(|_| text.to_owned())
+    })
+}
+
+pub(super) fn debounce<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    read(deserializer, |value| {
+        seconds_of_debounce(value)
+            .filter(|debounce| !debounce.is_zero())
+            .ok_or_else(|| format!("must be a number of seconds greater than 0, and at most {}", MAX_DEBOUNCE.as_secs()))
+    })
+}
+
+/// To the microsecond, as the store keeps times.
+fn seconds_of_debounce(value: &Value) -> Option<Duration> {
+    let given = Duration::try_from_secs_f64(value.as_f64()?)
+        .ok()
+        .filter(|debounce| *debounce <= MAX_DEBOUNCE)?;
+    let micros = u64::try_from(given.as_micros()).ok()?;
+    Some(Duration::from_micros(if given.is_zero() { 0 } else { micros.max(1) }))
+}
+
+pub(super) fn edit_of_payload<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Payload>>, D::Error> {
+    let raw = Box::<RawValue>::deserialize(deserializer)?;
+    if raw.get() == "null" {
+        return Ok(Some(None));
+    }
+    Payload::deserialize(raw.as_ref())
+        .map(|payload| Some(Some(payload)))
+        .map_err(|cause| D::Error::custom(without_position(&cause)))
+}
+
+pub(super) fn edit_of_priority<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Priority>>, D::Error> {
+    priority(deserializer).map(Some)
+}
+
+pub(super) fn edit_of_tags<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Vec<String>>>, D::Error> {
+    match Option::<Vec<Tag>>::deserialize(deserializer)? {
+        None => Ok(Some(None)),
+        Some(given) => each_once(given).map(|tags| Some(Some(tags))),
+    }
+}
+
+pub(super) fn edit_of_filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    filter(deserializer).map(Some)
+}
+
+pub(super) fn edit_of_debounce<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Duration>>, D::Error> {
+    let sentence = || format!("must be a number of seconds from 0 (none) to {}", MAX_DEBOUNCE.as_secs());
+    read(deserializer, |value| seconds_of_debounce(value).ok_or_else(sentence)).map(Some)
+}
+
 /// A tag of a task.
 #[derive(Clone, Debug)]
 struct Tag(String);
@@ -124,9 +181,12 @@ impl<'de> Deserialize<'de> for Tag {
 
 /// Each tag once, in the order given.
 pub(super) fn tags<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    let given = Vec::<Tag>::deserialize(deserializer)?;
+    each_once(Vec::<Tag>::deserialize(deserializer)?)
+}
+
+fn each_once<E: Error>(given: Vec<Tag>) -> Result<Vec<String>, E> {
     if given.len() > MAX_TAGS {
-        return Err(D::Error::custom(format!("a task has at most {MAX_TAGS} tags")));
+        return Err(E::custom(format!("a task has at most {MAX_TAGS} tags")));
     }
     let mut tags = Vec::with_capacity(given.len());
     for Tag(text) in given {
@@ -153,6 +213,11 @@ impl EventType {
                 "an event type has 1 to {MAX_EVENT_TYPE} characters of A-Z a-z 0-9 . _ : / -"
             ))
         }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 
     /// The text.

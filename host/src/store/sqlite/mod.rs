@@ -8,6 +8,7 @@ mod batch;
 mod claim;
 mod counts;
 mod enqueue;
+mod events;
 mod follow;
 mod gates;
 mod lists;
@@ -27,8 +28,8 @@ mod workflow_view;
 mod writer;
 
 use super::{
-    AlertFilter, Claim, Claimed, Delivery, FireEvent, FireSchedule, Handlers, Lease, Listing, Offer, Orphan, Page, PageRequest, Publish,
-    Result, Settle, Stage, Store, StoreError,
+    AlertFilter, Claim, Claimed, Delivery, FireEvent, FireSchedule, Fired, Handlers, Lease, Listing, Offer, Orphan, Page, PageRequest,
+    Publish, Result, Settle, Stage, Store, StoreError,
 };
 use super::{Batch, CancelledSome, Queue, RequestKey, Rung, StepRetried, Waiting, Workflow};
 use crate::model::Time;
@@ -40,7 +41,7 @@ use crate::model::metrics::Metrics;
 use crate::model::outbox::Undelivered;
 use crate::model::schedule::Schedule;
 use crate::model::task::{NewTask, Task};
-use crate::model::trigger::Trigger;
+use crate::model::trigger::{Patch, Trigger};
 use crate::model::workflow::NewWorkflow;
 use async_trait::async_trait;
 use rusqlite::Connection;
@@ -50,7 +51,7 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use writer::Writer;
+use writer::{Tx, Writer};
 
 /// Rows of each kind that one sweep forgets, at most.
 const TIDIED: usize = 1_000;
@@ -418,23 +419,33 @@ impl Store for Sqlite {
     }
 
     async fn put_trigger(&self, trigger: Trigger) -> Result<TriggerId> {
-        self.writer.write(move |tx| rules::put_trigger(tx, &trigger)).await
+        self.writer.write(move |tx| events::put_trigger(tx, &trigger)).await
     }
     async fn remove_trigger(&self, id: TriggerId) -> Result<()> {
-        self.writer.write(move |tx| rules::remove_trigger(tx, id)).await
+        self.writer.write(move |tx| events::remove_trigger(tx, id)).await
     }
     async fn trigger(&self, id: TriggerId) -> Result<Trigger> {
-        self.read(move |db| rules::trigger(db, id)).await
+        self.read(move |db| events::trigger(db, id)).await
     }
     async fn triggers(&self, page: PageRequest) -> Result<Page<Trigger>> {
-        self.read(move |db| rules::triggers(db, &page)).await
+        self.read(move |db| events::triggers(db, &page)).await
     }
     async fn triggers_of(&self, event_type: &str) -> Result<Vec<Trigger>> {
         let event_type = event_type.to_owned();
-        self.own_reader.ask(move |db| rules::triggers_of(db, &event_type)).await
+        self.own_reader.ask(move |db| events::triggers_of(db, &event_type)).await
     }
-    async fn fire_event(&self, event: FireEvent) -> Result<Vec<TaskId>> {
-        self.writer.offer(move |tx| rules::fire_event(tx, &event)).await
+    async fn edit_trigger(&self, id: TriggerId, patch: Patch) -> Result<Trigger> {
+        self.writer.write(move |tx| events::edit_trigger(tx, id, &patch)).await
+    }
+    async fn fire_events(&self, events: Vec<FireEvent>) -> Result<Vec<Fired>> {
+        // What an attempt told was accepted when it was settled.
+        let accepted = events.iter().any(|fire| fire.event.depth > 0);
+        let intention = move |tx: &mut Tx<'_>| events::fire_events(tx, &events);
+        if accepted {
+            self.writer.write(intention).await
+        } else {
+            self.writer.offer(intention).await
+        }
     }
 
     async fn metrics(&self, task_name: Option<&str>) -> Result<BTreeMap<String, Metrics>> {

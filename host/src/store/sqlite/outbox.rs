@@ -2,9 +2,9 @@
 
 use super::Failed;
 use super::enqueue::enqueue;
+use super::events::fire_event;
 use super::monitor::raise;
 use super::rows;
-use super::rules::fire_event;
 use super::workflow;
 use super::writer::Tx;
 use crate::model::Time;

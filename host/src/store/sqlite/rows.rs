@@ -209,7 +209,10 @@ pub(super) fn schedule(row: &Row<'_>) -> rusqlite::Result<Schedule> {
     })
 }
 
-pub(super) const TRIGGER: &str = "id, name, task_name, event_type, payload, priority, tags, created_at, fired_count, last_fired";
+/// A trigger is read from both of its tables.
+pub(super) const TRIGGERS: &str = "trigger_rule JOIN trigger_state USING (id)";
+pub(super) const TRIGGER: &str =
+    "id, name, task_name, event_type, terms, edits, created_at, paused, fired_count, last_fired, skipped_count, filter_error";
 
 /// Reads [`TRIGGER`].
 pub(super) fn trigger(row: &Row<'_>) -> rusqlite::Result<Trigger> {
@@ -218,11 +221,13 @@ pub(super) fn trigger(row: &Row<'_>) -> rusqlite::Result<Trigger> {
         name: row.get(1)?,
         task_name: row.get(2)?,
         event_type: row.get(3)?,
-        payload: row.get(4)?,
-        priority: row.get::<_, Option<i64>>(5)?.map(priority),
-        tags: optional_json(row, 6)?.unwrap_or_default(),
-        created_at: from_micros(row.get(7)?),
+        declared: json(4, row.get_ref(4)?.as_str()?)?,
+        edits: optional_json(row, 5)?.unwrap_or_default(),
+        created_at: from_micros(row.get(6)?),
+        paused: row.get(7)?,
         fired_count: row.get::<_, i64>(8)?.unsigned_abs(),
         last_fired: row.get::<_, Option<i64>>(9)?.map(from_micros),
+        skipped_count: row.get::<_, i64>(10)?.unsigned_abs(),
+        filter_error: row.get(11)?,
     })
 }

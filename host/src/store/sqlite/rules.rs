@@ -1,4 +1,4 @@
-//! Schedules and triggers: rules that create tasks, and their firing in one transaction with what it creates.
+//! Schedules, and their firing in one transaction with what it creates; who owns which task name.
 
 use super::Failed;
 use super::enqueue::enqueue;
@@ -6,10 +6,9 @@ use super::page::{self, Key};
 use super::rows::{self, micros, tags_text};
 use super::writer::Tx;
 use crate::model::Time;
-use crate::model::ids::{ScheduleId, TaskId, TriggerId};
+use crate::model::ids::ScheduleId;
 use crate::model::schedule::Schedule;
-use crate::model::trigger::Trigger;
-use crate::store::{FireEvent, FireSchedule, Page, PageRequest, Result, StoreError};
+use crate::store::{FireSchedule, Page, PageRequest, Result, StoreError};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::HashMap;
 
@@ -49,7 +48,7 @@ pub(super) fn put_schedule(tx: &Tx<'_>, s: &Schedule) -> Result<ScheduleId> {
 }
 
 /// Deletes the row of a rule.
-fn remove(tx: &Tx<'_>, sql: &str, id: &[u8; 16]) -> Result<()> {
+pub(super) fn remove(tx: &Tx<'_>, sql: &str, id: &[u8; 16]) -> Result<()> {
     let removed = tx.db.prepare_cached(sql).and_then(|mut s| s.execute([id])).failed()?;
     if removed == 0 { Err(StoreError::NotFound) } else { Ok(()) }
 }
@@ -71,7 +70,7 @@ pub(super) fn schedule(db: &Connection, id: ScheduleId) -> Result<Schedule> {
 }
 
 /// A page of rules, oldest first.
-fn list<T>(
+pub(super) fn list<T>(
     db: &Connection,
     (table, columns): (&str, &str),
     read: fn(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
@@ -142,79 +141,6 @@ pub(super) fn fire_schedule(tx: &mut Tx<'_>, fire: &FireSchedule) -> Result<()> 
         .and_then(|mut s| s.execute(params![fire.id.as_bytes(), micros(*at), task.id.as_bytes()]))
         .failed()?;
     enqueue(tx, task, None).map(drop)
-}
-
-pub(super) fn put_trigger(tx: &Tx<'_>, t: &Trigger) -> Result<TriggerId> {
-    let id: [u8; 16] = tx
-        .db
-        .prepare_cached(
-            "INSERT INTO trigger_rule (id, name, task_name, event_type, payload, priority, tags, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-             ON CONFLICT (name) DO UPDATE SET task_name = excluded.task_name, event_type = excluded.event_type,
-               payload = excluded.payload, priority = excluded.priority, tags = excluded.tags
-             RETURNING id",
-        )
-        .and_then(|mut statement| {
-            let values = params![
-                t.id.as_bytes(),
-                t.name,
-                t.task_name,
-                t.event_type,
-                t.payload,
-                t.priority.map(|p| p.get()),
-                tags_text(&t.tags),
-                micros(t.created_at)
-            ];
-            statement.query_row(values, |row| row.get(0))
-        })
-        .failed()?;
-    Ok(TriggerId::from_bytes(id))
-}
-
-pub(super) fn remove_trigger(tx: &Tx<'_>, id: TriggerId) -> Result<()> {
-    remove(tx, "DELETE FROM trigger_rule WHERE id = ?1", id.as_bytes())
-}
-
-pub(super) fn trigger(db: &Connection, id: TriggerId) -> Result<Trigger> {
-    db.prepare_cached(&format!("SELECT {} FROM trigger_rule WHERE id = ?1", rows::TRIGGER))
-        .and_then(|mut s| s.query_row([id.as_bytes()], rows::trigger).optional())
-        .failed()?
-        .ok_or(StoreError::NotFound)
-}
-
-pub(super) fn triggers(db: &Connection, request: &PageRequest) -> Result<Page<Trigger>> {
-    list(db, ("trigger_rule", rows::TRIGGER), rows::trigger, request, |t| {
-        (micros(t.created_at), *t.id.as_bytes())
-    })
-}
-
-pub(super) fn triggers_of(db: &Connection, event_type: &str) -> Result<Vec<Trigger>> {
-    db.prepare_cached(&format!(
-        "SELECT {} FROM trigger_rule WHERE event_type = ?1 ORDER BY id",
-        rows::TRIGGER
-    ))
-    .and_then(|mut s| s.query_map([event_type], rows::trigger).and_then(Iterator::collect))
-    .failed()
-}
-
-pub(super) fn fire_event(tx: &mut Tx<'_>, event: &FireEvent) -> Result<Vec<TaskId>> {
-    tx.db
-        .prepare_cached("INSERT INTO event VALUES (?1, ?2, ?3, ?4)")
-        .and_then(|mut s| s.execute(params![event.id.as_bytes(), event.event_type, event.data, micros(event.now)]))
-        .failed()?;
-    let mut fired = Vec::with_capacity(event.tasks.len());
-    for (trigger, task) in &event.tasks {
-        let still_there = tx
-            .db
-            .prepare_cached("UPDATE trigger_rule SET fired_count = fired_count + 1, last_fired = ?2 WHERE id = ?1")
-            .and_then(|mut s| s.execute(params![trigger.as_bytes(), micros(event.now)]))
-            .failed()?;
-        if still_there == 1 {
-            enqueue(tx, task, None)?;
-            fired.push(task.id);
-        }
-    }
-    Ok(fired)
 }
 
 pub(super) fn owners(db: &Connection) -> Result<HashMap<String, String>> {

@@ -1,0 +1,193 @@
+//! Triggers, and events: an event, the tasks that it makes and what it counts are one transaction.
+
+use super::Failed;
+use super::enqueue::enqueue;
+use super::rows::{self, from_micros, micros};
+use super::rules::{list, remove};
+use super::writer::Tx;
+use crate::model::Time;
+use crate::model::ids::{TaskId, TriggerId};
+use crate::model::trigger::{Edits, Patch, Trigger, postponed};
+use crate::store::{FireEvent, Fired, Firing, Page, PageRequest, Result, StoreError};
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::Serialize;
+use std::time::Duration;
+
+/// Not yet due, due: see the table `task`.
+const FUTURE: i64 = 0;
+const DUE: i64 = 1;
+/// Bytes that the triggers of one type of event may have together: an event reads them all.
+const MAX_LISTENERS: i64 = 128 << 20;
+
+fn text(document: &impl Serialize) -> Result<String> {
+    serde_json::to_string(document).map_err(|error| StoreError::Unavailable(format!("a trigger cannot be written: {error}")))
+}
+
+pub(super) fn put_trigger(tx: &Tx<'_>, t: &Trigger) -> Result<TriggerId> {
+    let terms = text(&t.declared)?;
+    let id: [u8; 16] = tx
+        .db
+        .prepare_cached(
+            "INSERT INTO trigger_rule (id, name, task_name, event_type, terms, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (name) DO UPDATE SET task_name = excluded.task_name, event_type = excluded.event_type, terms = excluded.terms
+             RETURNING id",
+        )
+        .and_then(|mut statement| {
+            let values = params![t.id.as_bytes(), t.name, t.task_name, t.event_type, terms, micros(t.created_at)];
+            statement.query_row(values, |row| row.get(0))
+        })
+        .failed()?;
+    tx.db
+        .prepare_cached("INSERT INTO trigger_state (id) VALUES (?1) ON CONFLICT DO NOTHING")
+        .and_then(|mut s| s.execute([id]))
+        .failed()?;
+    Ok(TriggerId::from_bytes(id))
+}
+
+pub(super) fn remove_trigger(tx: &Tx<'_>, id: TriggerId) -> Result<()> {
+    remove(tx, "DELETE FROM trigger_rule WHERE id = ?1", id.as_bytes())?;
+    remove(tx, "DELETE FROM trigger_state WHERE id = ?1", id.as_bytes())
+}
+
+pub(super) fn edit_trigger(tx: &Tx<'_>, id: TriggerId, patch: &Patch) -> Result<Trigger> {
+    let mut trigger = trigger(tx.db, id)?;
+    trigger.edit(patch.clone());
+    let edits = (trigger.edits != Edits::default()).then(|| text(&trigger.edits)).transpose()?;
+    tx.db
+        .prepare_cached("UPDATE trigger_rule SET edits = ?2 WHERE id = ?1")
+        .and_then(|mut s| s.execute(params![id.as_bytes(), edits]))
+        .failed()?;
+    tx.db
+        .prepare_cached("UPDATE trigger_state SET paused = ?2 WHERE id = ?1")
+        .and_then(|mut s| s.execute(params![id.as_bytes(), trigger.paused]))
+        .failed()?;
+    Ok(trigger)
+}
+
+pub(super) fn trigger(db: &Connection, id: TriggerId) -> Result<Trigger> {
+    db.prepare_cached(&format!("SELECT {} FROM {} WHERE id = ?1", rows::TRIGGER, rows::TRIGGERS))
+        .and_then(|mut s| s.query_row([id.as_bytes()], rows::trigger).optional())
+        .failed()?
+        .ok_or(StoreError::NotFound)
+}
+
+pub(super) fn triggers(db: &Connection, request: &PageRequest) -> Result<Page<Trigger>> {
+    list(db, (rows::TRIGGERS, rows::TRIGGER), rows::trigger, request, |t| {
+        (micros(t.created_at), *t.id.as_bytes())
+    })
+}
+
+pub(super) fn triggers_of(db: &Connection, event_type: &str) -> Result<Vec<Trigger>> {
+    let sql = format!(
+        "SELECT {}, octet_length(terms) + COALESCE(octet_length(edits), 0) FROM {} WHERE event_type = ?1 AND paused = 0 ORDER BY id",
+        rows::TRIGGER,
+        rows::TRIGGERS
+    );
+    let mut statement = db.prepare_cached(&sql).failed()?;
+    let size_column = statement.column_count() - 1;
+    let mut rows = statement.query([event_type]).failed()?;
+    let (mut triggers, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next().failed()? {
+        bytes += row.get::<_, i64>(size_column).failed()?;
+        if bytes > MAX_LISTENERS {
+            return Err(StoreError::Conflict(format!(
+                "the triggers that listen to {event_type:?} have more than {} MiB of payloads together; remove or pause some, or make their payloads smaller",
+                MAX_LISTENERS >> 20
+            )));
+        }
+        triggers.push(rows::trigger(row).failed()?);
+    }
+    Ok(triggers)
+}
+
+pub(super) fn fire_events(tx: &mut Tx<'_>, events: &[FireEvent]) -> Result<Vec<Fired>> {
+    events.iter().map(|event| fire_event(tx, event)).collect()
+}
+
+pub(super) fn fire_event(tx: &mut Tx<'_>, fire: &FireEvent) -> Result<Fired> {
+    let event = &fire.event;
+    let source = event.source.as_ref();
+    let fresh = tx
+        .db
+        .prepare_cached(
+            "INSERT INTO event (id, type, data, at, source, source_id, happened_at, depth) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+             ON CONFLICT (source, source_id) WHERE source_id IS NOT NULL DO NOTHING",
+        )
+        .and_then(|mut s| {
+            s.execute(params![
+                fire.id.as_bytes(),
+                event.event_type,
+                event.data,
+                micros(fire.now),
+                source.map(|source| &source.uri),
+                source.map(|source| &source.id),
+                event.time.map(micros),
+                event.depth
+            ])
+        })
+        .failed()?;
+    if fresh == 0 {
+        return Ok(Fired {
+            duplicate: true,
+            tasks: Vec::new(),
+        });
+    }
+    let mut tasks = Vec::with_capacity(fire.firings.len());
+    for firing in &fire.firings {
+        tasks.extend(fire_trigger(tx, firing, fire.now)?);
+    }
+    for (trigger, error) in &fire.skipped {
+        tx.db
+            .prepare_cached("UPDATE trigger_state SET skipped_count = skipped_count + 1, filter_error = ?2 WHERE id = ?1")
+            .and_then(|mut s| s.execute(params![trigger.as_bytes(), error]))
+            .failed()?;
+    }
+    Ok(Fired { duplicate: false, tasks })
+}
+
+/// The task that carries the event; none where the trigger is gone or paused.
+fn fire_trigger(tx: &mut Tx<'_>, firing: &Firing, now: Time) -> Result<Option<TaskId>> {
+    let counted: Option<(Option<[u8; 16]>, Option<i64>)> = tx
+        .db
+        .prepare_cached(
+            "UPDATE trigger_state SET fired_count = fired_count + 1, last_fired = ?2, filter_error = NULL WHERE id = ?1 AND paused = 0
+             RETURNING waiting, waiting_since",
+        )
+        .and_then(|mut s| {
+            s.query_row(params![firing.trigger.as_bytes(), micros(now)], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .optional()
+        })
+        .failed()?;
+    let Some((waiting, since)) = counted else { return Ok(None) };
+    // What is born failed waits for nothing.
+    let Some(debounce) = firing.debounce.filter(|_| firing.task.stillborn.is_none()) else {
+        return enqueue(tx, &firing.task, None).map(|_| Some(firing.task.id));
+    };
+    if let Some((waiting, since)) = waiting.zip(since)
+        && postpone(tx, firing, (waiting, from_micros(since)), debounce, now)?
+    {
+        return Ok(Some(TaskId::from_bytes(waiting)));
+    }
+    enqueue(tx, &firing.task, None)?;
+    tx.db
+        .prepare_cached("UPDATE trigger_state SET waiting = ?2, waiting_since = ?3 WHERE id = ?1")
+        .and_then(|mut s| s.execute(params![firing.trigger.as_bytes(), firing.task.id.as_bytes(), micros(now)]))
+        .failed()?;
+    Ok(Some(firing.task.id))
+}
+
+/// Gives the task that waits the payload of a later event. False where it began, ended or was cancelled.
+fn postpone(tx: &Tx<'_>, firing: &Firing, (waiting, since): ([u8; 16], Time), debounce: Duration, now: Time) -> Result<bool> {
+    let due = postponed(since, now, debounce);
+    let queue = if due > now { FUTURE } else { DUE };
+    tx.db
+        .prepare_cached(
+            "UPDATE task SET payload = ?2, trigger_at = ?3, due_at = ?3, queue = ?4, held = NULL, held_key = NULL, depth = MAX(depth, ?5)
+             WHERE id = ?1 AND attempt = 0 AND queue < 3",
+        )
+        .and_then(|mut s| s.execute(params![waiting, firing.task.payload, micros(due), queue, firing.task.depth]))
+        .failed()
+        .map(|changed| changed == 1)
+}
