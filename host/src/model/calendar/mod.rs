@@ -12,9 +12,10 @@ pub mod shipped;
 
 pub use document::{Break, Document, EarlyClose, Holiday, Hours, LateOpen, SpecialSession, Weekday};
 pub use local::{Day, LocalTime};
-pub use read::{CalendarError, MAX_BYTES};
+pub use read::MAX_BYTES;
 
 use crate::model::Time;
+use crate::model::request::Refusal;
 use chrono::{Datelike, NaiveDate};
 use chrono_tz::Tz;
 use local::{Edge, instant};
@@ -48,8 +49,13 @@ pub struct Session {
 
 impl Calendar {
     /// Reads a document. `name` is what it is filed under; a name inside it has to be the same.
-    pub fn parse(name: &str, text: &[u8]) -> Result<Self, CalendarError> {
+    pub fn parse(name: &str, text: &[u8]) -> Result<Self, Refusal> {
         read::parse(name, text)
+    }
+
+    /// The same for a document that was read already.
+    pub fn new(name: &str, document: Document) -> Result<Self, Refusal> {
+        read::check(name, document)
     }
 
     /// What it is filed under.

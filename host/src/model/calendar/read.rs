@@ -2,9 +2,9 @@
 
 use super::{Calendar, Day, Document, LocalTime, Weekday, find};
 use crate::model::name;
+use crate::model::request::{self, Input, Refusal, RefusalKind};
 use chrono::Datelike;
 use chrono_tz::Tz;
-use std::fmt::Display;
 
 /// The longest text of a calendar.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -13,73 +13,20 @@ const MAX_HOURS: usize = 200;
 const MAX_DESCRIPTION: usize = 1_000;
 const MAX_HOLIDAY_NAME: usize = 200;
 
-/// Why a text is no calendar.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{detail}")]
-pub struct CalendarError {
-    /// The place, as an RFC 6901 pointer; empty for the whole.
-    pub pointer: String,
-    /// One sentence.
-    pub detail: String,
-    /// Whether the text is no JSON at all.
-    pub broken: bool,
+impl Input for Document {}
+
+fn refuse<T>(pointer: impl Into<String>, sentence: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal::new(RefusalKind::Value, pointer, sentence))
 }
 
-fn refuse<T>(pointer: impl Display, detail: impl Into<String>) -> Result<T, CalendarError> {
-    Err(CalendarError {
-        pointer: pointer.to_string(),
-        detail: detail.into(),
-        broken: false,
-    })
-}
-
-pub(super) fn parse(name: &str, text: &[u8]) -> Result<Calendar, CalendarError> {
+pub(super) fn parse(name: &str, text: &[u8]) -> Result<Calendar, Refusal> {
     if text.len() > MAX_BYTES {
         return refuse("", format!("a calendar has at most {} KiB of JSON", MAX_BYTES >> 10));
     }
-    // Serde would take an array for an object, member by member in their order.
-    if text
-        .iter()
-        .find(|byte| !byte.is_ascii_whitespace())
-        .is_some_and(|byte| *byte != b'{')
-    {
-        return refuse("", "a calendar is a JSON object");
-    }
-    let mut reader = serde_json::Deserializer::from_slice(text);
-    let document: Document = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let pointer = pointer(error.path());
-        unreadable(pointer, &error.into_inner())
-    })?;
-    reader.end().map_err(|error| unreadable(String::new(), &error))?;
-    check(name, document)
+    check(name, request::parse(text)?)
 }
 
-fn unreadable(pointer: String, error: &serde_json::Error) -> CalendarError {
-    let broken = error.classify() != serde_json::error::Category::Data;
-    let sentence = error.to_string();
-    let detail = match sentence.rfind(" at line ") {
-        _ if broken => format!("the calendar is not JSON: {sentence}"),
-        Some(end) => sentence[..end].to_owned(),
-        None => sentence,
-    };
-    let pointer = if broken { String::new() } else { pointer };
-    CalendarError { pointer, detail, broken }
-}
-
-/// RFC 6901.
-fn pointer(path: &serde_path_to_error::Path) -> String {
-    use serde_path_to_error::Segment;
-    path.iter()
-        .map(|segment| match segment {
-            Segment::Seq { index } => format!("/{index}"),
-            Segment::Map { key } => format!("/{}", key.replace('~', "~0").replace('/', "~1")),
-            Segment::Enum { variant } => format!("/{variant}"),
-            Segment::Unknown => "/?".to_owned(),
-        })
-        .collect()
-}
-
-fn check(name: &str, mut document: Document) -> Result<Calendar, CalendarError> {
+pub(super) fn check(name: &str, mut document: Document) -> Result<Calendar, Refusal> {
     if !name::is_valid(name) {
         return refuse("/name", name::why_invalid("the calendar's name", name));
     }
@@ -149,7 +96,7 @@ fn place(member: &str, written: &[Day], date: Day, leaf: &str) -> String {
     format!("/{member}/{at}/{leaf}")
 }
 
-fn check_weekend(weekend: &[Weekday]) -> Result<(), CalendarError> {
+fn check_weekend(weekend: &[Weekday]) -> Result<(), Refusal> {
     for (index, day) in weekend.iter().enumerate() {
         if weekend[..index].contains(day) {
             return refuse(format!("/weekend/{index}"), "this day is named twice; leave it out once");
@@ -158,7 +105,7 @@ fn check_weekend(weekend: &[Weekday]) -> Result<(), CalendarError> {
     Ok(())
 }
 
-fn check_order(pointer: String, open: LocalTime, close: LocalTime) -> Result<(), CalendarError> {
+fn check_order(pointer: String, open: LocalTime, close: LocalTime) -> Result<(), Refusal> {
     if open < close {
         return Ok(());
     }
@@ -166,7 +113,7 @@ fn check_order(pointer: String, open: LocalTime, close: LocalTime) -> Result<(),
     refuse(pointer, detail)
 }
 
-fn check_hours(document: &Document) -> Result<(), CalendarError> {
+fn check_hours(document: &Document) -> Result<(), Refusal> {
     let Some(first) = document.hours.first() else {
         let detail = "give at least one row, such as {\"from\": \"2000-01-01\", \"open\": \"09:30\", \"close\": \"16:00\"}";
         return refuse("/hours", detail);
@@ -203,7 +150,7 @@ fn check_hours(document: &Document) -> Result<(), CalendarError> {
     Ok(())
 }
 
-fn check_holidays(document: &Document) -> Result<(), CalendarError> {
+fn check_holidays(document: &Document) -> Result<(), Refusal> {
     let long = document.holidays.iter().position(|holiday| holiday.name.len() > MAX_HOLIDAY_NAME);
     match long {
         Some(index) => refuse(
@@ -214,7 +161,7 @@ fn check_holidays(document: &Document) -> Result<(), CalendarError> {
     }
 }
 
-fn check_dates(member: &str, dates: &[Day]) -> Result<(), CalendarError> {
+fn check_dates(member: &str, dates: &[Day]) -> Result<(), Refusal> {
     if dates.len() > MAX_DATES {
         return refuse(format!("/{member}"), format!("has {} dates; {MAX_DATES} are the most", dates.len()));
     }
@@ -229,7 +176,7 @@ fn check_dates(member: &str, dates: &[Day]) -> Result<(), CalendarError> {
     }
 }
 
-fn check_specials(document: &Document, written: &Places) -> Result<(), CalendarError> {
+fn check_specials(document: &Document, written: &Places) -> Result<(), Refusal> {
     for special in &document.special_sessions {
         let pointer = place("special_sessions", &written.special_sessions, special.date, "close");
         check_order(pointer, special.open, special.close)?;
@@ -238,7 +185,7 @@ fn check_specials(document: &Document, written: &Places) -> Result<(), CalendarE
 }
 
 /// An early close or late open that would change nothing, or more than it says, is a mistake.
-fn check_exceptions(document: &Document, written: &Places) -> Result<(), CalendarError> {
+fn check_exceptions(document: &Document, written: &Places) -> Result<(), Refusal> {
     let early = document
         .early_closes
         .iter()

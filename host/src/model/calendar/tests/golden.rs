@@ -63,7 +63,7 @@ const KNOWN: &[Known] = &[
         "2000-01-03",
         "2012-03-02",
         Break,
-        2989,
+        2988,
         "afternoons began at 14:30 until 2011, at 13:30 until 2012",
     ),
     (

@@ -1,6 +1,7 @@
 //! What is no calendar, where, and what to do about it.
 
 use super::super::Calendar;
+use crate::model::request::RefusalKind;
 
 const GOOD: &str = r#"{"timezone": "UTC", "official_until": "2024-12-31",
     "hours": [{"from": "2024-01-01", "open": "09:00", "close": "17:00"}]"#;
@@ -13,13 +14,13 @@ fn with(more: &str) -> String {
 fn check(text: &str, pointer: &str, part: &str) {
     let error = Calendar::parse("TEST", text.as_bytes()).expect_err(text);
     assert_eq!(error.pointer, pointer, "{text}: {error}");
-    assert!(error.detail.contains(part), "{text}: {error}");
+    assert!(error.sentence.contains(part), "{text}: {error}");
 }
 
 #[test]
 fn what_is_not_json_or_not_an_object() {
-    assert!(Calendar::parse("TEST", b"{\"timezone\"").is_err_and(|error| error.broken));
-    assert!(Calendar::parse("TEST", with("").as_bytes()).is_err_and(|error| error.broken));
+    assert!(Calendar::parse("TEST", b"{\"timezone\"").is_err_and(|error| error.kind == RefusalKind::Json));
+    assert!(Calendar::parse("TEST", with("").as_bytes()).is_err_and(|error| error.kind == RefusalKind::Json));
     check("[]", "", "JSON object");
     check("{}", "", "missing field `timezone`");
     check(&format!("{GOOD}}} x"), "", "not JSON");
