@@ -2,12 +2,14 @@
 //!
 //! Members may be added here, never renamed: scripts and clients are written against them.
 
+mod calendar;
 mod list;
 mod observe;
 mod plugin;
 mod rule;
 mod task;
 
+pub use calendar::*;
 pub use list::*;
 pub use observe::*;
 pub use plugin::*;
