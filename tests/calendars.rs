@@ -1,7 +1,8 @@
 //! Business calendars, as users put them, look at them and count with them.
 
-use crate::harness::{Answer, Host, taskhost};
+use crate::harness::{Answer, Host, project, taskhost};
 use serde_json::{Value, json};
+use taskhost::model::calendar::shipped;
 
 fn host() -> Host {
     let mut host = Host::prepare();
@@ -63,6 +64,17 @@ fn six_calendars_ship_and_say_how_far_they_are_confirmed() {
         last,
         &json!({"from": "2024-11-05", "open": "09:00", "close": "15:30", "break": {"start": "11:30", "end": "12:30"}})
     );
+}
+
+#[test]
+fn new_york_traded_on_the_days_that_have_a_price() {
+    let prices = std::fs::read_to_string(project().join("samples/sp500-daily-2000-2020.csv")).expect("the sample");
+    let days: Vec<&str> = prices.lines().skip(1).filter_map(|line| line.split(',').next()).collect();
+    let (first, last) = (days[0].parse().expect("a date"), days[days.len() - 1].parse().expect("a date"));
+    let sessions = shipped::get("XNYS").expect("it ships");
+    let sessions: Vec<String> = sessions.sessions(first, last).map(|session| session.date.to_string()).collect();
+    assert!(days.len() > 5_000);
+    assert_eq!(sessions, days);
 }
 
 #[test]

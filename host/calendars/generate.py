@@ -109,7 +109,7 @@ def xlon():
           [row("2000-01-01", "08:00", "16:30")], sessions, names, early_closes_of(sessions, zone, lambda date: "16:30"),
           # Eight hours of failure: from 15:45 until 20:00 instead (BBC and This is Money, 5 April 2000).
           special=[{"date": "2000-04-05", "open": "15:45", "close": "20:00"}],
-          # The exchange's business days of 2026.
+          # The exchange's page of business days, 17 June 2026.
           official_until="2026-12-31")
 
 
@@ -209,7 +209,7 @@ def xhkg():
 
 
 def target2():
-    """Not an exchange: the ECB's decisions. 2000: 15 July 1999; 31 December 2001: 25 May 2000; since 2002 the long-term calendar of
+    """Not an exchange: the ECB's decisions. 2000: 15 July 1999; 31 December 2001: 25 May 2000 (pr000525_2); since 2002 the long-term calendar of
     14 December 2000, until further notice, which T2 keeps."""
     names = {}
     for year in YEARS:

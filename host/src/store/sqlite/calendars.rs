@@ -13,8 +13,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Calendars kept as read; where there are more, the next one begins anew.
-const MAX_READ: usize = 32;
+/// Calendars kept as read. Names of removed ones stay until so many are; then all are read anew.
+const MAX_READ: usize = MAX_CALENDARS;
 
 pub(super) fn put(tx: &mut Tx<'_>, calendar: &Calendar, now: Time) -> Result<bool> {
     let document = serde_json::to_string(calendar.document()).map_err(|error| StoreError::Unavailable(error.to_string()))?;
