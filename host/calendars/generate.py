@@ -66,7 +66,9 @@ def names_of(*sources):
     known = {}
     for source in sources:
         for date, name in source.items():
-            known.setdefault(date, name)
+            # "National Day (observed); The day following National Day": once is enough.
+            parts = name.split("; ")
+            known.setdefault(date, "; ".join([part for part in parts if "(observed)" not in part] or parts))
     return known
 
 
@@ -87,14 +89,7 @@ def xnys():
         if closes != early.get(label.date(), "16:00"):
             assert str(label.date()) == "2005-06-01", label
             early[label.date()] = closes
-    names = names_of(holidays.XNYS(years=YEARS), {
-        **{day(f"2001-09-{n}"): "Attack on the World Trade Center" for n in (11, 12, 13, 14)},
-        day("2004-06-11"): "Mourning of President Reagan",
-        day("2007-01-02"): "Mourning of President Ford",
-        day("2012-10-29"): "Hurricane Sandy", day("2012-10-30"): "Hurricane Sandy",
-        day("2018-12-05"): "Mourning of President Bush",
-        day("2025-01-09"): "Mourning of President Carter",
-    })
+    names = names_of(holidays.XNYS(years=YEARS))
     write("XNYS", "New York Stock Exchange, equities, core session", "America/New_York", [row("2000-01-01", "09:30", "16:00")],
           sessions, names, early, late=late,
           # "NYSE Group Announces 2026, 2027 and 2028 Holiday and Early Closings Calendar", 23 December 2025.
