@@ -5,6 +5,7 @@ mod harness;
 mod bad_input;
 mod batch;
 mod batches;
+mod calendars;
 mod cli;
 mod durability;
 mod events;

@@ -267,6 +267,14 @@ CREATE INDEX schedule_by_creation ON schedule (created_at, id);
 CREATE TABLE fire (schedule BLOB NOT NULL, at INTEGER NOT NULL, task BLOB NOT NULL, PRIMARY KEY (schedule, at)) WITHOUT ROWID;
 CREATE INDEX fire_by_time ON fire (at);
 
+-- Business calendars of users; those that ship are part of the program.
+CREATE TABLE calendar (
+  revision INTEGER PRIMARY KEY AUTOINCREMENT, -- another one at each change, and never used again
+  name TEXT NOT NULL UNIQUE,
+  document TEXT NOT NULL,
+  updated_at INTEGER NOT NULL
+);
+
 CREATE TABLE trigger_rule (
   id BLOB PRIMARY KEY,
   name TEXT NOT NULL UNIQUE,

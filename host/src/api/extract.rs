@@ -83,7 +83,7 @@ async fn parse_json<T: Input + Send + 'static>(bytes: Bytes) -> Result<T, Proble
 }
 
 /// A web page can send `text/plain` and forms to any host without asking it first; JSON it cannot.
-fn check_json_type(headers: &HeaderMap) -> Result<(), Problem> {
+pub(crate) fn check_json_type(headers: &HeaderMap) -> Result<(), Problem> {
     let Some(value) = headers.get(header::CONTENT_TYPE) else {
         return Ok(());
     };

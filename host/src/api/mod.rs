@@ -6,6 +6,7 @@
 mod alerts;
 mod batch;
 mod batches;
+mod calendars;
 mod error;
 mod events;
 mod export;
@@ -84,6 +85,10 @@ fn scheduler_routes() -> OpenApiRouter<State> {
         .routes(routes!(triggers::get, triggers::edit, triggers::remove))
         .routes(routes!(triggers::pause))
         .routes(routes!(triggers::resume))
+        .routes(routes!(calendars::list))
+        .routes(routes!(calendars::get, calendars::put, calendars::remove))
+        .routes(routes!(calendars::sessions))
+        .routes(routes!(calendars::settlement_date))
         .routes(routes!(registry::list))
         .routes(routes!(registry::get))
         .routes(routes!(plugins::list))

@@ -18,6 +18,7 @@ use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi as Document, OpenApiB
         (name = "triggers", description = "Event rules that create tasks"),
         (name = "events", description = "What happened outside"),
         (name = "queue", description = "What waits and runs, and limits on it"),
+        (name = "calendars", description = "On which days a market is open, and from when to when"),
         (name = "monitor", description = "Metrics and alerts"),
         (name = "plugins", description = "Plugins and the tasks that they handle"),
         (name = "host", description = "The host itself"),

@@ -14,6 +14,7 @@ pub use flow::{Batch, Callback, CallbackKind, CallbackState, CancelledSome, Step
 use crate::model::Time;
 use crate::model::alert::{Alert, AlertType, NewAlert};
 use crate::model::attempt::{LogLine, Outcome, Progress, Usage};
+use crate::model::calendar::Calendar;
 use crate::model::event::NewEvent;
 use crate::model::ids::{BatchId, EventId, NodeId, ScheduleId, TaskId, TriggerId, WorkflowId};
 use crate::model::limit::Limit;
@@ -416,6 +417,18 @@ pub struct AlertFilter {
     pub since: Option<Time>,
 }
 
+/// The calendar that a name stands for.
+#[derive(Clone, Debug)]
+pub struct NamedCalendar {
+    /// What it says.
+    pub calendar: Arc<Calendar>,
+    /// When it was put; `None` for one that ships.
+    pub updated_at: Option<Time>,
+}
+
+/// Calendars that users may put.
+pub const MAX_CALENDARS: usize = 100;
+
 /// Everything that is asked of a database, each as one atomic intention.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -549,6 +562,16 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps events with their tasks, in their order and all in one transaction; what came of each. An event whose source and id were
     /// seen before changes nothing.
     async fn fire_events(&self, events: Vec<FireEvent>) -> Result<Vec<Fired>>;
+
+    /// Keeps a calendar under its name, where it goes before the one that ships under it; returns whether none was kept there before.
+    /// [`StoreError::Conflict`] where [`MAX_CALENDARS`] are kept.
+    async fn put_calendar(&self, calendar: Arc<Calendar>, now: Time) -> Result<bool>;
+    /// Forgets a calendar that was put. [`StoreError::NotFound`] where there is none; one that ships is not there to be forgotten.
+    async fn remove_calendar(&self, name: &str) -> Result<()>;
+    /// The calendar that was put under this name, else the one that ships under it.
+    async fn calendar(&self, name: &str) -> Result<NamedCalendar>;
+    /// All calendars, by name.
+    async fn calendars(&self) -> Result<BTreeMap<String, NamedCalendar>>;
 
     /// Attempts by task name: of all, or of one.
     async fn metrics(&self, task_name: Option<&str>) -> Result<BTreeMap<String, Metrics>>;

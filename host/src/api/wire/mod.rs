@@ -2,6 +2,7 @@
 //!
 //! Members may be added here, never renamed: scripts and clients are written against them.
 
+mod calendar;
 mod flow;
 mod list;
 mod observe;
@@ -10,6 +11,7 @@ mod queue;
 mod rule;
 mod task;
 
+pub use calendar::*;
 pub use flow::*;
 pub use list::*;
 pub use observe::*;

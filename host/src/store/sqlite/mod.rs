@@ -5,6 +5,7 @@
 //! second process out, and so proves at the start that whoever held a lease is dead.
 
 mod batch;
+mod calendars;
 mod claim;
 mod counts;
 mod enqueue;
@@ -28,13 +29,14 @@ mod workflow_view;
 mod writer;
 
 use super::{
-    AlertFilter, Claim, Claimed, Delivery, FireEvent, FireSchedule, Fired, Handlers, Lease, Listing, Offer, Orphan, Page, PageRequest,
-    Publish, Result, Settle, Stage, Store, StoreError,
+    AlertFilter, Claim, Claimed, Delivery, FireEvent, FireSchedule, Fired, Handlers, Lease, Listing, NamedCalendar, Offer, Orphan, Page,
+    PageRequest, Publish, Result, Settle, Stage, Store, StoreError,
 };
 use super::{Batch, CancelledSome, Queue, RequestKey, Rung, StepRetried, Waiting, Workflow};
 use crate::model::Time;
 use crate::model::alert::{Alert, AlertType, NewAlert};
 use crate::model::attempt::LogLine;
+use crate::model::calendar::Calendar;
 use crate::model::ids::{BatchId, NodeId, ScheduleId, TaskId, TriggerId, WorkflowId};
 use crate::model::limit::Limit;
 use crate::model::metrics::Metrics;
@@ -80,6 +82,7 @@ pub struct Sqlite {
     readers: Arc<Readers>,
     /// For what the scheduler and running attempts ask, so that slow lists do not stop them.
     own_reader: Arc<Readers>,
+    calendars: calendars::Read,
     /// Held as long as the store is open.
     _lock: File,
 }
@@ -172,6 +175,7 @@ impl Sqlite {
             writer,
             readers,
             own_reader,
+            calendars: calendars::Read::default(),
             _lock: lock,
         })
     }
@@ -446,6 +450,20 @@ impl Store for Sqlite {
         } else {
             self.writer.offer(intention).await
         }
+    }
+
+    async fn put_calendar(&self, calendar: Arc<Calendar>, now: Time) -> Result<bool> {
+        self.writer.write(move |tx| calendars::put(tx, &calendar, now)).await
+    }
+    async fn remove_calendar(&self, name: &str) -> Result<()> {
+        let name = name.to_owned();
+        self.writer.write(move |tx| calendars::remove(tx, &name)).await
+    }
+    async fn calendar(&self, name: &str) -> Result<NamedCalendar> {
+        self.calendars.one(&self.own_reader, name).await
+    }
+    async fn calendars(&self) -> Result<BTreeMap<String, NamedCalendar>> {
+        self.calendars.all(&self.readers).await
     }
 
     async fn metrics(&self, task_name: Option<&str>) -> Result<BTreeMap<String, Metrics>> {
