@@ -338,4 +338,6 @@ CREATE TABLE alert (
 CREATE INDEX alert_by_time ON alert (last_at, id);
 
 CREATE TABLE node (id BLOB PRIMARY KEY, lease_until INTEGER NOT NULL) WITHOUT ROWID;
+-- What operators said of tasks by the API: it wins over the plugin and its manifest.
+CREATE TABLE task_override (task TEXT PRIMARY KEY, word TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE task_owner (task TEXT PRIMARY KEY, plugin TEXT NOT NULL) WITHOUT ROWID;

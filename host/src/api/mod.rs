@@ -90,7 +90,7 @@ fn scheduler_routes() -> OpenApiRouter<State> {
         .routes(routes!(calendars::sessions))
         .routes(routes!(calendars::settlement_date))
         .routes(routes!(registry::list))
-        .routes(routes!(registry::get))
+        .routes(routes!(registry::get, registry::edit))
         .routes(routes!(plugins::list))
         .routes(routes!(plugins::get, plugins::put, plugins::remove))
         .routes(routes!(plugins::reload))

@@ -14,6 +14,7 @@ pub mod limit;
 pub mod metrics;
 pub mod name;
 pub mod outbox;
+pub mod overrides;
 pub mod priority;
 pub mod request;
 pub mod retry;

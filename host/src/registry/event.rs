@@ -4,6 +4,7 @@ use super::RegistryError;
 use super::load::Version;
 use super::snapshot::Plugin;
 use crate::executor::LoadError;
+use crate::model::overrides::Override;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -45,6 +46,12 @@ pub(super) enum Event {
     },
     /// Delete a plugin's file.
     Remove { name: String, reply: Reply<()> },
+    /// An operator's word on a task, in place of the one before.
+    Override {
+        task_name: String,
+        word: Override,
+        reply: Reply<()>,
+    },
     /// End.
     Stop,
 }

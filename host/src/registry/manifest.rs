@@ -390,7 +390,7 @@ mod tests {
             ("[[capabilities.http]]\nhost = \"x\"", "capabilities.http comes"),
             ("[tasks.x]\npriority = 0", "tasks.x.priority"),
             ("[tasks.x]\ntimeout = -1", "tasks.x.timeout"),
-            ("[tasks.x]\nmax_concurrency = 1", "later version"),
+            ("[tasks.x]\nmax_concurrency = 0", "tasks.x.max_concurrency is 0"),
             ("[tasks.x]\nmemory = 1", "line 2"),
             ("[tasks.x.retry]\nmax_retries = 5000", "tasks.x.retry.max_retries"),
             ("[tasks.x.retry]\nretries = 5", "line 2"),

@@ -26,7 +26,8 @@ mod watch;
 use crate::clock::Clock;
 pub use crate::executor::MAX_COMPONENT;
 use crate::executor::{self, Engine};
-use crate::store::Store;
+use crate::model::overrides::Override;
+use crate::store::{Store, StoreError};
 use event::{Event, Reply};
 pub use load::load_one;
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,9 @@ pub enum RegistryError {
     /// A plugin directory could not be read or written.
     #[error("{0}")]
     Io(String),
+    /// The store could not keep it.
+    #[error(transparent)]
+    Store(StoreError),
 }
 
 /// What the rest of the house may ask of the registry. Cheap to clone.
@@ -182,6 +186,12 @@ impl Registry {
     pub async fn remove(&self, name: &str) -> Result<(), RegistryError> {
         let name = name.to_owned();
         self.ask(|reply| Event::Remove { name, reply }).await
+    }
+
+    /// Keeps an operator's word on a task in place of the one before, and lets it hold from now on; an empty one takes it back.
+    /// It was checked before.
+    pub async fn override_task(&self, task_name: String, word: Override) -> Result<(), RegistryError> {
+        self.ask(|reply| Event::Override { task_name, word, reply }).await
     }
 
     /// Ends the task; what is loading is given up. Snapshots stay as they are.

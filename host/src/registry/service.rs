@@ -10,6 +10,7 @@ use super::snapshot::Snapshot;
 use super::watch::Watch;
 use crate::clock::Clock;
 use crate::executor::LoadError;
+use crate::model::overrides::Override;
 use crate::store::{Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
@@ -53,6 +54,8 @@ pub(super) struct Service {
     watch: Watch,
     pub(super) plugins: BTreeMap<String, Entry>,
     pub(super) loads: JoinSet<()>,
+    /// What operators said of tasks by the API, by name.
+    overrides: BTreeMap<String, Override>,
     /// Numbers the loads.
     pub(super) started: u64,
     /// Who waits until nothing is loading.
@@ -87,6 +90,7 @@ impl Service {
             events,
             plugins: BTreeMap::new(),
             loads: JoinSet::new(),
+            overrides: BTreeMap::new(),
             started: 0,
             waiting: Vec::new(),
             disown: BTreeSet::new(),
@@ -102,6 +106,7 @@ impl Service {
     }
 
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Event>) {
+        self.read_overrides().await;
         loop {
             tokio::select! {
                 event = inbox.recv() => match event {
@@ -145,7 +150,32 @@ impl Service {
                 let answer = self.remove(&name).await;
                 let _ = reply.send(answer); // whoever asked has gone
             }
+            Event::Override { task_name, word, reply } => {
+                let answer = self.override_task(task_name, word).await;
+                let _ = reply.send(answer); // whoever asked has gone
+            }
             Event::Stop => (),
+        }
+    }
+
+    /// Keeps the operator's word on a task, and lets it hold from now on.
+    async fn override_task(&mut self, task_name: String, word: Override) -> Result<(), RegistryError> {
+        let kept = self.store.put_override(&task_name, word.clone()).await;
+        kept.map_err(RegistryError::Store)?;
+        if word.is_empty() {
+            self.overrides.remove(&task_name);
+        } else {
+            self.overrides.insert(task_name, word);
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// What operators said before this start. Tasks run as their plugins say where it cannot be read.
+    async fn read_overrides(&mut self) {
+        match self.store.overrides().await {
+            Ok(overrides) => self.overrides = overrides,
+            Err(error) => tracing::error!(%error, "what operators said of tasks could not be read; it does not hold until the next start"),
         }
     }
 
@@ -387,9 +417,26 @@ impl Service {
             .filter_map(|(name, entry)| Some((name.clone(), Arc::new(entry.plugin(name)?))));
         let versions = self.plugins.values().filter_map(|entry| entry.good.as_ref());
         let handlers = versions.flat_map(|(version, _)| &version.handlers);
+        let handlers = handlers.map(|handler| {
+            let name = handler.definition.name.clone();
+            let overridden = self.overrides.get(&name).map(|word| handler.overridden(word));
+            let handler = match overridden {
+                Some(Ok(overridden)) => Arc::new(overridden),
+                Some(Err(why)) => {
+                    tracing::error!(
+                        task_name = name,
+                        why,
+                        "what an operator said of a task cannot be honoured; it is passed over"
+                    );
+                    handler.clone()
+                }
+                None => handler.clone(),
+            };
+            (name, handler)
+        });
         self.shelf.swap(Snapshot {
             plugins: plugins.collect(),
-            handlers: handlers.map(|handler| (handler.definition.name.clone(), handler.clone())).collect(),
+            handlers: handlers.collect(),
             ready: self.ready,
         });
     }

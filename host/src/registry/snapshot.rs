@@ -6,6 +6,7 @@ use crate::model::Time;
 use crate::model::attempt::InputError;
 use crate::model::definition::Definition;
 use crate::model::name;
+use crate::model::overrides::Override;
 use crate::store::{Handled, Handlers};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +22,9 @@ pub struct Handler {
     /// Runs an attempt.
     pub code: Arc<dyn Execute>,
     /// The compiled `input_schema`.
-    pub schema: Option<Schema>,
+    pub schema: Option<Arc<Schema>>,
+    /// What the operator said by the API, which is in the definition.
+    pub overridden: Override,
 }
 
 impl Handler {
@@ -37,8 +40,20 @@ impl Handler {
             },
             definition: Arc::new(definition),
             code,
-            schema,
+            schema: schema.map(Arc::new),
+            overridden: Override::default(),
         }
+    }
+
+    /// The same under the operator's word. The error is a sentence.
+    pub fn overridden(&self, word: &Override) -> Result<Self, String> {
+        let mut definition = (*self.definition).clone();
+        word.apply(&mut definition)?;
+        Ok(Self {
+            schema: self.schema.clone(),
+            overridden: word.clone(),
+            ..Self::new(definition, self.code.clone(), None)
+        })
     }
 
     /// What is wrong with a payload by the task's schema; empty where nothing is. May take seconds.

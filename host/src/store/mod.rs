@@ -20,6 +20,7 @@ use crate::model::ids::{BatchId, EventId, NodeId, ScheduleId, TaskId, TriggerId,
 use crate::model::limit::Limit;
 use crate::model::metrics::Metrics;
 use crate::model::outbox::{Outbox, Undelivered};
+use crate::model::overrides::Override;
 use crate::model::retry::{Counters, Next};
 use crate::model::schedule::Schedule;
 use crate::model::task::{NewTask, Status, Task, Ties};
@@ -587,6 +588,10 @@ pub trait Store: Send + Sync + 'static {
     /// at most `limit` of each, and fewer where they are large. Returns the greatest of the counts: 0 when nothing is left to forget.
     async fn prune(&self, before: Time, keep: u64, limit: usize) -> Result<u64>;
 
+    /// Keeps an operator's word on a task in place of the one before; an empty one takes it back.
+    async fn put_override(&self, task_name: &str, word: Override) -> Result<()>;
+    /// What operators said of tasks, by name. What cannot be read is left out.
+    async fn overrides(&self) -> Result<BTreeMap<String, Override>>;
     /// Which plugin owns which task name.
     async fn owners(&self) -> Result<HashMap<String, String>>;
     /// Gives a plugin these task names and no others. [`StoreError::Conflict`] names one that belongs to another plugin.

@@ -1,8 +1,8 @@
 //! Task definitions and plugins, as clients see them.
 
-use crate::model::definition::Definition;
+use crate::model::overrides::Override;
 use crate::model::retry::RetryPolicy;
-use crate::registry::snapshot::{Plugin, PluginState};
+use crate::registry::snapshot::{Handler, Plugin, PluginState};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
@@ -34,6 +34,11 @@ pub struct DefinitionRecord {
     /// JSON Schema of the result.
     #[schema(value_type = Option<Object>)]
     pub output_schema: Option<Value>,
+    /// Attempts that may run at once; null: as many as there are slots.
+    pub max_concurrency: Option<u32>,
+    /// What an operator said by `PATCH`; it is in the members above.
+    #[schema(value_type = Object)]
+    pub overrides: Override,
     /// Whether an attempt that gave no answer may be repeated without asking a person.
     pub idempotent: bool,
     /// CPU budget of an attempt with the default timeout.
@@ -48,9 +53,12 @@ pub struct DefinitionRecord {
     pub plugin_digest: String,
 }
 
-impl From<&Definition> for DefinitionRecord {
-    fn from(definition: &Definition) -> Self {
+impl From<&Handler> for DefinitionRecord {
+    fn from(handler: &Handler) -> Self {
+        let definition = &handler.definition;
         Self {
+            max_concurrency: definition.max_concurrency,
+            overrides: handler.overridden.clone(),
             name: definition.name.clone(),
             description: definition.description.clone(),
             timeout: definition.timeout.as_secs_f64(),

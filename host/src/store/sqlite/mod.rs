@@ -41,6 +41,7 @@ use crate::model::ids::{BatchId, NodeId, ScheduleId, TaskId, TriggerId, Workflow
 use crate::model::limit::Limit;
 use crate::model::metrics::Metrics;
 use crate::model::outbox::Undelivered;
+use crate::model::overrides::Override;
 use crate::model::schedule::Schedule;
 use crate::model::task::{NewTask, Task};
 use crate::model::trigger::{Patch, Trigger};
@@ -483,6 +484,13 @@ impl Store for Sqlite {
         self.writer.write(move |tx| prune::prune(tx, before, keep, limit)).await
     }
 
+    async fn put_override(&self, task_name: &str, word: Override) -> Result<()> {
+        let task_name = task_name.to_owned();
+        self.writer.write(move |tx| rules::put_override(tx, &task_name, &word)).await
+    }
+    async fn overrides(&self) -> Result<BTreeMap<String, Override>> {
+        self.read(rules::overrides).await
+    }
     async fn owners(&self) -> Result<HashMap<String, String>> {
         self.read(rules::owners).await
     }

@@ -7,10 +7,11 @@ use super::rows::{self, micros, tags_text};
 use super::writer::Tx;
 use crate::model::Time;
 use crate::model::ids::ScheduleId;
+use crate::model::overrides::Override;
 use crate::model::schedule::Schedule;
 use crate::store::{FireSchedule, Page, PageRequest, Result, StoreError};
 use rusqlite::{Connection, OptionalExtension, params};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 pub(super) fn put_schedule(tx: &Tx<'_>, s: &Schedule) -> Result<ScheduleId> {
     // A fire that is overdue and still allowed survives the update, so that registering again at every start skips none. Any other
@@ -171,4 +172,35 @@ pub(super) fn own(tx: &Tx<'_>, plugin: &str, names: &[String]) -> Result<()> {
             .failed()?;
     }
     Ok(())
+}
+
+pub(super) fn put_override(tx: &Tx<'_>, task_name: &str, word: &Override) -> Result<()> {
+    let text = serde_json::to_string(word).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+    let sql = match word.is_empty() {
+        true => "DELETE FROM task_override WHERE task = ?1 AND ?2 IS NOT NULL",
+        false => "INSERT OR REPLACE INTO task_override VALUES (?1, ?2)",
+    };
+    tx.db
+        .prepare_cached(sql)
+        .and_then(|mut s| s.execute([task_name, &text]))
+        .failed()
+        .map(drop)
+}
+
+pub(super) fn overrides(db: &Connection) -> Result<BTreeMap<String, Override>> {
+    let mut query = db.prepare_cached("SELECT task, word FROM task_override").failed()?;
+    let rows = query
+        .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))
+        .failed()?;
+    let mut overrides = BTreeMap::new();
+    for row in rows {
+        let (task, text) = row.failed()?;
+        match serde_json::from_str(&text) {
+            Ok(word) => {
+                overrides.insert(task, word);
+            }
+            Err(error) => tracing::error!(task_name = task, %error, "what an operator said of a task cannot be read; it is passed over"),
+        }
+    }
+    Ok(overrides)
 }
