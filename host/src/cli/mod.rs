@@ -12,6 +12,7 @@ mod client;
 mod json;
 mod list;
 mod plugin;
+mod queue;
 mod rules;
 mod serve;
 mod submit;
@@ -86,6 +87,11 @@ enum Command {
     /// Business calendars: sessions, holidays, half days.
     #[command(subcommand)]
     Calendar(calendar::Calendar),
+    /// See what waits and runs; pause and resume.
+    Queue(queue::Queue),
+    /// Limit how many tasks of a kind run at once.
+    #[command(subcommand)]
+    Limit(queue::Limit),
     /// See what went wrong.
     #[command(subcommand)]
     Alerts(alerts::Alerts),
@@ -162,6 +168,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Trigger(command) => command.run(&Client::new(options)?),
         Command::Event(command) => command.run(&Client::new(options)?),
         Command::Calendar(command) => command.run(&Client::new(options)?),
+        Command::Queue(command) => command.run(&Client::new(options)?),
+        Command::Limit(command) => command.run(&Client::new(options)?),
         Command::Alerts(command) => command.run(&Client::new(options)?),
     }
 }

@@ -48,6 +48,15 @@ pub(super) struct Submit {
     /// How often it is tried again.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000))]
     max_retries: Option<u32>,
+    /// If it has not begun by then, it never does.
+    #[arg(long, value_name = "TIME")]
+    expires_at: Option<String>,
+    /// If it has not ended by then, an alert is raised.
+    #[arg(long, value_name = "TIME")]
+    deadline: Option<String>,
+    /// One at a time of those with the same payload, or the same members of it (JSON pointers); may be given again.
+    #[arg(long, value_name = "POINTER", num_args = 0..=1, default_missing_value = "", conflicts_with = "sweep")]
+    unique: Vec<String>,
     /// Wait until it has ended and print its result.
     #[arg(long)]
     wait: bool,
@@ -109,6 +118,8 @@ impl Submit {
     pub(super) fn run(self, client: &Client) -> Result<(), Failure> {
         let payload = json::optional_object("--payload", self.payload.as_ref())?;
         let grid = if self.sweep.is_empty() { None } else { Some(grid(&self.sweep)?) };
+        let fields: Vec<&String> = self.unique.iter().filter(|field| !field.is_empty()).collect();
+        let unique = (!self.unique.is_empty()).then(|| serde_json::json!({ "fields": fields }));
         let body = json::Body::new()
             .with("task_name", Some(&self.name))
             .with("grid", grid.as_ref())
@@ -118,6 +129,9 @@ impl Submit {
             .with("priority", self.priority.as_ref())
             .with("timeout", self.timeout.as_ref())
             .with("max_retries", self.max_retries.as_ref())
+            .with("expires_at", self.expires_at.as_ref())
+            .with("deadline", self.deadline.as_ref())
+            .with("unique", unique.as_ref())
             .with_tags(&self.tags)
             .finish();
         if grid.is_some() {

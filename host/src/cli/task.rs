@@ -43,6 +43,11 @@ pub(super) enum Task {
         /// Its id.
         id: String,
     },
+    /// Say why a task does not run.
+    Why {
+        /// Its id.
+        id: String,
+    },
     /// List all tasks, newest first.
     #[command(after_help = LIST_EXAMPLES)]
     List(List),
@@ -167,6 +172,7 @@ impl Task {
                 &id,
             ),
             Self::Retry { id } => print_id(client, &client.post(&format!("/task/{}/retry", segment(&id)), "{}")?),
+            Self::Why { id } => super::queue::why(client, &id),
             Self::List(filter) => {
                 let limit = filter.page.limit();
                 let query = [
