@@ -68,13 +68,6 @@ fn a_submission_that_is_wrong_says_where_and_creates_nothing() {
             assert_eq!(problem["errors"][0]["pointer"], pointer, "{shown}: {problem}");
         }
     }
-    let keyed = host.request(
-        "POST",
-        "/task/submit",
-        Some(br#"{"task_name":"echo"}"#),
-        &[("content-type", "application/json"), ("idempotency-key", "k")],
-    );
-    keyed.problem(400);
     assert_eq!(host.get("/tasks").ok(), json!([]));
 }
 
@@ -282,7 +275,7 @@ fn a_bad_component_is_refused_with_the_reason_and_harms_nothing() {
         assert!(error.contains(word) && error.len() <= 1_100, "{name}: {error}");
     }
     assert_eq!(host.run("echo", &json!({"value": 1}))["status"], "success");
-    for (name, word) in [("remote", "schema"), ("concurrency", "max_concurrency")] {
+    for (name, word) in [("remote", "schema")] {
         host.drop_plugin(name, &guests::frozen(name));
         eventually(&format!("{name} is refused"), || {
             host.get(&format!("/plugin/{name}")).body["error"]

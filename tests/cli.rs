@@ -224,8 +224,9 @@ fn a_sweep_is_a_batch_that_can_be_waited_for_and_looked_at() {
     let said = ask(&host, &swept).ok();
     let (id, count) = said.split_once(' ').expect("an id and a number");
     assert_eq!(count, "4");
-    let payloads = ask(&host, &["batch", "tasks", id, "--json"]).json();
-    assert_eq!(payloads.as_array().map(Vec::len), Some(4));
+    crate::harness::eventually("all are tasks", || {
+        ask(&host, &["batch", "tasks", id, "--json"]).json().as_array().map(Vec::len) == Some(4)
+    });
     assert_eq!(ask(&host, &["batch", "status", id, "--json"]).json()["batch_id"], id);
     assert!(ask(&host, &["batch", "list"]).ok().contains(id));
     ask(&host, &["submit", "fatal", "--sweep", "x=1,2", "--max-retries", "0", "--wait"]).fails(1);

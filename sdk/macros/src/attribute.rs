@@ -10,7 +10,7 @@ use syn::{
 };
 
 const KEYS: &str = "name, description, timeout, retries, initial_delay, backoff_factor, max_delay, priority, tags, memory, fuel, \
-                    idempotent";
+                    max_concurrency, idempotent";
 /// Bytes of a description, as the host takes them.
 const MAX_DESCRIPTION: usize = 8 << 10;
 /// Tags of one task, as the host takes them.
@@ -30,6 +30,7 @@ pub(crate) struct Attribute {
     tags: Option<Vec<String>>,
     memory: Option<String>,
     fuel: Option<u64>,
+    max_concurrency: Option<u64>,
     idempotent: Option<bool>,
 }
 
@@ -75,8 +76,7 @@ impl Attribute {
             "memory" => self.memory = Some(memory(value)?),
             "fuel" => self.fuel = Some(integer(value, "a whole number above 0", |fuel| fuel > 0)?),
             "max_concurrency" => {
-                let later = "`max_concurrency` comes in a later version of Taskhost, and its host refuses it until then; remove it";
-                return Err(Error::new(key.span(), later));
+                self.max_concurrency = Some(integer(value, "a whole number from 1 to 10000", |max| (1..=10_000).contains(&max))?);
             }
             "idempotent" => self.idempotent = Some(boolean(value)?),
             unknown => {
@@ -102,6 +102,7 @@ impl Attribute {
         set("tags", self.tags.as_ref().map(|tags| quote!(&[#(#tags),*] as &[&str])));
         set("memory", self.memory.as_ref().map(|value| quote!(#value)));
         set("fuel", self.fuel.map(|value| quote!(#value)));
+        set("max_concurrency", self.max_concurrency.map(|value| quote!(#value)));
         set("idempotent", self.idempotent.map(|value| quote!(#value)));
         let mut retry = |member: &str, value: Option<TokenStream>| {
             if let Some(value) = value {
@@ -247,7 +248,7 @@ mod tests {
     fn every_key_is_accepted_and_published_under_the_name_of_the_contract() {
         let attribute: Attribute = syn::parse2(quote! {
             name = "n", description = "d", timeout = 1.5, retries = 0, initial_delay = 10, backoff_factor = 2, max_delay = 60,
-            priority = 9, tags = ["a", "b"], memory = "128MiB", fuel = 1_000, idempotent = false,
+            priority = 9, tags = ["a", "b"], memory = "128MiB", fuel = 1_000, max_concurrency = 3, idempotent = false,
         })
         .unwrap();
         let setters = attribute.setters().to_string();
@@ -259,6 +260,7 @@ mod tests {
             "& [\"a\" , \"b\"]",
             "\"128MiB\"",
             "set (\"fuel\" , 1000u64)",
+            "set (\"max_concurrency\" , 3u64)",
             "set (\"idempotent\" , false)",
         ] {
             assert!(setters.contains(expected), "{expected} in {setters}");
@@ -314,6 +316,6 @@ mod tests {
         assert!(error.contains("`retry` is no key") && error.contains("retries"), "{error}");
         assert!(refused(quote!(retries = 3, retries = 4)).contains("twice"));
         assert!(refused(quote!(idempotent)).contains("idempotent = "));
-        assert!(refused(quote!(max_concurrency = 2)).contains("later version"));
+        assert!(refused(quote!(max_concurrency = 0)).contains("1 to 10000"));
     }
 }
