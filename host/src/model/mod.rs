@@ -14,6 +14,7 @@ pub mod retry;
 pub mod schedule;
 pub mod task;
 pub mod trigger;
+pub mod zone;
 
 /// The only time type of the house: an instant in UTC.
 pub type Time = chrono::DateTime<chrono::Utc>;

@@ -4,6 +4,7 @@ use crate::model::Time;
 use crate::model::cron::Cron;
 use crate::model::ids::{ScheduleId, TaskId};
 use crate::model::priority::Priority;
+use crate::model::zone::{Dst, Zone};
 
 /// A fire that was missed is still made up for within the longer of this and one period.
 const MISFIRE_WINDOW: chrono::TimeDelta = chrono::TimeDelta::hours(24);
@@ -46,7 +47,9 @@ impl Schedule {
             Some(start) if start > after => start - chrono::TimeDelta::nanoseconds(1),
             _ => after,
         };
-        cron.next_after(from).filter(|fire| self.end.is_none_or(|end| *fire <= end))
+        Zone::UTC
+            .next_after(from, Dst::AS_IT_PASSES, |local| cron.next_local(local))
+            .filter(|fire| self.end.is_none_or(|end| *fire <= end))
     }
 }
 
