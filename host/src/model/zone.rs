@@ -73,7 +73,7 @@ pub struct LeftOut {
     pub until: NaiveDateTime,
 }
 
-/// Nothing in the database changes twice within it, and back, since 1970; a test holds that.
+/// The shortest time between two changes since 1970 is a week (America/Boa_Vista in 2000), so that none hides behind another.
 const STEP: TimeDelta = TimeDelta::hours(12);
 /// No change is greater: from one side of the date line to the other, and some.
 const GREATEST: TimeDelta = TimeDelta::hours(26);

@@ -225,7 +225,7 @@ fn check(fields: &[Field; 6], seconds: bool, zone: Tz, dst: Dst, from: Time, hou
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn fires_around_a_change_of_the_clocks_are_those_of_a_walk(
@@ -244,7 +244,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
     fn fires_by_the_second_are_those_of_a_walk(
