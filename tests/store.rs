@@ -10,7 +10,7 @@ use taskhost::model::ids::{BatchId, EventId, NodeId, ScheduleId, TaskId};
 use taskhost::model::priority::Priority;
 use taskhost::model::retry::{Counters, Next};
 use taskhost::model::schedule::Schedule;
-use taskhost::model::task::{NewTask, Origin, Status, Submission};
+use taskhost::model::task::{NewTask, Origin, Status, Submission, Ties};
 use taskhost::store::sqlite::Sqlite;
 use taskhost::store::{
     Claim, Claimed, Filter, FireEvent, FireSchedule, Handled, Lease, Listing, Offer, PageRequest, Publish, Room, Settle, Stage, Store,
@@ -87,6 +87,7 @@ impl Fixture {
             lease,
             task_name: "a".into(),
             tagged: true,
+            ties: Ties::default(),
             started_at: None,
             outcome,
             next,

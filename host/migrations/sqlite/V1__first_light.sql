@@ -11,7 +11,8 @@ CREATE TABLE task (
   -- 0 not yet due, 1 due, 2 due but held, 3 running. Due rows have indexes of their own: rows of the future with an
   -- urgent priority would otherwise be walked over by every claim.
   queue INTEGER NOT NULL CHECK (queue BETWEEN 0 AND 3),
-  held TEXT,                            -- why it is held; only with queue 2
+  held TEXT,                            -- why it is held, for people; only with queue 2, as is the next
+  held_key TEXT,                        -- what it waits for: held rows are released by it, the most urgent first
   trigger_at INTEGER NOT NULL,          -- as asked for
   due_at INTEGER NOT NULL,              -- when it is due next: the trigger time, or that of a retry
   submitted_at INTEGER NOT NULL,
@@ -35,14 +36,18 @@ CREATE TABLE task (
   origin_kind INTEGER NOT NULL DEFAULT 0, -- 0 submitted, 1 schedule, 2 trigger, 3 retry of
   origin BLOB,
   idempotency_key BLOB,                 -- null: the task's own id
-  batch BLOB                            -- the batch that it came in with
+  batch BLOB,                           -- the batch that it came in with
+  workflow BLOB,                        -- the workflow that it is a step of
+  depth INTEGER NOT NULL DEFAULT 0,     -- how many attempts and events led to it
+  expires_at INTEGER,                   -- not started after this
+  deadline INTEGER                      -- an alert where it has not ended by then
 );
 -- One index a queue, and no more: what is claimed, run and settled passes through as few as can be.
 -- With the name, so that a claim can pass over many rows of names that do not fit without looking the rows up. The longest due is the
 -- first of nine ranges, one a priority.
 CREATE INDEX task_due ON task (priority, due_at, id, name) WHERE queue = 1;
 CREATE INDEX task_future ON task (due_at, id) WHERE queue = 0;
-CREATE INDEX task_held ON task (name) WHERE queue = 2;
+CREATE INDEX task_held ON task (held_key, priority, due_at, id) WHERE queue = 2;
 CREATE INDEX task_held_by_time ON task (due_at, id) WHERE queue = 2;
 CREATE INDEX task_running ON task (started_at, id) WHERE queue = 3;
 CREATE INDEX task_retrying ON task (last_failure, id) WHERE retries > 0 AND queue < 3;
@@ -73,6 +78,8 @@ CREATE TABLE staged (
   timeout INTEGER,
   max_retries INTEGER,
   idempotent INTEGER,
+  expires_at INTEGER,
+  deadline INTEGER,
   payload TEXT NOT NULL,
   PRIMARY KEY (batch, line)
 ) WITHOUT ROWID;
@@ -104,6 +111,10 @@ CREATE TABLE history (
   origin BLOB,
   idempotency_key BLOB,
   batch BLOB,
+  workflow BLOB,
+  depth INTEGER NOT NULL DEFAULT 0,
+  expires_at INTEGER,
+  deadline INTEGER,
   status INTEGER NOT NULL CHECK (status BETWEEN 2 AND 4), -- 2 success, 3 failed, 4 cancelled
   completed_at INTEGER NOT NULL,
   result TEXT,

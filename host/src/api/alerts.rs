@@ -2,11 +2,12 @@
 
 use super::State;
 use super::error::Problem;
-use super::extract::{Input, Query};
+use super::extract::Query;
 use super::history::time;
 use super::page::{self, Listed, MAX_LIMIT};
 use super::wire::{AlertRecord, Cleared};
 use crate::model::alert::AlertType;
+use crate::model::request::Input;
 use crate::store::AlertFilter;
 use axum::Json;
 use axum::extract::OriginalUri;

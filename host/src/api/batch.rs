@@ -3,11 +3,12 @@
 
 use super::State;
 use super::error::{Code, Place, Problem};
-use super::extract::{Input, JsonBody, Query, Room, media_type, parse};
+use super::extract::{JsonBody, Query, Room, media_type};
 use super::lines::{Limits, Lines, too_large};
 use super::state::{check_payload, handler};
 use super::submit::{check, submission};
-use super::wire::{BatchAccepted, BatchRequest, Payload, TaskRequest};
+use super::wire::BatchAccepted;
+use crate::model::request::{BatchRequest, Input, Payload, TaskRequest, parse};
 use crate::model::task::{NewTask, Origin};
 use crate::model::{Time, name};
 use crate::registry::snapshot::{Handler, Snapshot};

@@ -4,6 +4,7 @@
 //! said stays in the log.
 
 use crate::model::attempt::InputError;
+use crate::model::request::{Refusal, RefusalKind};
 use crate::registry::RegistryError;
 use crate::scheduler::EventError;
 use crate::store::StoreError;
@@ -263,6 +264,21 @@ impl From<StoreError> for Problem {
                     "the store could not be read or written; the host's log says why",
                 )
             }
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let Refusal { kind, pointer, sentence } = refusal;
+        match kind {
+            RefusalKind::Json => Self::new(Code::BadJson, sentence),
+            RefusalKind::Value => Self::at(Code::InvalidValue, pointer, sentence),
+            RefusalKind::Unknown => Self::at(Code::UnknownMember, pointer, sentence),
+            RefusalKind::Later => Self {
+                errors: vec![Complaint::new(pointer, &sentence)],
+                ..Self::new(Code::NotSupportedYet, sentence)
+            },
         }
     }
 }

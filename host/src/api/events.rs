@@ -3,7 +3,8 @@
 use super::State;
 use super::error::Problem;
 use super::extract::{JsonBody, Name};
-use super::wire::{EventData, EventType, Triggered};
+use super::wire::Triggered;
+use crate::model::request::{EventData, EventType};
 use axum::Json;
 
 /// Delivers an event

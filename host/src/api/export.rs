@@ -112,7 +112,6 @@ fn harmless(text: String) -> String {
 mod tests {
     use super::*;
     use crate::api::wire::Live;
-    use crate::model::retry::Counters;
     use crate::model::task::{Failure, NewTask, Origin, Status, Submission, Task};
 
     fn record(error: &str) -> TaskRecord {
@@ -125,37 +124,15 @@ mod tests {
         };
         let new = NewTask::from_submission(submission, None, Origin::Submitted, now);
         let task = Task {
-            id: new.id,
-            name: new.name,
-            payload: new.payload,
-            priority: new.priority,
-            tags: new.tags,
             status: Status::Failed,
-            trigger_time: now,
             due_at: None,
-            submitted_at: now,
-            started_at: None,
             completed_at: Some(now),
-            execution_time: None,
-            result: None,
             failure: Some(Failure {
                 code: "error".into(),
                 error: error.into(),
                 details: None,
             }),
-            last_failure: None,
-            counters: Counters::default(),
-            attempt: 0,
-            timeout: None,
-            max_retries: None,
-            idempotent: None,
-            progress: None,
-            plugin: None,
-            origin: new.origin,
-            idempotency_key: new.idempotency_key,
-            batch: None,
-            held: None,
-            attempts: vec![],
+            ..new.as_running("p")
         };
         TaskRecord::whole(
             task,

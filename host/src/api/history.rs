@@ -3,11 +3,12 @@
 use super::State;
 use super::error::Problem;
 use super::export::{self, Format};
-use super::extract::{Input, Name, Query};
+use super::extract::{Name, Query};
 use super::page::{self, Listed, MAX_LIMIT};
-use super::wire::{LogRecord, TaskRecord, parse_query_time};
+use super::wire::{LogRecord, TaskRecord};
 use crate::model::Time;
 use crate::model::ids::TaskId;
+use crate::model::request::{Input, not_a_time, parse_query_time};
 use crate::model::task::Status;
 use crate::store::{Filter, Listing};
 use axum::extract::OriginalUri;
@@ -108,7 +109,7 @@ pub(crate) fn time(name: &str, text: &str) -> Result<Option<Time>, Problem> {
         "" => Ok(None),
         text => parse_query_time(text)
             .map(Some)
-            .ok_or_else(|| Problem::invalid(format!("/{name}"), super::wire::not_a_time())),
+            .ok_or_else(|| Problem::invalid(format!("/{name}"), not_a_time())),
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::State;
 use super::error::Problem;
-use super::extract::{Input, Query};
+use super::extract::Query;
 use super::wire::{Measured, MetricsRecord};
+use crate::model::request::Input;
 use axum::Json;
 use serde::Deserialize;
 use std::collections::BTreeMap;

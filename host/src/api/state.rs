@@ -2,9 +2,10 @@
 
 use super::Options;
 use super::error::{Code, Problem};
-use super::wire::{Live, Payload};
+use super::wire::Live;
 use crate::clock::Clock;
 use crate::model::Time;
+use crate::model::request::Payload;
 use crate::model::task::{Status, Task};
 use crate::monitor::Monitor;
 use crate::registry::Registry;

@@ -4,10 +4,11 @@ use super::State;
 use super::error::{Code, Problem};
 use super::extract::JsonBody;
 use super::state::check_payload;
-use super::wire::{Accepted, Submitted, TaskRecord, TaskRequest};
+use super::wire::{Accepted, Submitted, TaskRecord};
 use crate::model::Time;
 use crate::model::definition::Definition;
 use crate::model::ids::TaskId;
+use crate::model::request::TaskRequest;
 use crate::model::task::{NewTask, Origin, Submission};
 use axum::Json;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -96,6 +97,8 @@ pub(super) fn submission(request: TaskRequest) -> Submission {
         timeout: request.timeout,
         max_retries: request.max_retries,
         idempotent: request.idempotent,
+        expires_at: request.expires_at,
+        deadline: request.deadline,
     }
 }
 
@@ -122,7 +125,7 @@ fn wait_of(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::extract::parse;
+    use crate::model::request::{Input, RefusalKind, parse};
 
     fn wait(value: &'static str) -> Result<Option<u64>, Problem> {
         let name = HeaderName::from_static("prefer");
@@ -141,8 +144,8 @@ mod tests {
     #[test]
     fn members_are_checked_where_they_stand() {
         let complaint = |member: &str| {
-            let problem = parse::<TaskRequest>(format!(r#"{{"task_name":"t",{member}}}"#).as_bytes()).expect_err(member);
-            (problem.code, problem.errors.first().map(|e| e.pointer.clone()).unwrap_or_default())
+            let refusal = parse::<TaskRequest>(format!(r#"{{"task_name":"t",{member}}}"#).as_bytes()).expect_err(member);
+            (refusal.kind, refusal.pointer)
         };
         for (member, pointer) in [
             (r#""priority":0"#, "/priority"),
@@ -162,11 +165,11 @@ mod tests {
             (r#""tags":["a\nb"]"#, "/tags/0"),
             (r#""tags":"a""#, "/tags"),
         ] {
-            assert_eq!(complaint(member), (Code::InvalidValue, pointer.to_owned()), "{member}");
+            assert_eq!(complaint(member), (RefusalKind::Value, pointer.to_owned()), "{member}");
         }
         for later in TaskRequest::LATER {
             let member = format!(r#""{later}":null"#);
-            assert_eq!(complaint(&member), (Code::NotSupportedYet, format!("/{later}")));
+            assert_eq!(complaint(&member), (RefusalKind::Later, format!("/{later}")));
         }
         let deep = |levels: usize| format!(r#""payload":{{"a":{}{}}}"#, "[".repeat(levels - 1), "]".repeat(levels - 1));
         assert_eq!(complaint(&deep(101)).1, "/payload");
@@ -185,6 +188,4 @@ mod tests {
         let bare: TaskRequest = parse(br#"{"task_name":"t","priority":null,"trigger_time":null}"#).unwrap();
         assert_eq!(bare.payload.text, "{}");
     }
-
-    use crate::api::extract::Input;
 }

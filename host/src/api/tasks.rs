@@ -2,11 +2,12 @@
 
 use super::State;
 use super::error::Problem;
-use super::extract::{Input, Name, Query};
+use super::extract::{Name, Query};
 use super::page::{self, Listed, MAX_LIMIT};
 use super::state::check_payload;
-use super::wire::{Accepted, AnyRecord, ById, FailedTask, Payload, RunningTask, ScheduledTask, TaskRecord};
+use super::wire::{Accepted, AnyRecord, ById, FailedTask, RunningTask, ScheduledTask, TaskRecord};
 use crate::model::ids::{ScheduleId, TaskId, TriggerId};
+use crate::model::request::{Input, Payload};
 use crate::model::task::{Status, Task};
 use crate::store::{Listing, Page, PageRequest, StoreError};
 use axum::Json;

@@ -69,6 +69,10 @@ id!(
     BatchId
 );
 id!(
+    /// The id of steps that were submitted together.
+    WorkflowId
+);
+id!(
     /// A schedule's id.
     ScheduleId
 );

@@ -10,6 +10,7 @@ pub mod ids;
 pub mod metrics;
 pub mod name;
 pub mod priority;
+pub mod request;
 pub mod retry;
 pub mod schedule;
 pub mod task;

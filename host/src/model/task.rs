@@ -15,7 +15,7 @@
 use crate::model::Time;
 use crate::model::attempt::{Attempt, Progress};
 use crate::model::definition::Definition;
-use crate::model::ids::{BatchId, ScheduleId, TaskId, TriggerId};
+use crate::model::ids::{BatchId, ScheduleId, TaskId, TriggerId, WorkflowId};
 use crate::model::priority::Priority;
 use crate::model::retry::Counters;
 use serde::{Deserialize, Serialize};
@@ -74,6 +74,38 @@ pub enum Origin {
     Trigger(TriggerId),
     /// It repeats a task that had ended.
     RetryOf(TaskId),
+    /// An attempt of this task submitted it.
+    Task(TaskId),
+}
+
+/// What a task belongs to, and what has to hear of its end in the same commit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ties {
+    /// The batch that counts it.
+    pub batch: Option<BatchId>,
+    /// The workflow that it is a step of.
+    pub workflow: Option<WorkflowId>,
+    /// The schedule whose next fire may wait for it.
+    pub schedule: Option<ScheduleId>,
+    /// Whether it takes a place under a limit while it runs.
+    pub limited: bool,
+}
+
+impl Ties {
+    /// Whether nobody has to hear of its end.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Origin {
+    /// The schedule that made it.
+    pub fn schedule(self) -> Option<ScheduleId> {
+        match self {
+            Self::Schedule(id) => Some(id),
+            _ => None,
+        }
+    }
 }
 
 /// A task as it enters the store.
@@ -103,6 +135,14 @@ pub struct NewTask {
     pub origin: Origin,
     /// Stable over attempts and retries by hand: the id of the first task in the chain.
     pub idempotency_key: TaskId,
+    /// The workflow that it is a step of.
+    pub workflow: Option<WorkflowId>,
+    /// How many attempts and events led to it, each made by the one before: bounded, or a loop would never end.
+    pub depth: u32,
+    /// An attempt that has not begun by then never does: the task fails as expired.
+    pub expires_at: Option<Time>,
+    /// An alert is raised where it has not ended by then.
+    pub deadline: Option<Time>,
     /// Set where the task is known to be wrong before it ran (a trigger's merged payload against the schema): it ends at once.
     pub stillborn: Option<Failure>,
 }
@@ -126,6 +166,10 @@ pub struct Submission {
     pub max_retries: Option<u32>,
     /// The submission's own word on repetition.
     pub idempotent: Option<bool>,
+    /// An attempt that has not begun by then never does.
+    pub expires_at: Option<Time>,
+    /// An alert is raised where it has not ended by then.
+    pub deadline: Option<Time>,
 }
 
 impl NewTask {
@@ -151,12 +195,26 @@ impl NewTask {
             idempotent: submission.idempotent,
             origin,
             idempotency_key: id,
+            workflow: None,
+            depth: 0,
+            expires_at: submission.expires_at,
+            deadline: submission.deadline,
             stillborn: None,
         }
     }
 }
 
 impl NewTask {
+    /// Who has to hear of its end.
+    pub fn ties(&self) -> Ties {
+        Ties {
+            batch: None,
+            workflow: self.workflow,
+            schedule: self.origin.schedule(),
+            limited: false,
+        }
+    }
+
     /// The task as it stands once it was leased as it entered: running its first attempt, by this plugin.
     pub fn as_running(&self, plugin: &str) -> Task {
         Task {
@@ -185,6 +243,11 @@ impl NewTask {
             origin: self.origin,
             idempotency_key: self.idempotency_key,
             batch: None,
+            workflow: self.workflow,
+            depth: self.depth,
+            expires_at: self.expires_at,
+            deadline: self.deadline,
+            limited: false,
             held: None,
             attempts: Vec::new(),
         }
@@ -256,6 +319,16 @@ pub struct Task {
     pub idempotency_key: TaskId,
     /// The batch that it came in with.
     pub batch: Option<BatchId>,
+    /// The workflow that it is a step of.
+    pub workflow: Option<WorkflowId>,
+    /// How many attempts and events led to it.
+    pub depth: u32,
+    /// An attempt that has not begun by then never does.
+    pub expires_at: Option<Time>,
+    /// An alert is raised where it has not ended by then.
+    pub deadline: Option<Time>,
+    /// Whether it takes a place under a limit, as a claim found it.
+    pub limited: bool,
     /// Why a due task is not offered to workers (`handler missing`).
     pub held: Option<String>,
     /// All attempts; empty in lists.
@@ -263,6 +336,16 @@ pub struct Task {
 }
 
 impl Task {
+    /// Who has to hear of its end.
+    pub fn ties(&self) -> Ties {
+        Ties {
+            batch: self.batch,
+            workflow: self.workflow,
+            schedule: self.origin.schedule(),
+            limited: self.limited,
+        }
+    }
+
     /// The task once an attempt of it was leased, to be run by this plugin.
     #[must_use]
     pub fn begun(self, plugin: &str, now: Time) -> Self {

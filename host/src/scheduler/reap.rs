@@ -87,6 +87,7 @@ fn lost(context: &Context, orphan: Orphan) -> Settle {
         lease: orphan.lease,
         task_name: orphan.name,
         tagged: orphan.tagged,
+        ties: orphan.ties,
         started_at: None,
         outcome: Outcome::Lost,
         next,

@@ -15,7 +15,7 @@ use crate::model::ids::{BatchId, EventId, NodeId, ScheduleId, TaskId, TriggerId}
 use crate::model::metrics::Metrics;
 use crate::model::retry::{Counters, Next};
 use crate::model::schedule::Schedule;
-use crate::model::task::{NewTask, Status, Task};
+use crate::model::task::{NewTask, Status, Task, Ties};
 use crate::model::trigger::Trigger;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, HashMap};
@@ -182,6 +182,8 @@ pub struct Settle {
     pub task_name: String,
     /// Whether the task has tags.
     pub tagged: bool,
+    /// Who has to hear of its end.
+    pub ties: Ties,
     /// When the guest began; `None` where nobody saw it: the lease has to do.
     pub started_at: Option<Time>,
     /// How it ended.
@@ -215,6 +217,8 @@ pub struct Orphan {
     pub idempotent: bool,
     /// Whether it has tags.
     pub tagged: bool,
+    /// Who has to hear of its end.
+    pub ties: Ties,
     /// When the attempt was due.
     pub due_at: Time,
 }

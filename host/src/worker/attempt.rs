@@ -302,6 +302,7 @@ async fn settle(context: &Context, assignment: &Assignment, started_at: Time, re
         lease: assignment.lease,
         task_name: task.name.clone(),
         tagged: !task.tags.is_empty(),
+        ties: task.ties(),
         started_at: Some(started_at),
         outcome: report.outcome,
         next,

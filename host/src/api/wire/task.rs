@@ -181,8 +181,16 @@ pub struct TaskRecord {
     pub schedule_id: Option<String>,
     /// The trigger that made it.
     pub trigger_id: Option<String>,
+    /// The task whose attempt submitted it.
+    pub parent_task_id: Option<String>,
     /// The batch that it came in with.
     pub batch_id: Option<String>,
+    /// The workflow that it is a step of.
+    pub workflow_id: Option<String>,
+    /// An attempt that has not begun by then never does.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// An alert is raised where it has not ended by then.
+    pub deadline: Option<DateTime<Utc>>,
     /// Stable over attempts and retries: what the handler sees.
     pub idempotency_key: String,
     /// All attempts; left out in lists.
@@ -212,12 +220,13 @@ impl TaskRecord {
             Some(failure) => (Some(failure.error), Some(failure.code), failure.details),
             None => (None, None, None),
         };
-        let (mut retry_of, mut schedule_id, mut trigger_id) = (None, None, None);
+        let (mut retry_of, mut schedule_id, mut trigger_id, mut parent_task_id) = (None, None, None, None);
         match task.origin {
             Origin::Submitted => {}
             Origin::Schedule(id) => schedule_id = Some(id.to_string()),
             Origin::Trigger(id) => trigger_id = Some(id.to_string()),
             Origin::RetryOf(id) => retry_of = Some(id.to_string()),
+            Origin::Task(id) => parent_task_id = Some(id.to_string()),
         }
         Self {
             task_id: task.id.to_string(),
@@ -250,7 +259,11 @@ impl TaskRecord {
             retry_of,
             schedule_id,
             trigger_id,
+            parent_task_id,
             batch_id: task.batch.map(|id| id.to_string()),
+            workflow_id: task.workflow.map(|id| id.to_string()),
+            expires_at: task.expires_at,
+            deadline: task.deadline,
             idempotency_key: task.idempotency_key.to_string(),
             attempts: None,
         }

@@ -28,8 +28,9 @@ pub(super) fn stage(tx: &Tx<'_>, stage: &Stage) -> Result<()> {
     let mut insert = tx
         .db
         .prepare_cached(
-            "INSERT INTO staged (batch, line, id, name, priority, tags, trigger_at, timeout, max_retries, idempotent, payload)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            "INSERT INTO staged (batch, line, id, name, priority, tags, trigger_at, timeout, max_retries, idempotent,
+               expires_at, deadline, payload)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )
         .failed()?;
     for (line, task) in (stage.first_line..).zip(&stage.tasks) {
@@ -46,6 +47,8 @@ pub(super) fn stage(tx: &Tx<'_>, stage: &Stage) -> Result<()> {
                 task.timeout.map(rows::micros_of),
                 task.max_retries,
                 task.idempotent,
+                task.expires_at.map(micros),
+                task.deadline.map(micros),
                 payload
             ])
             .failed()?;
@@ -150,9 +153,9 @@ pub(super) fn unfold(tx: &Tx<'_>, now: Time) -> Result<u64> {
         .db
         .prepare_cached(
             "INSERT OR FAIL INTO task (id, name, payload, priority, tags, queue, trigger_at, due_at, submitted_at, timeout, max_retries,
-               idempotent, batch)
+               idempotent, expires_at, deadline, batch)
              SELECT id, name, payload, priority, tags, MAX(trigger_at, ?3) <= ?4, MAX(trigger_at, ?3), MAX(trigger_at, ?3), ?3,
-               timeout, max_retries, idempotent, batch
+               timeout, max_retries, idempotent, expires_at, deadline, batch
              FROM staged WHERE batch = ?1 AND line < ?2 ORDER BY line",
         )
         .and_then(|mut s| s.execute(params![batch, end, published_at, micros(now)]))

@@ -2,6 +2,7 @@
 
 use super::Failed;
 use super::enqueue::is_anything_due;
+use super::follow;
 use super::rows::{self, from_micros, micros};
 use super::writer::Tx;
 use crate::model::Time;
@@ -74,7 +75,7 @@ pub(super) fn claim(tx: &Tx<'_>, claim: &Claim) -> Result<Claimed> {
                 break;
             }
             None => {
-                hold(tx, candidate.seq)?;
+                hold(tx, candidate.seq, HANDLER_MISSING, &handler_key(&candidate.name))?;
                 may_hold -= 1;
             }
             // The longest due is not passed over: what is left of the memory is kept for it.
@@ -214,26 +215,36 @@ fn lease(tx: &Tx<'_>, claim: &Claim, seq: i64, handled: &Handled) -> Result<Task
     Ok(waiting.begun(&handled.plugin, claim.now))
 }
 
-fn hold(tx: &Tx<'_>, seq: i64) -> Result<()> {
+/// What a task of this name waits for whose handler is missing.
+fn handler_key(name: &str) -> String {
+    format!("handler/{name}")
+}
+
+/// Takes a waiting row out of the due index, until what it waits for is free.
+pub(super) fn hold(tx: &Tx<'_>, seq: i64, why: &str, key: &str) -> Result<()> {
     tx.db
-        .prepare_cached("UPDATE task SET queue = 2, held = ?2 WHERE seq = ?1")
-        .and_then(|mut s| s.execute(params![seq, HANDLER_MISSING]))
+        .prepare_cached("UPDATE task SET queue = 2, held = ?2, held_key = ?3 WHERE seq = ?1")
+        .and_then(|mut s| s.execute(params![seq, why, key]))
         .failed()
         .map(drop)
+}
+
+/// Offers held tasks that wait for this again, so many at most, the most urgent first. Returns how many.
+pub(super) fn release_key(tx: &Tx<'_>, key: &str, limit: usize) -> Result<usize> {
+    tx.db
+        .prepare_cached(
+            "UPDATE OR FAIL task SET queue = 1, held = NULL, held_key = NULL WHERE seq IN
+               (SELECT seq FROM task WHERE queue = 2 AND held_key = ?1 ORDER BY priority, due_at, id LIMIT ?2)",
+        )
+        .and_then(|mut s| s.execute(params![key, i64::try_from(limit).unwrap_or(i64::MAX)]))
+        .failed()
 }
 
 /// Offers held tasks again whose handler is there now, so many at a time. Returns whether there may be more.
 pub(super) fn release(tx: &Tx<'_>, handlers: &Handlers) -> Result<bool> {
     let mut left = RELEASED;
     for name in handlers.keys() {
-        let released = tx
-            .db
-            .prepare_cached(
-                "UPDATE OR FAIL task SET queue = 1, held = NULL WHERE seq IN (SELECT seq FROM task WHERE queue = 2 AND name = ?1 LIMIT ?2)",
-            )
-            .and_then(|mut s| s.execute(params![name, left as i64]))
-            .failed()?;
-        left = left.saturating_sub(released);
+        left = left.saturating_sub(release_key(tx, &handler_key(name), left)?);
         if left == 0 {
             return Ok(true);
         }
@@ -250,7 +261,8 @@ pub(super) fn orphans(tx: &Tx<'_>, node: NodeId) -> Result<Vec<Orphan>> {
     let mut query = tx
         .db
         .prepare_cached(
-            "SELECT id, attempt, node, name, retries, snoozes, losses, attempt_idempotent, due_at, tags IS NOT NULL
+            "SELECT id, attempt, node, name, retries, snoozes, losses, attempt_idempotent, due_at, tags IS NOT NULL, batch, workflow,
+               origin_kind, origin
              FROM task WHERE queue = 3 AND node <> ?1",
         )
         .failed()?;
@@ -271,6 +283,7 @@ pub(super) fn orphans(tx: &Tx<'_>, node: NodeId) -> Result<Vec<Orphan>> {
                 idempotent: row.get(7)?,
                 due_at: from_micros(row.get(8)?),
                 tagged: row.get(9)?,
+                ties: follow::ties(row, 10)?,
             })
         })
         .and_then(Iterator::collect)

@@ -8,7 +8,7 @@ use super::tasks::failed_task;
 use super::writer::Tx;
 use crate::model::Time;
 use crate::model::alert::{AlertType, NewAlert};
-use crate::model::ids::TaskId;
+use crate::model::ids::{TaskId, WorkflowId};
 use crate::model::task::{Failure, NewTask, Status, Task};
 use crate::store::{Offer, Result, StoreError};
 use rusqlite::{Connection, params};
@@ -20,7 +20,7 @@ const RUNNING: i64 = 3;
 
 /// Keeps a task. Where it may run at once on the place that is offered, it is leased to it already, which saves the claim, and is given
 /// back.
-pub(super) fn enqueue(tx: &Tx<'_>, task: &NewTask, offer: Option<&Offer>) -> Result<Option<Task>> {
+pub(super) fn enqueue(tx: &mut Tx<'_>, task: &NewTask, offer: Option<&Offer>) -> Result<Option<Task>> {
     let is_due = task.trigger_time <= task.submitted_at;
     let offer = match offer {
         Some(offer) if is_due && task.stillborn.is_none() => {
@@ -42,8 +42,9 @@ pub(super) fn enqueue(tx: &Tx<'_>, task: &NewTask, offer: Option<&Offer>) -> Res
         .prepare_cached(
             "INSERT INTO task (id, name, payload, priority, tags, queue, trigger_at, due_at, submitted_at, timeout, max_retries, idempotent,
                origin_kind, origin, idempotency_key, started_at, attempt_started_at, attempt, node, plugin, plugin_digest, attempt_idempotent,
-               failure, last_failure)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)",
+               failure, last_failure, workflow, depth, expires_at, deadline)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25,
+               ?26, ?27)",
         )
         .and_then(|mut s| {
             s.execute(params![
@@ -70,6 +71,10 @@ pub(super) fn enqueue(tx: &Tx<'_>, task: &NewTask, offer: Option<&Offer>) -> Res
                 offer.map(|offer| task.idempotent.unwrap_or(offer.handled.idempotent)),
                 failed.map(failure_text),
                 failed.map(|_| micros(task.submitted_at)),
+                task.workflow.as_ref().map(WorkflowId::as_bytes),
+                task.depth,
+                task.expires_at.map(micros),
+                task.deadline.map(micros),
             ])
         })
         .failed()?;
@@ -93,11 +98,11 @@ pub(super) fn is_anything_due(db: &Connection) -> Result<bool> {
 }
 
 /// A task that is known to be wrong ends as it is born.
-fn bury(tx: &Tx<'_>, task: &NewTask, failure: &Failure) -> Result<()> {
+fn bury(tx: &mut Tx<'_>, task: &NewTask, failure: &Failure) -> Result<()> {
     let at = task.submitted_at;
     let end = End {
         tagged: !task.tags.is_empty(),
-        ..End::without_attempt(Status::Failed, at)
+        ..End::without_attempt(Status::Failed, at, task.ties())
     };
     move_to_history(tx, task.id, None, &end)?;
     raise(

@@ -7,6 +7,7 @@
 mod batch;
 mod claim;
 mod enqueue;
+mod follow;
 mod lists;
 mod monitor;
 mod page;

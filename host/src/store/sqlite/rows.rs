@@ -2,7 +2,7 @@
 
 use crate::model::Time;
 use crate::model::attempt::{Attempt, OutcomeKind, Progress, Usage};
-use crate::model::ids::{BatchId, NodeId, ScheduleId, TaskId, TriggerId};
+use crate::model::ids::{BatchId, NodeId, ScheduleId, TaskId, TriggerId, WorkflowId};
 use crate::model::priority::Priority;
 use crate::model::retry::Counters;
 use crate::model::schedule::Schedule;
@@ -14,7 +14,8 @@ use std::time::Duration;
 
 /// What both tables have, in the order in which [`task`] reads it; `history` is filled from `task` by it too.
 pub(super) const SHARED: &str = "id, name, payload, priority, tags, trigger_at, submitted_at, started_at, attempt, retries, snoozes, losses, \
-     timeout, max_retries, idempotent, execution_time, last_failure, failure, progress, plugin, origin_kind, origin, idempotency_key, batch";
+     timeout, max_retries, idempotent, execution_time, last_failure, failure, progress, plugin, origin_kind, origin, idempotency_key, batch, \
+     workflow, depth, expires_at, deadline";
 
 /// The rest of the columns of a waiting or running task, in the order in which [`task`] reads them.
 pub(super) const LIVE: &str = "CASE queue WHEN 3 THEN 1 ELSE 0 END, NULL, NULL, held, due_at";
@@ -91,14 +92,16 @@ pub(super) fn origin_columns(origin: Origin) -> (i64, Option<[u8; 16]>) {
         Origin::Schedule(id) => (1, Some(*id.as_bytes())),
         Origin::Trigger(id) => (2, Some(*id.as_bytes())),
         Origin::RetryOf(id) => (3, Some(*id.as_bytes())),
+        Origin::Task(id) => (4, Some(*id.as_bytes())),
     }
 }
 
-fn origin(kind: i64, id: Option<[u8; 16]>) -> Origin {
+pub(super) fn origin(kind: i64, id: Option<[u8; 16]>) -> Origin {
     match (kind, id) {
         (1, Some(id)) => Origin::Schedule(ScheduleId::from_bytes(id)),
         (2, Some(id)) => Origin::Trigger(TriggerId::from_bytes(id)),
         (3, Some(id)) => Origin::RetryOf(TaskId::from_bytes(id)),
+        (4, Some(id)) => Origin::Task(TaskId::from_bytes(id)),
         _ => Origin::Submitted,
     }
 }
@@ -109,7 +112,7 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
     let number = |index: usize| row.get::<_, u32>(index);
     let time = |index: usize| row.get::<_, Option<i64>>(index).map(|micros| micros.map(from_micros));
     let failure: Option<FailureRow> = optional_json(row, 17)?;
-    let status: u8 = row.get(24)?;
+    let status: u8 = row.get(28)?;
     Ok(Task {
         id,
         name: row.get(1)?,
@@ -117,7 +120,7 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
         priority: priority(row.get(3)?),
         tags: optional_json(row, 4)?.unwrap_or_default(),
         trigger_time: from_micros(row.get(5)?),
-        due_at: time(28)?,
+        due_at: time(32)?,
         submitted_at: from_micros(row.get(6)?),
         started_at: time(7)?,
         attempt: number(8)?,
@@ -137,10 +140,15 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
         origin: origin(row.get(20)?, row.get(21)?),
         idempotency_key: row.get::<_, Option<[u8; 16]>>(22)?.map_or(id, TaskId::from_bytes),
         batch: row.get::<_, Option<[u8; 16]>>(23)?.map(BatchId::from_bytes),
+        workflow: row.get::<_, Option<[u8; 16]>>(24)?.map(WorkflowId::from_bytes),
+        depth: number(25)?,
+        expires_at: time(26)?,
+        deadline: time(27)?,
+        limited: false,
         status: status_of(status),
-        completed_at: time(25)?,
-        result: row.get(26)?,
-        held: row.get(27)?,
+        completed_at: time(29)?,
+        result: row.get(30)?,
+        held: row.get(31)?,
         attempts: Vec::new(),
     })
 }

@@ -119,7 +119,7 @@ pub(super) fn due_schedules(db: &Connection, now: Time, limit: usize) -> Result<
     Ok((due, next.map(rows::from_micros)))
 }
 
-pub(super) fn fire_schedule(tx: &Tx<'_>, fire: &FireSchedule) -> Result<()> {
+pub(super) fn fire_schedule(tx: &mut Tx<'_>, fire: &FireSchedule) -> Result<()> {
     let moved = tx
         .db
         .prepare_cached("UPDATE schedule SET next_fire = ?3 WHERE id = ?1 AND next_fire = ?2")
@@ -197,7 +197,7 @@ pub(super) fn triggers_of(db: &Connection, event_type: &str) -> Result<Vec<Trigg
     .failed()
 }
 
-pub(super) fn fire_event(tx: &Tx<'_>, event: &FireEvent) -> Result<Vec<TaskId>> {
+pub(super) fn fire_event(tx: &mut Tx<'_>, event: &FireEvent) -> Result<Vec<TaskId>> {
     tx.db
         .prepare_cached("INSERT INTO event VALUES (?1, ?2, ?3, ?4)")
         .and_then(|mut s| s.execute(params![event.id.as_bytes(), event.event_type, event.data, micros(event.now)]))

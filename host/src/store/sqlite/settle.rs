@@ -1,6 +1,7 @@
 //! Out: an attempt ends, and its task goes on or moves to history.
 
 use super::Failed;
+use super::follow::{self, Ended};
 use super::monitor::raise;
 use super::rows::{self, failure_text, micros, micros_of};
 use super::tasks;
@@ -9,7 +10,7 @@ use crate::model::Time;
 use crate::model::attempt::{Outcome, OutcomeKind, Usage};
 use crate::model::ids::{NodeId, TaskId};
 use crate::model::retry::{Counters, Next};
-use crate::model::task::{Failure, Status};
+use crate::model::task::{Failure, Status, Ties};
 use crate::store::{Lease, Result, Settle, StoreError};
 use rusqlite::{OptionalExtension, params};
 use std::sync::LazyLock;
@@ -46,6 +47,7 @@ pub(super) fn settle(tx: &mut Tx<'_>, settle: &Settle) -> Result<()> {
             failure,
             attempt: Some(attempt),
             tagged: settle.tagged,
+            ties: settle.ties,
         };
         move_to_history(tx, id, Some(settle.lease), &end)?;
     }
@@ -99,11 +101,13 @@ pub(super) struct End<'a> {
     pub(super) attempt: Option<AttemptEnd<'a>>,
     /// Whether the task has tags.
     pub(super) tagged: bool,
+    /// Who has to hear of it.
+    pub(super) ties: Ties,
 }
 
 impl End<'_> {
     /// Of a task that is not running.
-    pub(super) fn without_attempt(status: Status, at: Time) -> Self {
+    pub(super) fn without_attempt(status: Status, at: Time, ties: Ties) -> Self {
         Self {
             status,
             at,
@@ -111,13 +115,14 @@ impl End<'_> {
             failure: None,
             attempt: None,
             tagged: true,
+            ties,
         }
     }
 }
 
 /// Moves a task to history: a running one only under its fence. `OR FAIL`, since what fails takes the whole transaction back anyway:
 /// without it, SQLite would copy each page first, to undo the statement alone.
-pub(super) fn move_to_history(tx: &Tx<'_>, id: TaskId, fence: Option<Lease>, end: &End<'_>) -> Result<()> {
+pub(super) fn move_to_history(tx: &mut Tx<'_>, id: TaskId, fence: Option<Lease>, end: &End<'_>) -> Result<()> {
     static MOVE: LazyLock<String> = LazyLock::new(|| {
         format!(
             "INSERT OR FAIL INTO history ({shared}, status, completed_at, result, outcome, attempt_started_at, fuel_used, peak_memory, attempt_error,
@@ -125,7 +130,7 @@ pub(super) fn move_to_history(tx: &Tx<'_>, id: TaskId, fence: Option<Lease>, end
              SELECT id, name, payload, priority, tags, trigger_at, submitted_at, IIF(?7 IS NOT NULL AND attempt = 1, COALESCE(?8, started_at), started_at),
                attempt, retries, snoozes, losses, timeout, max_retries, idempotent, IIF(?7 IS NULL, execution_time, ?9),
                IIF(?6 IS NULL, last_failure, ?5), IIF(?4 = 2, NULL, COALESCE(?6, failure)), IIF(?7 IS NULL, progress, ?10), plugin, origin_kind,
-               origin, idempotency_key, batch,
+               origin, idempotency_key, batch, workflow, depth, expires_at, deadline,
                ?4, ?5, ?11, ?7, IIF(?7 IS NULL, NULL, COALESCE(?8, attempt_started_at)), ?12, ?13, ?14, IIF(?7 IS NULL, NULL, plugin_digest), node
              FROM task WHERE id = ?1 AND (?2 IS NULL OR (queue = 3 AND attempt = ?2 AND node = ?3))",
             shared = rows::SHARED
@@ -177,7 +182,16 @@ pub(super) fn move_to_history(tx: &Tx<'_>, id: TaskId, fence: Option<Lease>, end
     for sql in ["DELETE FROM task WHERE id = ?1", "DELETE FROM checkpoint WHERE task = ?1"] {
         tx.db.prepare_cached(sql).and_then(|mut s| s.execute([id.as_bytes()])).failed()?;
     }
-    Ok(())
+    if end.ties.is_none() {
+        return Ok(());
+    }
+    let ended = Ended {
+        id,
+        status: end.status,
+        at: end.at,
+        ties: end.ties,
+    };
+    follow::ended(tx, &ended)
 }
 
 /// When a task that goes on is due, and what it has been through.
@@ -246,22 +260,22 @@ fn wait_again(tx: &Tx<'_>, settle: &Settle, attempt: &AttemptEnd<'_>, again: &Ag
         .map(drop)
 }
 
-pub(super) fn cancel(tx: &Tx<'_>, id: TaskId, now: Time) -> Result<Option<Lease>> {
+pub(super) fn cancel(tx: &mut Tx<'_>, id: TaskId, now: Time) -> Result<Option<Lease>> {
     let found = tx
         .db
-        .prepare_cached("SELECT attempt, node, attempt_started_at FROM task WHERE id = ?1")
+        .prepare_cached("SELECT attempt, node, attempt_started_at, batch, workflow, origin_kind, origin FROM task WHERE id = ?1")
         .and_then(|mut s| {
             s.query_row([id.as_bytes()], |row| {
                 let running = row.get::<_, Option<[u8; 16]>>(1)?.zip(row.get::<_, Option<i64>>(2)?);
-                Ok((row.get::<_, u32>(0)?, running))
+                Ok((row.get::<_, u32>(0)?, running, follow::ties(row, 3)?))
             })
             .optional()
         })
         .failed()?;
-    let Some((attempt, running)) = found else {
+    let Some((attempt, running, ties)) = found else {
         return Err(tasks::ended_or_unknown(tx.db, id, "be cancelled"));
     };
-    let mut end = End::without_attempt(Status::Cancelled, now);
+    let mut end = End::without_attempt(Status::Cancelled, now, ties);
     let Some((node, started_at)) = running else {
         move_to_history(tx, id, None, &end)?;
         return Ok(None);

@@ -158,24 +158,24 @@ pub(super) fn task(db: &Connection, id: TaskId) -> Result<Task> {
 
 /// The attempt that stands in the task's own row, as far as it stands in columns of its own.
 fn last_attempt(row: &Row<'_>) -> rusqlite::Result<Option<Attempt>> {
-    let node: Option<[u8; 16]> = row.get(29)?;
-    let started_at: Option<i64> = row.get(30)?;
+    let node: Option<[u8; 16]> = row.get(33)?;
+    let started_at: Option<i64> = row.get(34)?;
     let Some((node, started_at)) = node.zip(started_at) else {
         return Ok(None);
     };
     let unsigned = |index: usize| row.get::<_, Option<i64>>(index).map(|n| n.map(i64::unsigned_abs));
     Ok(Some(Attempt {
         number: 0,
-        outcome: rows::outcome(row.get(32)?),
+        outcome: rows::outcome(row.get(36)?),
         started_at: rows::from_micros(started_at),
         ended_at: None,
         execution_time: None,
         usage: Usage {
-            fuel_used: unsigned(33)?,
-            peak_memory: unsigned(34)?,
+            fuel_used: unsigned(37)?,
+            peak_memory: unsigned(38)?,
         },
-        error: row.get(35)?,
-        plugin_digest: row.get(31)?,
+        error: row.get(39)?,
+        plugin_digest: row.get(35)?,
         node: NodeId::from_bytes(node),
     }))
 }

@@ -1,7 +1,11 @@
-//! What clients send.
+//! What somebody asks for: a client over HTTP, a plugin, an operator's manifest. Read strictly and the same wherever it comes from.
 
-use super::value::{self, EventType, Payload};
-use crate::api::extract::Input;
+mod read;
+mod value;
+
+pub use read::{Input, Refusal, RefusalKind, parse, parse_pairs, without_position};
+pub use value::{EventType, Payload, not_a_time, parse_query_time, parse_time};
+
 use crate::model::Time;
 use crate::model::priority::Priority;
 use serde::Deserialize;
@@ -43,10 +47,18 @@ pub struct TaskRequest {
     /// Whether an attempt that gave no answer may be repeated without asking a person.
     #[serde(default)]
     pub idempotent: Option<bool>,
+    /// Where no attempt has begun by then, none does and the task fails as `expired`; RFC 3339. Not in the past, nor before `trigger_time`.
+    #[serde(default, deserialize_with = "value::time")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Time>,
+    /// Where the task has not ended by then, a `late` alert is raised; RFC 3339. Stops nothing.
+    #[serde(default, deserialize_with = "value::time")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub deadline: Option<Time>,
 }
 
 impl Input for TaskRequest {
-    const LATER: &'static [&'static str] = &["deadline", "expires_at", "unique"];
+    const LATER: &'static [&'static str] = &["unique"];
 }
 
 /// Tasks to run, all or none.

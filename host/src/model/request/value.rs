@@ -1,6 +1,6 @@
 //! The values that members hold: read once, checked as they are read, so that a refusal knows its place.
 
-use crate::api::extract::without_position;
+use super::without_position;
 use crate::model::priority::Priority;
 use crate::model::{Time, name};
 use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
@@ -143,8 +143,8 @@ pub(super) fn tags<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Str
 pub struct EventType(String);
 
 impl EventType {
-    /// Checks it.
-    pub(crate) fn new(text: &str) -> Result<Self, String> {
+    /// Checks it; the error is a sentence.
+    pub fn new(text: &str) -> Result<Self, String> {
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"._:/-".contains(&b);
         if (1..=MAX_EVENT_TYPE).contains(&text.len()) && text.bytes().all(fits) {
             Ok(Self(text.to_owned()))
@@ -156,7 +156,7 @@ impl EventType {
     }
 
     /// The text.
-    pub(crate) fn into_string(self) -> String {
+    pub fn into_string(self) -> String {
         self.0
     }
 }
@@ -168,13 +168,13 @@ impl<'de> Deserialize<'de> for EventType {
 }
 
 /// The sentence for text that is not a time.
-pub(crate) fn not_a_time() -> String {
+pub fn not_a_time() -> String {
     "must be a time such as 2026-01-31T09:30:00Z (without an offset it is UTC)".to_owned()
 }
 
 /// Reads RFC 3339 and ISO 8601 as most languages write it: with an offset or without (UTC), with `T` or a space, to the
 /// second or finer, or a date alone (its midnight). Kept to the microsecond, as the store does.
-pub(crate) fn parse_time(text: &str) -> Option<Time> {
+pub fn parse_time(text: &str) -> Option<Time> {
     const LOCAL: [&str; 4] = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
     let text = text.trim();
     let local = || LOCAL.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok());
@@ -193,7 +193,7 @@ pub(crate) fn parse_time(text: &str) -> Option<Time> {
 }
 
 /// The same of a query string, in which an unescaped `+` has become a space.
-pub(crate) fn parse_query_time(text: &str) -> Option<Time> {
+pub fn parse_query_time(text: &str) -> Option<Time> {
     parse_time(text).or_else(|| {
         let (time, offset) = text.rsplit_once(' ')?;
         parse_time(&format!("{time}+{offset}"))

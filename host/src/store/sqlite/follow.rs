@@ -1,0 +1,35 @@
+//! What follows in the same commit when a task ends: whoever it belongs to hears of it.
+
+use super::writer::Tx;
+use crate::model::Time;
+use crate::model::ids::{BatchId, TaskId, WorkflowId};
+use crate::model::task::{Status, Ties};
+use crate::store::Result;
+use rusqlite::Row;
+
+/// A task that has just moved to history.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended {
+    pub(super) id: TaskId,
+    pub(super) status: Status,
+    pub(super) at: Time,
+    pub(super) ties: Ties,
+}
+
+/// Tells all that the task was tied to.
+#[expect(clippy::unnecessary_wraps, reason = "each of those that hear of it writes")]
+pub(super) fn ended(_tx: &mut Tx<'_>, ended: &Ended) -> Result<()> {
+    tracing::trace!(?ended, "a task with ties ended");
+    Ok(())
+}
+
+/// Reads `batch, workflow, origin_kind, origin` from this column on. Whether it was limited is not in its row: it may have been.
+pub(super) fn ties(row: &Row<'_>, from: usize) -> rusqlite::Result<Ties> {
+    let id = |index: usize| row.get::<_, Option<[u8; 16]>>(from + index);
+    Ok(Ties {
+        batch: id(0)?.map(BatchId::from_bytes),
+        workflow: id(1)?.map(WorkflowId::from_bytes),
+        schedule: super::rows::origin(row.get(from + 2)?, id(3)?).schedule(),
+        limited: true,
+    })
+}
