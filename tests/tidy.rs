@@ -121,7 +121,7 @@ fn rooms_import_forward_only() {
 
 #[test]
 fn every_source_opens_with_what_it_is_for() {
-    for folder in ["host/src", "sdk", "plugins", "tests", "benches"] {
+    for folder in ["host/src", "business-days", "sdk", "plugins", "tests", "benches"] {
         for path in sources(&project().join(folder)) {
             let text = std::fs::read_to_string(&path).expect("a source");
             let first = text.lines().find(|line| !line.starts_with("#!")).unwrap_or_default();
@@ -133,7 +133,7 @@ fn every_source_opens_with_what_it_is_for() {
 #[test]
 fn nothing_names_a_machine_or_hides_unfinished_work() {
     let words = ["/work/", "/root/", "/home/", "todo!", "unimplemented!", "FIXME", "#[ignore"];
-    for folder in ["host", "sdk", "plugins", "benches"] {
+    for folder in ["host", "business-days", "sdk", "plugins", "benches"] {
         for path in sources(&project().join(folder)) {
             let text = std::fs::read_to_string(&path).expect("a source");
             for word in words {

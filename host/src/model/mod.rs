@@ -4,6 +4,7 @@
 
 pub mod alert;
 pub mod attempt;
+pub mod calendar;
 pub mod cron;
 pub mod definition;
 pub mod ids;
