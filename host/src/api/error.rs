@@ -6,7 +6,7 @@
 use crate::model::attempt::InputError;
 use crate::model::request::{Refusal, RefusalKind};
 use crate::registry::RegistryError;
-use crate::scheduler::EventError;
+use crate::scheduler::{EventError, ScheduleError};
 use crate::store::StoreError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -279,6 +279,15 @@ impl From<Refusal> for Problem {
                 errors: vec![Complaint::new(pointer, &sentence)],
                 ..Self::new(Code::NotSupportedYet, sentence)
             },
+        }
+    }
+}
+
+impl From<ScheduleError> for Problem {
+    fn from(error: ScheduleError) -> Self {
+        match error {
+            ScheduleError::Refused(refusal) => refusal.into(),
+            ScheduleError::Store(error) => error.into(),
         }
     }
 }

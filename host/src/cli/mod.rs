@@ -12,6 +12,7 @@ mod json;
 mod list;
 mod plugin;
 mod rules;
+mod schedule;
 mod serve;
 mod submit;
 mod table;
@@ -71,7 +72,7 @@ enum Command {
     Task(task::Task),
     /// Run tasks at certain times.
     #[command(subcommand)]
-    Schedule(rules::Schedule),
+    Schedule(schedule::Schedule),
     /// Run tasks when something happens.
     #[command(subcommand)]
     Trigger(rules::Trigger),

@@ -13,17 +13,23 @@ pub enum AlertType {
     LongExecution,
     /// A task failed for good.
     TaskFailure,
+    /// A fire of a schedule was expected and did not happen; the case is the schedule's.
+    Absent,
+    /// A schedule fires on days that nobody has confirmed in its calendar; the case is the schedule's.
+    Calendar,
 }
 
 impl AlertType {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::LongExecution, Self::TaskFailure];
+    pub const ALL: [Self; 4] = [Self::LongExecution, Self::TaskFailure, Self::Absent, Self::Calendar];
 
     /// The word used in the API and in the store.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::LongExecution => "long_execution",
             Self::TaskFailure => "task_failure",
+            Self::Absent => "absent",
+            Self::Calendar => "calendar",
         }
     }
 
@@ -38,7 +44,7 @@ impl AlertType {
 pub struct NewAlert {
     /// What it is about.
     pub kind: AlertType,
-    /// The task it happened to.
+    /// The task it happened to; for some types the schedule, whose id then stands here.
     pub task_id: TaskId,
     /// Its name.
     pub task_name: String,

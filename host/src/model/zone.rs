@@ -27,7 +27,7 @@ pub enum Gap {
 /// Which of two passes through a fold counts for fixed hours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Overlap {
+pub enum Fold {
     /// The first.
     #[default]
     First,
@@ -43,14 +43,14 @@ pub struct Dst {
     /// Where local times are left out.
     pub gap: Gap,
     /// Where they come twice.
-    pub overlap: Overlap,
+    pub fold: Fold,
 }
 
 impl Dst {
     /// Every instant that matches, and no other: for rules that follow time as it passes.
     pub const AS_IT_PASSES: Self = Self {
         gap: Gap::Skip,
-        overlap: Overlap::Both,
+        fold: Fold::Both,
     };
 }
 
@@ -107,6 +107,12 @@ impl Zone {
         at.naive_utc() + self.offset(at.naive_utc())
     }
 
+    /// When a wall clock shows this: the first time it does, or about then where it never does.
+    pub fn instant(self, local: NaiveDateTime) -> Time {
+        let found = self.0.from_local_datetime(&local).earliest().map(|at| at.to_utc());
+        found.unwrap_or_else(|| (local - self.offset(local)).and_utc())
+    }
+
     /// The first instant strictly after `after` at which a rule fires, where `next` gives the first local time after another that
     /// matches the rule.
     pub fn next_after(self, after: Time, dst: Dst, next: impl Fn(NaiveDateTime) -> Option<NaiveDateTime>) -> Option<Time> {
@@ -115,7 +121,7 @@ impl Zone {
         let mut local = at + self.offset(at);
         for _ in 0..MOST_LOOKS {
             let offset = self.offset(at);
-            if dst.overlap == Overlap::First {
+            if dst.fold == Fold::First {
                 local = local.max(self.shown_before(at).unwrap_or(local));
             }
             let fire = next(local).map(|local| local - offset);
@@ -135,7 +141,7 @@ impl Zone {
                         at = horizon.max(fire - AHEAD);
                         local = at + self.offset(at);
                     }
-                    fire => match self.shown_again(fire).filter(|_| dst.overlap == Overlap::Last) {
+                    fire => match self.shown_again(fire).filter(|_| dst.fold == Fold::Last) {
                         Some(change) => {
                             at = change;
                             local = at + self.offset(at) - SECOND;
@@ -208,6 +214,13 @@ impl Zone {
     fn shown_again(self, at: NaiveDateTime) -> Option<NaiveDateTime> {
         let change = self.change(at, at + GREATEST)?;
         (change + self.offset(change) <= at + self.offset(at)).then_some(change)
+    }
+}
+
+impl<'de> Deserialize<'de> for Zone {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Self::parse(&name).map_err(serde::de::Error::custom)
     }
 }
 

@@ -1,12 +1,14 @@
 //! Decides what starts when: due schedules become tasks, due tasks become attempts.
 //!
-//! Three loops, each woken by hints and, should a hint be lost, by a slow poll: [`plan`] fires schedules, [`batch`] unfolds batches
+//! Three loops, each woken by hints and, should a hint be lost, by a slow poll: [`plan`] fires schedules (and [`overdue`] looks whether it does), [`batch`] unfolds batches
 //! into tasks, [`dispatch`] claims tasks for free slots. The store is the truth for all.
 
 mod batch;
 mod dispatch;
+mod overdue;
 mod plan;
 mod reap;
+mod schedules;
 
 use crate::clock::Clock;
 use crate::model::ids::{NodeId, TaskId};
@@ -18,6 +20,7 @@ use crate::worker;
 pub use batch::Staging;
 use chrono::TimeDelta;
 pub use plan::EventError;
+pub use schedules::ScheduleError;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -67,6 +70,7 @@ pub async fn run(context: Context, stop: watch::Receiver<bool>) -> Result<(), St
     let beside = async {
         tokio::join!(
             plan::run(&context, stop.clone()),
+            overdue::run(&context, stop.clone()),
             batch::run(&context, stop.clone()),
             reap::half_staged(&context, stop.clone()),
         );

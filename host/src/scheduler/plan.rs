@@ -1,10 +1,13 @@
 //! Rules become tasks: schedules when their time has come, triggers when their event has.
 
+use super::schedules::{self, ScheduleError};
 use super::{Context, POLL};
 use crate::model::Time;
-use crate::model::cron::Cron;
+use crate::model::alert::{AlertType, NewAlert};
 use crate::model::ids::{EventId, ScheduleId, TaskId};
-use crate::model::schedule::{Schedule, due_fire};
+use crate::model::schedule::misfire::{self, MOST_AT_ONCE};
+use crate::model::schedule::overlap::Overlap;
+use crate::model::schedule::{COUNTED, Schedule, Skip};
 use crate::model::task::{Failure, NewTask, Origin, Submission};
 use crate::model::trigger::{Trigger, merge};
 use crate::registry::snapshot::Snapshot;
@@ -37,7 +40,15 @@ pub(super) async fn run(context: &Context, mut stop: watch::Receiver<bool>) {
         () = tokio::time::sleep(PATIENCE) => {}
     }
     let mut fires = Fires::default();
+    // What the clock showed last: before the first look, whatever the cursors were worked out by.
+    let mut shown = Time::MAX_UTC;
     loop {
+        let now = context.clock.now();
+        if now < shown && !schedules::rewind(context, now).await {
+            fires.failed = true;
+        } else {
+            shown = now;
+        }
         let wait = fires.start_due(context).await;
         tokio::select! {
             biased;
@@ -105,61 +116,96 @@ impl Fires {
 
 /// Fires one schedule; whether its cursor is where it has to be.
 async fn fire(context: Context, snapshot: Arc<Snapshot>, schedule: Schedule, now: Time) -> bool {
-    let Some(fire) = fire_of(&snapshot, &schedule, now).await else {
-        return true;
+    let trouble = |error: StoreError| {
+        tracing::error!(schedule = schedule.name, %error, "a schedule could not be fired; trying again");
+        false
+    };
+    let fire = match fire_of(&context, &snapshot, &schedule, now).await {
+        Ok(Some(fire)) => fire,
+        Ok(None) => return true,
+        Err(error) => return trouble(error),
     };
     match context.store.fire_schedule(fire).await {
-        Ok(()) => context.wake.notify_one(),
-        Err(StoreError::Conflict(_)) => {}
-        Err(error) => {
-            tracing::error!(schedule = schedule.name, %error, "a schedule could not be fired; trying again");
-            return false;
+        Ok(fired) => {
+            fired.stopped.into_iter().for_each(|lease| context.worker.stop_cancelled(lease));
+            context.wake.notify_one();
         }
+        Err(StoreError::Conflict(_)) => {}
+        Err(error) => return trouble(error),
     }
     true
 }
 
-async fn fire_of(snapshot: &Snapshot, schedule: &Schedule, now: Time) -> Option<FireSchedule> {
-    let due = schedule.next_fire?;
-    let cron = match Cron::parse(&schedule.cron_expression) {
-        Ok(cron) => cron,
-        Err(error) => {
-            tracing::error!(schedule = schedule.name, %error, "a stored schedule cannot be read; it will not fire again");
-            return Some(FireSchedule {
-                id: schedule.id,
-                due,
-                fire: None,
-                next: None,
-            });
-        }
-    };
-    let found = due_fire(schedule, &cron, due, now);
-    let fire = match found.fire {
-        None => None,
-        Some(at) => {
-            let submission = Submission {
-                name: schedule.task_name.clone(),
-                payload: schedule.payload.clone(),
-                priority: schedule.priority,
-                tags: schedule.tags.clone(),
-                ..Submission::default()
-            };
-            let mut task = new_task(snapshot, submission, Origin::Schedule(schedule.id), now).await;
-            // Which fire it is, and not when somebody got round to it.
-            task.trigger_time = at;
-            Some((at, task))
-        }
-    };
-    Some(FireSchedule {
+async fn fire_of(context: &Context, snapshot: &Snapshot, schedule: &Schedule, now: Time) -> Result<Option<FireSchedule>, StoreError> {
+    let Some(cursor) = schedule.next_fire else { return Ok(None) };
+    let mut fire = FireSchedule {
         id: schedule.id,
-        due,
-        fire,
-        next: found.next,
-    })
+        seen: schedule.revision,
+        fires: Vec::new(),
+        skips: Vec::new(),
+        overlap: Overlap::default(),
+        next: None,
+        now,
+        alerts: Vec::new(),
+    };
+    let (request, rule) = match schedules::read(context, schedule).await {
+        Ok(read) => read,
+        Err(ScheduleError::Store(error)) => return Err(error),
+        Err(ScheduleError::Refused(refusal)) => {
+            tracing::error!(schedule = schedule.name, %refusal, "a schedule cannot be read any more; it does not fire until it is changed");
+            let error = format!("schedule {:?} does not fire any more: {refusal}", schedule.name);
+            fire.alerts.push(alert(AlertType::Absent, schedule, error, now));
+            return Ok(Some(fire));
+        }
+    };
+    let at_once = (MAX_FIRED / request.payload.text.len().max(1)).clamp(1, MOST_AT_ONCE);
+    let due = misfire::due(&rule, request.misfire.unwrap_or_default(), cursor, now, at_once);
+    fire.overlap = request.overlap.unwrap_or_default();
+    fire.next = due.next;
+    fire.skips = rule.dropped(schedule.planned_at, now);
+    if let Some(skip) = due.skipped {
+        fire.alerts
+            .push(alert(AlertType::Absent, schedule, missed(&schedule.name, &skip), now));
+        fire.skips.push(skip);
+    }
+    if let Some((last, calendar)) = due.fires.last().and_then(|last| Some((last, rule.unconfirmed(*last)?))) {
+        let error = format!(
+            "schedule {:?} fires on {}, and nobody has confirmed calendar {calendar:?} for that day; put a newer one",
+            schedule.name,
+            last.date_naive()
+        );
+        fire.alerts.push(alert(AlertType::Calendar, schedule, error, now));
+    }
+    if !due.fires.is_empty() {
+        let task = schedules::task_of(snapshot, schedule, &request, now).await;
+        fire.fires = due.fires.iter().map(|at| (*at, schedules::copy_for(&task, *at))).collect();
+    }
+    Ok(Some(fire))
+}
+
+/// An alert about a schedule.
+pub(super) fn alert(kind: AlertType, schedule: &Schedule, error: String, at: Time) -> NewAlert {
+    NewAlert {
+        kind,
+        task_id: TaskId::of_schedule(schedule.id),
+        task_name: schedule.task_name.clone(),
+        error: Some(error),
+        execution_time: None,
+        at,
+    }
+}
+
+fn missed(name: &str, skip: &Skip) -> String {
+    let many = if skip.count == COUNTED { " or more" } else { "" };
+    let (at, until) = (skip.at.to_rfc3339(), skip.until.to_rfc3339());
+    format!(
+        "schedule {name:?} missed {}{many} fires from {at} to {until}, which are not made up for",
+        skip.count
+    )
 }
 
 /// A task made by a rule. Nobody is there to be told that its payload is wrong, so it is born failed and says so itself.
-async fn new_task(snapshot: &Snapshot, submission: Submission, origin: Origin, now: Time) -> NewTask {
+pub(super) async fn new_task(snapshot: &Snapshot, submission: Submission, origin: Origin, now: Time) -> NewTask {
     let handler = snapshot.handlers.get(&submission.name);
     let errors = match (handler, serde_json::from_str::<Value>(&submission.payload)) {
         (Some(handler), Ok(payload)) => match handler.check_quickly(&payload) {

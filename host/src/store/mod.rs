@@ -6,7 +6,10 @@
 //! - A fire of a schedule is stored once: (schedule, fire time) is unique.
 //! - Time is an argument. What happens next is decided in `model`; a driver holds SQL and no rule.
 
+mod schedule;
 pub mod sqlite;
+
+pub use schedule::{FireSchedule, Fired, Made, MakeFires, PutSchedule};
 
 use crate::model::Time;
 use crate::model::alert::{Alert, AlertType, NewAlert};
@@ -14,7 +17,7 @@ use crate::model::attempt::{LogLine, Outcome, Progress, Usage};
 use crate::model::ids::{BatchId, EventId, NodeId, ScheduleId, TaskId, TriggerId};
 use crate::model::metrics::Metrics;
 use crate::model::retry::{Counters, Next};
-use crate::model::schedule::Schedule;
+use crate::model::schedule::{Fire, Schedule};
 use crate::model::task::{NewTask, Status, Task, Ties};
 use crate::model::trigger::Trigger;
 use async_trait::async_trait;
@@ -223,19 +226,6 @@ pub struct Orphan {
     pub due_at: Time,
 }
 
-/// One fire of a schedule.
-#[derive(Clone, Debug)]
-pub struct FireSchedule {
-    /// Which.
-    pub id: ScheduleId,
-    /// Where its cursor must still stand, or somebody else was first.
-    pub due: Time,
-    /// The fire's time and its task; `None` when it is too old to make up for.
-    pub fire: Option<(Time, NewTask)>,
-    /// Where the cursor goes.
-    pub next: Option<Time>,
-}
-
 /// An event with the tasks that its triggers make of it.
 #[derive(Clone, Debug)]
 pub struct FireEvent {
@@ -361,20 +351,29 @@ pub trait Store: Send + Sync + 'static {
     /// The log of a task over all attempts, oldest line first.
     async fn log(&self, id: TaskId, page: PageRequest) -> Result<Page<LogLine>>;
 
-    /// Creates a schedule, or updates the one of its name; returns its id.
-    async fn put_schedule(&self, schedule: Schedule) -> Result<ScheduleId>;
+    /// Writes a schedule. [`StoreError::Conflict`] where it is not the one that was seen.
+    async fn put_schedule(&self, put: PutSchedule) -> Result<()>;
     /// Removes a schedule; its tasks stay.
     async fn remove_schedule(&self, id: ScheduleId) -> Result<()>;
     /// One schedule.
     async fn schedule(&self, id: ScheduleId) -> Result<Schedule>;
+    /// One schedule, by its name.
+    async fn schedule_named(&self, name: &str) -> Result<Schedule>;
     /// All schedules, oldest first.
     async fn schedules(&self, page: PageRequest) -> Result<Page<Schedule>>;
     /// The schedules that fire next, earliest first, at most so many.
     async fn upcoming_schedules(&self, limit: usize) -> Result<Vec<Schedule>>;
     /// Schedules whose cursor is not after `now`, earliest first, and the cursor of the first one after.
     async fn due_schedules(&self, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)>;
-    /// Moves a schedule's cursor, and keeps the fire with its task. [`StoreError::Conflict`] where it moved meanwhile.
-    async fn fire_schedule(&self, fire: FireSchedule) -> Result<()>;
+    /// Schedules whose cursor was worked out after `now`, at most so many: the clock was set back since.
+    async fn schedules_ahead(&self, now: Time, limit: usize) -> Result<Vec<Schedule>>;
+    /// Moves a schedule's cursor, and keeps what it fired with the tasks, and what it skipped. [`StoreError::Conflict`] where it is not the
+    /// one that was seen.
+    async fn fire_schedule(&self, fire: FireSchedule) -> Result<Fired>;
+    /// Makes fires that somebody asked for, as far as they have not been made.
+    async fn make_fires(&self, asked: MakeFires) -> Result<Fired>;
+    /// What a schedule did, latest first.
+    async fn fires(&self, id: ScheduleId, page: PageRequest) -> Result<Page<Fire>>;
 
     /// Creates a trigger, or updates the one of its name; returns its id.
     async fn put_trigger(&self, trigger: Trigger) -> Result<TriggerId>;

@@ -6,10 +6,12 @@ mod list;
 mod observe;
 mod plugin;
 mod rule;
+mod schedule;
 mod task;
 
 pub use list::*;
 pub use observe::*;
 pub use plugin::*;
 pub use rule::*;
+pub use schedule::*;
 pub use task::*;

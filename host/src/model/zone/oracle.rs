@@ -121,11 +121,11 @@ fn walk(fields: &[Field; 6], zone: Tz, dst: Dst, from: Time, until: Time, step: 
         at += TimeDelta::seconds(step);
     }
     for instants in passes.values() {
-        let chosen = match dst.overlap {
+        let chosen = match dst.fold {
             _ if starred => &instants[..],
-            Overlap::First => &instants[..1],
-            Overlap::Last => &instants[instants.len() - 1..],
-            Overlap::Both => &instants[..],
+            Fold::First => &instants[..1],
+            Fold::Last => &instants[instants.len() - 1..],
+            Fold::Both => &instants[..],
         };
         fires.extend(chosen);
     }
@@ -151,8 +151,8 @@ fn found(cron: &Cron, zone: Tz, dst: Dst, from: Time, until: Time, most: usize) 
 
 fn dst() -> impl Strategy<Value = Dst> {
     let gap = prop_oneof![Just(Gap::RunAfter), Just(Gap::Skip)];
-    let overlap = prop_oneof![Just(Overlap::First), Just(Overlap::Last), Just(Overlap::Both)];
-    (gap, overlap).prop_map(|(gap, overlap)| Dst { gap, overlap })
+    let fold = prop_oneof![Just(Fold::First), Just(Fold::Last), Just(Fold::Both)];
+    (gap, fold).prop_map(|(gap, fold)| Dst { gap, fold })
 }
 
 fn zones() -> impl Strategy<Value = Tz> {
@@ -276,9 +276,9 @@ fn fires(expression: &str, zone: &str, dst: Dst, after: &str, count: usize) -> V
 
 #[test]
 fn each_choice_for_a_gap_and_a_fold_does_what_it_says() {
-    let dst = |gap, overlap| Dst { gap, overlap };
+    let dst = |gap, fold| Dst { gap, fold };
     let usual = Dst::default();
-    let skip = dst(Gap::Skip, Overlap::First);
+    let skip = dst(Gap::Skip, Fold::First);
     // New York sprang forward on 2026-03-08 at 07:00 UTC and falls back on 2026-11-01 at 06:00 UTC.
     for (expression, choice, after, expected) in [
         ("30 2 * * *", usual, "2026-03-07T12:00:00Z", ["03-08T07:00", "03-09T06:30"]),
@@ -290,13 +290,13 @@ fn each_choice_for_a_gap_and_a_fold_does_what_it_says() {
         ("30 1 * * *", usual, "2026-11-01T00:00:00Z", ["11-01T05:30", "11-02T06:30"]),
         (
             "30 1 * * *",
-            dst(Gap::Skip, Overlap::Last),
+            dst(Gap::Skip, Fold::Last),
             "2026-11-01T00:00:00Z",
             ["11-01T06:30", "11-02T06:30"],
         ),
         (
             "30 1 * * *",
-            dst(Gap::Skip, Overlap::Both),
+            dst(Gap::Skip, Fold::Both),
             "2026-11-01T00:00:00Z",
             ["11-01T05:30", "11-01T06:30"],
         ),

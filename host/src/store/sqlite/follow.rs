@@ -1,5 +1,6 @@
 //! What follows in the same commit when a task ends: whoever it belongs to hears of it.
 
+use super::schedules;
 use super::writer::Tx;
 use crate::model::Time;
 use crate::model::ids::{BatchId, TaskId, WorkflowId};
@@ -17,9 +18,11 @@ pub(super) struct Ended {
 }
 
 /// Tells all that the task was tied to.
-#[expect(clippy::unnecessary_wraps, reason = "each of those that hear of it writes")]
-pub(super) fn ended(_tx: &mut Tx<'_>, ended: &Ended) -> Result<()> {
+pub(super) fn ended(tx: &mut Tx<'_>, ended: &Ended) -> Result<()> {
     tracing::trace!(?ended, "a task with ties ended");
+    if let Some(schedule) = ended.ties.schedule {
+        schedules::task_ended(tx, schedule)?;
+    }
     Ok(())
 }
 

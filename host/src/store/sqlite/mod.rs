@@ -14,20 +14,21 @@ mod page;
 mod prune;
 mod rows;
 mod rules;
+mod schedules;
 mod settle;
 mod tasks;
 mod writer;
 
 use super::{
-    AlertFilter, Claim, Claimed, FireEvent, FireSchedule, Handlers, Lease, Listing, Offer, Orphan, Page, PageRequest, Publish, Result,
-    Settle, Stage, Store, StoreError,
+    AlertFilter, Claim, Claimed, FireEvent, FireSchedule, Fired, Handlers, Lease, Listing, MakeFires, Offer, Orphan, Page, PageRequest,
+    Publish, PutSchedule, Result, Settle, Stage, Store, StoreError,
 };
 use crate::model::Time;
 use crate::model::alert::{Alert, AlertType, NewAlert};
 use crate::model::attempt::LogLine;
 use crate::model::ids::{BatchId, NodeId, ScheduleId, TaskId, TriggerId};
 use crate::model::metrics::Metrics;
-use crate::model::schedule::Schedule;
+use crate::model::schedule::{Fire, Schedule};
 use crate::model::task::{NewTask, Task};
 use crate::model::trigger::Trigger;
 use async_trait::async_trait;
@@ -300,26 +301,39 @@ impl Store for Sqlite {
         self.read(move |db| lists::log(db, id, &page)).await
     }
 
-    async fn put_schedule(&self, schedule: Schedule) -> Result<ScheduleId> {
-        self.writer.write(move |tx| rules::put_schedule(tx, &schedule)).await
+    async fn put_schedule(&self, put: PutSchedule) -> Result<()> {
+        self.writer.write(move |tx| schedules::put(tx, &put)).await
     }
     async fn remove_schedule(&self, id: ScheduleId) -> Result<()> {
-        self.writer.write(move |tx| rules::remove_schedule(tx, id)).await
+        self.writer.write(move |tx| schedules::remove(tx, id)).await
     }
     async fn schedule(&self, id: ScheduleId) -> Result<Schedule> {
-        self.read(move |db| rules::schedule(db, id)).await
+        self.read(move |db| schedules::by_id(db, id)).await
+    }
+    async fn schedule_named(&self, name: &str) -> Result<Schedule> {
+        let name = name.to_owned();
+        self.read(move |db| schedules::by_name(db, &name)).await
     }
     async fn schedules(&self, page: PageRequest) -> Result<Page<Schedule>> {
-        self.read(move |db| rules::schedules(db, &page)).await
+        self.read(move |db| schedules::all(db, &page)).await
     }
     async fn upcoming_schedules(&self, limit: usize) -> Result<Vec<Schedule>> {
-        self.read(move |db| rules::schedules_until(db, i64::MAX, limit)).await
+        self.read(move |db| schedules::until(db, i64::MAX, limit)).await
     }
     async fn due_schedules(&self, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)> {
-        self.own_reader.ask(move |db| rules::due_schedules(db, now, limit)).await
+        self.own_reader.ask(move |db| schedules::due(db, now, limit)).await
     }
-    async fn fire_schedule(&self, fire: FireSchedule) -> Result<()> {
-        self.writer.write(move |tx| rules::fire_schedule(tx, &fire)).await
+    async fn schedules_ahead(&self, now: Time, limit: usize) -> Result<Vec<Schedule>> {
+        self.own_reader.ask(move |db| schedules::ahead(db, now, limit)).await
+    }
+    async fn fire_schedule(&self, fire: FireSchedule) -> Result<Fired> {
+        self.writer.write(move |tx| schedules::fire(tx, &fire)).await
+    }
+    async fn make_fires(&self, asked: MakeFires) -> Result<Fired> {
+        self.writer.write(move |tx| schedules::make_fires(tx, &asked)).await
+    }
+    async fn fires(&self, id: ScheduleId, page: PageRequest) -> Result<Page<Fire>> {
+        self.read(move |db| schedules::fires(db, id, &page)).await
     }
 
     async fn put_trigger(&self, trigger: Trigger) -> Result<TriggerId> {

@@ -45,6 +45,7 @@ pub(super) fn prune(tx: &Tx<'_>, before: Time, keep: u64, limit: usize) -> Resul
     for sql in [
         "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE at < ?1 LIMIT ?2)",
         "DELETE FROM fire WHERE (schedule, at) IN (SELECT schedule, at FROM fire WHERE at < ?1 LIMIT ?2)",
+        "DELETE FROM skip WHERE (schedule, at, reason) IN (SELECT schedule, at, reason FROM skip WHERE at < ?1 LIMIT ?2)",
         // Its tasks stay, for as long as they do.
         "DELETE FROM batch WHERE id IN (SELECT id FROM batch WHERE node IS NULL AND next_line IS NULL AND published_at < ?1 LIMIT ?2)",
     ] {

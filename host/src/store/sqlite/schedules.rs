@@ -1,0 +1,418 @@
+//! Schedules, and their fires in one transaction with what they make.
+
+use super::Failed;
+use super::claim::{hold, release_key};
+use super::enqueue::enqueue;
+use super::monitor::raise;
+use super::page::{self, Key};
+use super::rows::{blob, from_micros, micros};
+use super::settle;
+use super::writer::Tx;
+use crate::model::Time;
+use crate::model::ids::{ScheduleId, TaskId};
+use crate::model::schedule::overlap::{Decision, Overlap};
+use crate::model::schedule::{Fire, Schedule, Skip, SkipReason};
+use crate::model::task::NewTask;
+use crate::store::{FireSchedule, Fired, Lease, Made, MakeFires, Page, PageRequest, PutSchedule, Result, StoreError};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+/// Why a task waits behind another of its schedule.
+const PREVIOUS_FIRE: &str = "previous fire";
+/// Tasks that one fire cancels, at most.
+const CANCELLED: i64 = 1_000;
+
+const SCHEDULE: &str = "id, name, task_name, declared, edits, created_at, next_fire, planned_at, paused_at, last_fire, last_task, revision";
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Schedule> {
+    let time = |index: usize| row.get::<_, Option<i64>>(index).map(|micros| micros.map(from_micros));
+    Ok(Schedule {
+        id: ScheduleId::from_bytes(blob(row, 0)?),
+        name: row.get(1)?,
+        task_name: row.get(2)?,
+        declared: row.get(3)?,
+        edits: row.get(4)?,
+        created_at: from_micros(row.get(5)?),
+        next_fire: time(6)?,
+        planned_at: from_micros(row.get(7)?),
+        paused_at: time(8)?,
+        last_fire: time(9)?,
+        last_task: row.get::<_, Option<[u8; 16]>>(10)?.map(TaskId::from_bytes),
+        revision: row.get::<_, i64>(11)?.unsigned_abs(),
+    })
+}
+
+fn changed() -> StoreError {
+    StoreError::Conflict("the schedule was changed or fired meanwhile; send the request again".into())
+}
+
+pub(super) fn put(tx: &Tx<'_>, put: &PutSchedule) -> Result<()> {
+    let schedule = &put.schedule;
+    let written = match put.seen {
+        None => insert(tx, schedule)?,
+        Some(seen) => update(tx, schedule, seen)?,
+    };
+    if written == 0 {
+        return Err(changed());
+    }
+    for skip in &put.skips {
+        record(tx, schedule.id, skip)?;
+    }
+    Ok(())
+}
+
+fn insert(tx: &Tx<'_>, s: &Schedule) -> Result<usize> {
+    tx.db
+        .prepare_cached(
+            "INSERT INTO schedule (id, name, task_name, declared, edits, created_at, next_fire, planned_at, paused_at, revision)
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 1 WHERE NOT EXISTS (SELECT 1 FROM schedule WHERE name = ?2)",
+        )
+        .and_then(|mut statement| {
+            statement.execute(params![
+                s.id.as_bytes(),
+                s.name,
+                s.task_name,
+                s.declared,
+                s.edits,
+                micros(s.created_at),
+                s.next_fire.map(micros),
+                micros(s.planned_at),
+                s.paused_at.map(micros),
+            ])
+        })
+        .failed()
+}
+
+fn update(tx: &Tx<'_>, s: &Schedule, seen: u64) -> Result<usize> {
+    tx.db
+        .prepare_cached(
+            "UPDATE schedule SET task_name = ?3, declared = ?4, edits = ?5, next_fire = ?6, planned_at = ?7, paused_at = ?8,
+               revision = revision + 1 WHERE id = ?1 AND revision = ?2",
+        )
+        .and_then(|mut statement| {
+            statement.execute(params![
+                s.id.as_bytes(),
+                seen.cast_signed(),
+                s.task_name,
+                s.declared,
+                s.edits,
+                s.next_fire.map(micros),
+                micros(s.planned_at),
+                s.paused_at.map(micros),
+            ])
+        })
+        .failed()
+}
+
+/// Its fires are forgotten as those of others are; nobody can ask for them any more.
+pub(super) fn remove(tx: &Tx<'_>, id: ScheduleId) -> Result<()> {
+    let removed = tx
+        .db
+        .prepare_cached("DELETE FROM schedule WHERE id = ?1")
+        .and_then(|mut s| s.execute([id.as_bytes()]))
+        .failed()?;
+    if removed == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+}
+
+pub(super) fn by_id(db: &Connection, id: ScheduleId) -> Result<Schedule> {
+    one(db, "id = ?1", &id.as_bytes().as_slice())
+}
+
+pub(super) fn by_name(db: &Connection, name: &str) -> Result<Schedule> {
+    one(db, "name = ?1", &name)
+}
+
+fn one(db: &Connection, condition: &str, value: &dyn rusqlite::ToSql) -> Result<Schedule> {
+    db.prepare_cached(&format!("SELECT {SCHEDULE} FROM schedule WHERE {condition}"))
+        .and_then(|mut s| s.query_row([value], from_row).optional())
+        .failed()?
+        .ok_or(StoreError::NotFound)
+}
+
+/// All, oldest first.
+pub(super) fn all(db: &Connection, request: &PageRequest) -> Result<Page<Schedule>> {
+    let (after, id) = page::decode(request.cursor.as_deref())?.unwrap_or((i64::MIN, [0; 16]));
+    let items = db
+        .prepare_cached(&format!(
+            "SELECT {SCHEDULE} FROM schedule WHERE (created_at, id) > (?1, ?2) ORDER BY created_at, id LIMIT ?3"
+        ))
+        .and_then(|mut s| {
+            s.query_map(params![after, id, page::sql_limit(request)], from_row)
+                .and_then(Iterator::collect)
+        })
+        .failed()?;
+    Ok(page::cut(items, request.limit, |s: &Schedule| {
+        (micros(s.created_at), *s.id.as_bytes())
+    }))
+}
+
+/// Those that are not paused and whose next fire is not after `until`, in microseconds, by it and their ids.
+pub(super) fn until(db: &Connection, until: i64, limit: usize) -> Result<Vec<Schedule>> {
+    let sql = format!(
+        "SELECT {SCHEDULE} FROM schedule INDEXED BY schedule_due WHERE next_fire <= ?1 AND paused_at IS NULL ORDER BY next_fire, id LIMIT ?2"
+    );
+    many(db, &sql, until, limit)
+}
+
+fn many(db: &Connection, sql: &str, value: i64, limit: usize) -> Result<Vec<Schedule>> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    db.prepare_cached(sql)
+        .and_then(|mut s| s.query_map(params![value, limit], from_row).and_then(Iterator::collect))
+        .failed()
+}
+
+pub(super) fn due(db: &Connection, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)> {
+    let due = until(db, micros(now), limit)?;
+    let next: Option<i64> = db
+        .prepare_cached("SELECT MIN(next_fire) FROM schedule INDEXED BY schedule_due WHERE next_fire > ?1 AND paused_at IS NULL")
+        .and_then(|mut s| s.query_row([micros(now)], |row| row.get(0)))
+        .failed()?;
+    Ok((due, next.map(from_micros)))
+}
+
+/// Those whose cursor was worked out at a time that has yet to come: the clock was set back since. Looks at each; asked seldom.
+pub(super) fn ahead(db: &Connection, now: Time, limit: usize) -> Result<Vec<Schedule>> {
+    many(
+        db,
+        &format!("SELECT {SCHEDULE} FROM schedule WHERE planned_at > ?1 LIMIT ?2"),
+        micros(now),
+        limit,
+    )
+}
+
+pub(super) fn fire(tx: &mut Tx<'_>, fire: &FireSchedule) -> Result<Fired> {
+    let moved = tx
+        .db
+        .prepare_cached(
+            "UPDATE schedule SET next_fire = ?3, planned_at = ?4, revision = revision + 1
+             WHERE id = ?1 AND revision = ?2 AND paused_at IS NULL",
+        )
+        .and_then(|mut s| {
+            s.execute(params![
+                fire.id.as_bytes(),
+                fire.seen.cast_signed(),
+                fire.next.map(micros),
+                micros(fire.now)
+            ])
+        })
+        .failed()?;
+    if moved == 0 {
+        return Err(changed());
+    }
+    for skip in &fire.skips {
+        record(tx, fire.id, skip)?;
+    }
+    let fired = make(tx, fire.id, &fire.fires, fire.overlap, fire.now)?;
+    for (at, _) in fired.fires.iter().filter(|(_, made)| *made == Made::LeftOut) {
+        record(tx, fire.id, &Skip::one(SkipReason::Overlap, *at))?;
+    }
+    for alert in &fire.alerts {
+        raise(tx, alert)?;
+    }
+    Ok(fired)
+}
+
+pub(super) fn make_fires(tx: &mut Tx<'_>, asked: &MakeFires) -> Result<Fired> {
+    by_id(tx.db, asked.id)?;
+    make(tx, asked.id, &asked.fires, asked.overlap, asked.now)
+}
+
+/// Makes fires that have not been made, each with its task, as far as the tasks before them allow.
+fn make(tx: &mut Tx<'_>, id: ScheduleId, fires: &[(Time, NewTask)], overlap: Overlap, now: Time) -> Result<Fired> {
+    let mut fired = Fired::default();
+    let mut last = None;
+    for (at, task) in fires {
+        let made = make_one(tx, id, (*at, task), (overlap, now), &mut fired.stopped)?;
+        if let Made::Task(task) = made {
+            last = last.max(Some((*at, task)));
+        }
+        fired.fires.push((*at, made));
+    }
+    if let Some((at, task)) = last {
+        tx.db
+            .prepare_cached("UPDATE schedule SET last_fire = ?2, last_task = ?3 WHERE id = ?1 AND (last_fire IS NULL OR last_fire <= ?2)")
+            .and_then(|mut s| s.execute(params![id.as_bytes(), micros(at), task.as_bytes()]))
+            .failed()?;
+    }
+    Ok(fired)
+}
+
+fn make_one(
+    tx: &mut Tx<'_>,
+    id: ScheduleId,
+    (at, task): (Time, &NewTask),
+    (overlap, now): (Overlap, Time),
+    stopped: &mut Vec<Lease>,
+) -> Result<Made> {
+    let before = tx
+        .db
+        .prepare_cached("SELECT 1 FROM fire WHERE schedule = ?1 AND at = ?2")
+        .and_then(|mut s| s.exists(params![id.as_bytes(), micros(at)]))
+        .failed()?;
+    if before {
+        return Ok(Made::Before);
+    }
+    let decision = overlap.decide(not_ended(tx, id, overlap.asks())?);
+    if decision == Decision::Skip {
+        return Ok(Made::LeftOut);
+    }
+    if decision == Decision::Replace {
+        cancel_all(tx, id, now, stopped)?;
+    }
+    // A fire happens once, whoever makes it.
+    tx.db
+        .prepare_cached("INSERT INTO fire VALUES (?1, ?2, ?3)")
+        .and_then(|mut s| s.execute(params![id.as_bytes(), micros(at), task.id.as_bytes()]))
+        .failed()?;
+    enqueue(tx, task, None)?;
+    if decision == Decision::Hold && task.stillborn.is_none() {
+        let seq = tx
+            .db
+            .prepare_cached("SELECT seq FROM task WHERE id = ?1")
+            .and_then(|mut s| s.query_row([task.id.as_bytes()], |row| row.get(0)))
+            .failed()?;
+        hold(tx, seq, PREVIOUS_FIRE, &key(id))?;
+    }
+    Ok(Made::Task(task.id))
+}
+
+/// What tasks wait for that are held behind another of their schedule.
+fn key(id: ScheduleId) -> String {
+    format!("schedule/{id}")
+}
+
+/// Tasks of a schedule that wait or run, counted up to `most`.
+fn not_ended(tx: &Tx<'_>, id: ScheduleId, most: u64) -> Result<u64> {
+    if most == 0 {
+        return Ok(0);
+    }
+    tx.db
+        .prepare_cached(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM task INDEXED BY task_of_schedule WHERE origin_kind = 1 AND origin = ?1 LIMIT ?2)",
+        )
+        .and_then(|mut s| s.query_row(params![id.as_bytes(), most.cast_signed()], |row| row.get::<_, i64>(0)))
+        .failed()
+        .map(i64::unsigned_abs)
+}
+
+fn cancel_all(tx: &mut Tx<'_>, id: ScheduleId, now: Time, stopped: &mut Vec<Lease>) -> Result<()> {
+    let tasks: Vec<[u8; 16]> = tx
+        .db
+        .prepare_cached("SELECT id FROM task INDEXED BY task_of_schedule WHERE origin_kind = 1 AND origin = ?1 LIMIT ?2")
+        .and_then(|mut s| {
+            s.query_map(params![id.as_bytes(), CANCELLED], |row| row.get(0))
+                .and_then(Iterator::collect)
+        })
+        .failed()?;
+    for task in tasks {
+        stopped.extend(settle::cancel(tx, TaskId::from_bytes(task), now)?);
+    }
+    Ok(())
+}
+
+/// A task of a schedule has ended: where no other waits or runs, the next of those held behind it is offered to workers.
+pub(super) fn task_ended(tx: &Tx<'_>, id: ScheduleId) -> Result<()> {
+    let key = key(id);
+    let any_held = tx
+        .db
+        .prepare_cached("SELECT 1 FROM task INDEXED BY task_held WHERE queue = 2 AND held_key = ?1")
+        .and_then(|mut s| s.exists([&key]))
+        .failed()?;
+    if !any_held {
+        return Ok(());
+    }
+    let another = tx
+        .db
+        .prepare_cached(
+            "SELECT 1 FROM task INDEXED BY task_of_schedule
+             WHERE origin_kind = 1 AND origin = ?1 AND (queue <> 2 OR held_key IS NOT ?2)",
+        )
+        .and_then(|mut s| s.exists(params![id.as_bytes(), key]))
+        .failed()?;
+    if !another {
+        release_key(tx, &key, 1)?;
+    }
+    Ok(())
+}
+
+fn reason_number(reason: SkipReason) -> i64 {
+    SkipReason::ALL.iter().position(|r| *r == reason).map_or(0, |n| n as i64 + 1)
+}
+
+fn reason_of(number: u8) -> SkipReason {
+    let index = usize::from(number).saturating_sub(1);
+    SkipReason::ALL.get(index).copied().unwrap_or(SkipReason::Misfire)
+}
+
+fn record(tx: &Tx<'_>, id: ScheduleId, skip: &Skip) -> Result<()> {
+    tx.db
+        .prepare_cached(
+            "INSERT INTO skip (schedule, at, reason, until, count) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (schedule, at, reason) DO UPDATE SET until = MAX(until, excluded.until), count = MAX(count, excluded.count)",
+        )
+        .and_then(|mut s| {
+            s.execute(params![
+                id.as_bytes(),
+                micros(skip.at),
+                reason_number(skip.reason),
+                micros(skip.until),
+                skip.count.cast_signed()
+            ])
+        })
+        .failed()
+        .map(drop)
+}
+
+/// Where a line stands among those of the same time.
+fn place(fire: &Fire) -> Key {
+    let rank = match fire {
+        Fire::Made { .. } => 0,
+        Fire::Skipped(skip) => u8::try_from(reason_number(skip.reason)).unwrap_or(0),
+    };
+    let mut id = [0; 16];
+    id[0] = rank;
+    (micros(fire.at()), id)
+}
+
+/// What a schedule did, latest first: of two indexes in one order, as many lines of each as a page has.
+pub(super) fn fires(db: &Connection, id: ScheduleId, request: &PageRequest) -> Result<Page<Fire>> {
+    by_id(db, id)?;
+    let (before, rank) = page::decode(request.cursor.as_deref())?.map_or((i64::MAX, 0), |(at, id)| (at, id[0]));
+    let limit = page::sql_limit(request);
+    let made = db
+        .prepare_cached("SELECT at, task FROM fire WHERE schedule = ?1 AND at < ?2 ORDER BY at DESC LIMIT ?3")
+        .and_then(|mut s| {
+            let line = |row: &Row<'_>| {
+                Ok(Fire::Made {
+                    at: from_micros(row.get(0)?),
+                    task: TaskId::from_bytes(blob(row, 1)?),
+                })
+            };
+            s.query_map(params![id.as_bytes(), before, limit], line)
+                .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
+        })
+        .failed()?;
+    let skipped = db
+        .prepare_cached(
+            "SELECT at, reason, until, count FROM skip WHERE schedule = ?1 AND at <= ?2 AND (at < ?2 OR reason > ?3)
+             ORDER BY at DESC, reason LIMIT ?4",
+        )
+        .and_then(|mut s| {
+            let line = |row: &Row<'_>| {
+                Ok(Fire::Skipped(Skip {
+                    reason: reason_of(row.get(1)?),
+                    at: from_micros(row.get(0)?),
+                    until: from_micros(row.get(2)?),
+                    count: row.get::<_, i64>(3)?.unsigned_abs(),
+                }))
+            };
+            s.query_map(params![id.as_bytes(), before, rank, limit], line)
+                .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
+        })
+        .failed()?;
+    let mut lines: Vec<Fire> = made.into_iter().chain(skipped).collect();
+    lines.sort_by_key(|line| {
+        let (at, id) = place(line);
+        (std::cmp::Reverse(at), id)
+    });
+    Ok(page::cut(lines, request.limit, place))
+}
