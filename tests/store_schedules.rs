@@ -60,10 +60,15 @@ impl Fixture {
         }
     }
 
+    async fn fire_one(&self, fire: FireSchedule) -> Result<Fired, StoreError> {
+        let fired = self.store.fire_schedules(vec![fire]).await.expect("the store");
+        fired.into_iter().next().expect("one")
+    }
+
     /// Fires at these seconds, whatever the revision.
     async fn fires(&self, id: ScheduleId, fires: &[i64], overlap: Overlap) -> Fired {
         let schedule = self.store.schedule(id).await.expect("it");
-        self.store.fire_schedule(self.fire(&schedule, fires, overlap)).await.expect("fired")
+        self.fire_one(self.fire(&schedule, fires, overlap)).await.expect("fired")
     }
 
     async fn lines(&self, id: ScheduleId) -> Vec<Fire> {
@@ -109,7 +114,7 @@ async fn a_fire_happens_once_even_if_two_make_it() {
     let f = Fixture::new();
     let schedule = f.schedule().await;
     let fire = || f.fire(&schedule, &[0], Overlap::Allow);
-    let (first, second) = tokio::join!(f.store.fire_schedule(fire()), f.store.fire_schedule(fire()));
+    let (first, second) = tokio::join!(f.fire_one(fire()), f.fire_one(fire()));
     assert_eq!(usize::from(first.is_ok()) + usize::from(second.is_ok()), 1, "{first:?} {second:?}");
     assert_eq!(f.claim(10).await.tasks.len(), 1);
     assert_eq!(f.store.schedule(schedule.id).await.expect("it").next_fire, Some(f.at(60)));
@@ -155,10 +160,7 @@ async fn nobody_overwrites_a_schedule_that_he_has_not_seen() {
         "a paused one is not due"
     );
     let fire = f.fire(&now, &[1], Overlap::Allow);
-    assert!(
-        matches!(f.store.fire_schedule(fire).await, Err(StoreError::Conflict(_))),
-        "nor fired"
-    );
+    assert!(matches!(f.fire_one(fire).await, Err(StoreError::Conflict(_))), "nor fired");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -247,7 +249,7 @@ async fn what_a_schedule_did_is_paged_without_a_gap() {
     ] {
         fire.skips.push(Skip::one(reason, f.at(at)));
     }
-    f.store.fire_schedule(fire).await.expect("fired");
+    f.fire_one(fire).await.expect("fired");
     let all = f.lines(schedule.id).await;
     assert_eq!(all.len(), 9);
     assert!(all.windows(2).all(|pair| pair[0].at() >= pair[1].at()));
@@ -310,6 +312,21 @@ async fn cursors_ahead_of_the_clock_are_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_of_many_that_was_changed_meanwhile_holds_up_no_other() {
+    let f = Fixture::new();
+    let schedule = f.schedule().await;
+    let stale = FireSchedule {
+        seen: 99,
+        ..f.fire(&schedule, &[1], Overlap::Allow)
+    };
+    let fires = vec![stale, f.fire(&schedule, &[0], Overlap::Allow)];
+    let fired = f.store.fire_schedules(fires).await.expect("the store");
+    assert!(matches!(fired[0], Err(StoreError::Conflict(_))));
+    assert_eq!(made(fired[1].as_ref().expect("fired")).len(), 1);
+    assert_eq!(f.lines(schedule.id).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_fire_and_its_alert_are_one() {
     use taskhost::model::alert::{AlertType, NewAlert};
     let f = Fixture::new();
@@ -324,7 +341,7 @@ async fn a_fire_and_its_alert_are_one() {
         at: f.now,
     });
     let stale = FireSchedule { seen: 99, ..fire.clone() };
-    assert!(f.store.fire_schedule(stale).await.is_err());
+    assert!(f.fire_one(stale).await.is_err());
     let count = async || {
         let page = PageRequest { limit: 10, cursor: None };
         let alerts = f.store.alerts(taskhost::store::AlertFilter::default(), page).await.expect("a list");
@@ -335,6 +352,6 @@ async fn a_fire_and_its_alert_are_one() {
             .collect::<BTreeMap<_, _>>()
     };
     assert_eq!(count().await, BTreeMap::new());
-    f.store.fire_schedule(fire).await.expect("fired");
+    f.fire_one(fire).await.expect("fired");
     assert_eq!(count().await, BTreeMap::from([(schedule.id.to_string(), 1)]));
 }

@@ -45,6 +45,7 @@ pub fn document() -> Document {
             ("get", &mut item.get),
             ("put", &mut item.put),
             ("post", &mut item.post),
+            ("patch", &mut item.patch),
             ("delete", &mut item.delete),
         ];
         for (method, operation) in operations {

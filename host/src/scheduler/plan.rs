@@ -15,12 +15,15 @@ use crate::store::{FireEvent, FireSchedule, StoreError};
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
-/// Fires on their way into the store at once; their writes share commits.
-const AT_ONCE: usize = 256;
+/// Schedules that fire at once; more are looked for when they have.
+const AT_ONCE: usize = 1_024;
+/// Of them, those that are written together, at most: some milliseconds that all others wait for.
+const PART: usize = 64;
 /// After one has ended, those that end within this are waited for before the next look.
 const TOGETHER: Duration = Duration::from_millis(20);
 
@@ -68,7 +71,7 @@ pub(super) async fn run(context: &Context, mut stop: watch::Receiver<bool>) {
 #[derive(Default)]
 struct Fires {
     running: JoinSet<bool>,
-    schedules: HashMap<tokio::task::Id, ScheduleId>,
+    schedules: HashMap<tokio::task::Id, Vec<ScheduleId>>,
     /// Whether one could not be stored.
     failed: bool,
 }
@@ -77,22 +80,46 @@ impl Fires {
     /// Starts those that are due and not under way; returns how long no other will be. What follows a fire is seen by the look after it.
     async fn start_due(&mut self, context: &Context) -> Duration {
         let now = context.clock.now();
-        let (due, next) = match context.store.due_schedules(now, AT_ONCE + self.schedules.len()).await {
+        let under_way: HashSet<ScheduleId> = self.schedules.values().flatten().copied().collect();
+        let (due, next) = match context.store.due_schedules(now, AT_ONCE + under_way.len()).await {
             Ok(found) => found,
             Err(error) => {
                 tracing::error!(%error, "due schedules could not be read; trying again");
                 return POLL;
             }
         };
-        let under_way: HashSet<ScheduleId> = self.schedules.values().copied().collect();
         let free = AT_ONCE.saturating_sub(under_way.len());
         let snapshot = context.registry.snapshot();
+        let mut ready = Vec::new();
         for schedule in due.into_iter().filter(|schedule| !under_way.contains(&schedule.id)).take(free) {
             let id = schedule.id;
-            let task = self.running.spawn(fire(context.clone(), snapshot.clone(), schedule, now));
-            self.schedules.insert(task.id(), id);
+            let mut fire = Box::pin(prepare(context.clone(), snapshot.clone(), schedule, now));
+            // Most are ready as soon as they are asked for.
+            match fire.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+                Poll::Ready(Ok(fire)) => ready.extend(fire),
+                Poll::Ready(Err(())) => self.failed = true,
+                Poll::Pending => {
+                    let context = context.clone();
+                    self.spawn(vec![id], async move {
+                        match fire.await {
+                            Ok(fire) => write(context, fire.into_iter().collect()).await,
+                            Err(()) => false,
+                        }
+                    });
+                }
+            }
+        }
+        let mut ready = ready.into_iter().peekable();
+        while ready.peek().is_some() {
+            let part: Vec<FireSchedule> = ready.by_ref().take(PART).collect();
+            self.spawn(part.iter().map(|fire| fire.id).collect(), write(context.clone(), part));
         }
         next.map_or(POLL, |next| (next - context.clock.now()).to_std().unwrap_or_default().min(POLL))
+    }
+
+    fn spawn(&mut self, schedules: Vec<ScheduleId>, fires: impl Future<Output = bool> + Send + 'static) {
+        let task = self.running.spawn(fires);
+        self.schedules.insert(task.id(), schedules);
     }
 
     /// Resolves when one has ended, and with it those that do so about now; never while none is under way.
@@ -114,26 +141,26 @@ impl Fires {
     }
 }
 
-/// Fires one schedule; whether its cursor is where it has to be.
-async fn fire(context: Context, snapshot: Arc<Snapshot>, schedule: Schedule, now: Time) -> bool {
-    let trouble = |error: StoreError| {
-        tracing::error!(schedule = schedule.name, %error, "a schedule could not be fired; trying again");
-        false
-    };
-    let fire = match fire_of(&context, &snapshot, &schedule, now).await {
-        Ok(Some(fire)) => fire,
-        Ok(None) => return true,
-        Err(error) => return trouble(error),
-    };
-    match context.store.fire_schedule(fire).await {
+/// Works out what is due of one schedule. An error has been told.
+async fn prepare(context: Context, snapshot: Arc<Snapshot>, schedule: Schedule, now: Time) -> Result<Option<FireSchedule>, ()> {
+    let fire = fire_of(&context, &snapshot, &schedule, now).await;
+    fire.map_err(|error| tracing::error!(schedule = schedule.name, %error, "a schedule could not be fired; trying again"))
+}
+
+/// Writes fires; whether all cursors are where they have to be. One that somebody else moved is.
+async fn write(context: Context, fires: Vec<FireSchedule>) -> bool {
+    match context.store.fire_schedules(fires).await {
         Ok(fired) => {
-            fired.stopped.into_iter().for_each(|lease| context.worker.stop_cancelled(lease));
+            let stopped = fired.into_iter().flatten().flat_map(|fired| fired.stopped);
+            stopped.for_each(|lease| context.worker.stop_cancelled(lease));
             context.wake.notify_one();
+            true
         }
-        Err(StoreError::Conflict(_)) => {}
-        Err(error) => return trouble(error),
+        Err(error) => {
+            tracing::error!(%error, "schedules could not be fired; trying again");
+            false
+        }
     }
-    true
 }
 
 async fn fire_of(context: &Context, snapshot: &Snapshot, schedule: &Schedule, now: Time) -> Result<Option<FireSchedule>, StoreError> {

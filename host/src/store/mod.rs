@@ -363,13 +363,13 @@ pub trait Store: Send + Sync + 'static {
     async fn schedules(&self, page: PageRequest) -> Result<Page<Schedule>>;
     /// The schedules that fire next, earliest first, at most so many.
     async fn upcoming_schedules(&self, limit: usize) -> Result<Vec<Schedule>>;
-    /// Schedules whose cursor is not after `now`, earliest first, and the cursor of the first one after.
+    /// Schedules whose cursor is not after `now`, earliest first, and the cursor of the first one after; fewer where they are large.
     async fn due_schedules(&self, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)>;
     /// Schedules whose cursor was worked out after `now`, at most so many: the clock was set back since.
     async fn schedules_ahead(&self, now: Time, limit: usize) -> Result<Vec<Schedule>>;
-    /// Moves a schedule's cursor, and keeps what it fired with the tasks, and what it skipped. [`StoreError::Conflict`] where it is not the
-    /// one that was seen.
-    async fn fire_schedule(&self, fire: FireSchedule) -> Result<Fired>;
+    /// Moves the cursors of schedules, and keeps what each fired with the tasks, and what it skipped. Each is atomic, and all share a commit:
+    /// [`StoreError::Conflict`] of one that is not as it was seen leaves the others alone.
+    async fn fire_schedules(&self, fires: Vec<FireSchedule>) -> Result<Vec<Result<Fired>>>;
     /// Makes fires that somebody asked for, as far as they have not been made.
     async fn make_fires(&self, asked: MakeFires) -> Result<Fired>;
     /// What a schedule did, latest first.

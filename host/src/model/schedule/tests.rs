@@ -1,3 +1,5 @@
+//! Rules of schedules, by table and by walk.
+
 use super::misfire::{Due, Misfire, due};
 use super::overlap::{Decision, MOST_QUEUED, Overlap};
 use super::rule::Rule;

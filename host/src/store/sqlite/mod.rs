@@ -326,8 +326,8 @@ impl Store for Sqlite {
     async fn schedules_ahead(&self, now: Time, limit: usize) -> Result<Vec<Schedule>> {
         self.own_reader.ask(move |db| schedules::ahead(db, now, limit)).await
     }
-    async fn fire_schedule(&self, fire: FireSchedule) -> Result<Fired> {
-        self.writer.write(move |tx| schedules::fire(tx, &fire)).await
+    async fn fire_schedules(&self, fires: Vec<FireSchedule>) -> Result<Vec<Result<Fired>>> {
+        self.writer.write(move |tx| schedules::fire_all(tx, &fires)).await
     }
     async fn make_fires(&self, asked: MakeFires) -> Result<Fired> {
         self.writer.write(move |tx| schedules::make_fires(tx, &asked)).await

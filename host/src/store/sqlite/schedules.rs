@@ -20,6 +20,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 const PREVIOUS_FIRE: &str = "previous fire";
 /// Tasks that one fire cancels, at most.
 const CANCELLED: i64 = 1_000;
+/// Bytes of due schedules that one look takes, about.
+const DUE_BYTES: usize = 64 << 20;
 
 const SCHEDULE: &str = "id, name, task_name, declared, edits, created_at, next_fire, planned_at, paused_at, last_fire, last_task, revision";
 
@@ -161,7 +163,20 @@ fn many(db: &Connection, sql: &str, value: i64, limit: usize) -> Result<Vec<Sche
 }
 
 pub(super) fn due(db: &Connection, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)> {
-    let due = until(db, micros(now), limit)?;
+    let sql = format!(
+        "SELECT {SCHEDULE} FROM schedule INDEXED BY schedule_due WHERE next_fire <= ?1 AND paused_at IS NULL ORDER BY next_fire, id LIMIT ?2"
+    );
+    let mut query = db.prepare_cached(&sql).failed()?;
+    let rows = query.query_map(params![micros(now), i64::try_from(limit).unwrap_or(i64::MAX)], from_row);
+    let (mut due, mut bytes) = (Vec::new(), 0);
+    for row in rows.failed()? {
+        let schedule = row.failed()?;
+        bytes += schedule.declared.len() + schedule.edits.as_ref().map_or(0, String::len);
+        due.push(schedule);
+        if bytes > DUE_BYTES {
+            break;
+        }
+    }
     let next: Option<i64> = db
         .prepare_cached("SELECT MIN(next_fire) FROM schedule INDEXED BY schedule_due WHERE next_fire > ?1 AND paused_at IS NULL")
         .and_then(|mut s| s.query_row([micros(now)], |row| row.get(0)))
@@ -179,32 +194,51 @@ pub(super) fn ahead(db: &Connection, now: Time, limit: usize) -> Result<Vec<Sche
     )
 }
 
-pub(super) fn fire(tx: &mut Tx<'_>, fire: &FireSchedule) -> Result<Fired> {
-    let moved = tx
+pub(super) fn fire_all(tx: &mut Tx<'_>, fires: &[FireSchedule]) -> Result<Vec<Result<Fired>>> {
+    let mut fired = Vec::with_capacity(fires.len());
+    for each in fires {
+        match fire(tx, each) {
+            // Refused before anything was written.
+            Err(error @ StoreError::Conflict(_)) => fired.push(Err(error)),
+            Err(error) => return Err(error),
+            done => fired.push(done),
+        }
+    }
+    Ok(fired)
+}
+
+fn fire(tx: &mut Tx<'_>, fire: &FireSchedule) -> Result<Fired> {
+    let as_seen = tx
         .db
-        .prepare_cached(
-            "UPDATE schedule SET next_fire = ?3, planned_at = ?4, revision = revision + 1
-             WHERE id = ?1 AND revision = ?2 AND paused_at IS NULL",
-        )
-        .and_then(|mut s| {
-            s.execute(params![
-                fire.id.as_bytes(),
-                fire.seen.cast_signed(),
-                fire.next.map(micros),
-                micros(fire.now)
-            ])
-        })
+        .prepare_cached("SELECT 1 FROM schedule WHERE id = ?1 AND revision = ?2 AND paused_at IS NULL")
+        .and_then(|mut s| s.exists(params![fire.id.as_bytes(), fire.seen.cast_signed()]))
         .failed()?;
-    if moved == 0 {
+    if !as_seen {
         return Err(changed());
     }
     for skip in &fire.skips {
         record(tx, fire.id, skip)?;
     }
-    let fired = make(tx, fire.id, &fire.fires, fire.overlap, fire.now)?;
+    let (fired, last) = make(tx, fire.id, &fire.fires, (fire.overlap, fire.now))?;
     for (at, _) in fired.fires.iter().filter(|(_, made)| *made == Made::LeftOut) {
         record(tx, fire.id, &Skip::one(SkipReason::Overlap, *at))?;
     }
+    tx.db
+        .prepare_cached(
+            "UPDATE schedule SET next_fire = ?2, planned_at = ?3, revision = revision + 1,
+               last_task = IIF(?4 >= COALESCE(last_fire, ?4), ?5, last_task), last_fire = MAX(COALESCE(last_fire, ?4), COALESCE(?4, last_fire))
+             WHERE id = ?1",
+        )
+        .and_then(|mut s| {
+            s.execute(params![
+                fire.id.as_bytes(),
+                fire.next.map(micros),
+                micros(fire.now),
+                last.map(|(at, _)| micros(at)),
+                last.as_ref().map(|(_, task)| task.as_bytes()),
+            ])
+        })
+        .failed()?;
     for alert in &fire.alerts {
         raise(tx, alert)?;
     }
@@ -213,27 +247,31 @@ pub(super) fn fire(tx: &mut Tx<'_>, fire: &FireSchedule) -> Result<Fired> {
 
 pub(super) fn make_fires(tx: &mut Tx<'_>, asked: &MakeFires) -> Result<Fired> {
     by_id(tx.db, asked.id)?;
-    make(tx, asked.id, &asked.fires, asked.overlap, asked.now)
+    let (fired, last) = make(tx, asked.id, &asked.fires, (asked.overlap, asked.now))?;
+    if let Some((at, task)) = last {
+        tx.db
+            .prepare_cached("UPDATE schedule SET last_fire = ?2, last_task = ?3 WHERE id = ?1 AND (last_fire IS NULL OR last_fire <= ?2)")
+            .and_then(|mut s| s.execute(params![asked.id.as_bytes(), micros(at), task.as_bytes()]))
+            .failed()?;
+    }
+    Ok(fired)
 }
 
-/// Makes fires that have not been made, each with its task, as far as the tasks before them allow.
-fn make(tx: &mut Tx<'_>, id: ScheduleId, fires: &[(Time, NewTask)], overlap: Overlap, now: Time) -> Result<Fired> {
+/// A fire and its task.
+type Last = Option<(Time, TaskId)>;
+
+/// Makes fires that have not been made, each with its task, as far as the tasks before them allow; tells the last of them too.
+fn make(tx: &mut Tx<'_>, id: ScheduleId, fires: &[(Time, NewTask)], by: (Overlap, Time)) -> Result<(Fired, Last)> {
     let mut fired = Fired::default();
     let mut last = None;
     for (at, task) in fires {
-        let made = make_one(tx, id, (*at, task), (overlap, now), &mut fired.stopped)?;
+        let made = make_one(tx, id, (*at, task), by, &mut fired.stopped)?;
         if let Made::Task(task) = made {
             last = last.max(Some((*at, task)));
         }
         fired.fires.push((*at, made));
     }
-    if let Some((at, task)) = last {
-        tx.db
-            .prepare_cached("UPDATE schedule SET last_fire = ?2, last_task = ?3 WHERE id = ?1 AND (last_fire IS NULL OR last_fire <= ?2)")
-            .and_then(|mut s| s.execute(params![id.as_bytes(), micros(at), task.as_bytes()]))
-            .failed()?;
-    }
-    Ok(fired)
+    Ok((fired, last))
 }
 
 fn make_one(
@@ -243,26 +281,27 @@ fn make_one(
     (overlap, now): (Overlap, Time),
     stopped: &mut Vec<Lease>,
 ) -> Result<Made> {
-    let before = tx
+    // A fire happens once, whoever makes it.
+    let fresh = tx
         .db
-        .prepare_cached("SELECT 1 FROM fire WHERE schedule = ?1 AND at = ?2")
-        .and_then(|mut s| s.exists(params![id.as_bytes(), micros(at)]))
+        .prepare_cached("INSERT OR IGNORE INTO fire VALUES (?1, ?2, ?3)")
+        .and_then(|mut s| s.execute(params![id.as_bytes(), micros(at), task.id.as_bytes()]))
         .failed()?;
-    if before {
+    if fresh == 0 {
         return Ok(Made::Before);
     }
     let decision = overlap.decide(not_ended(tx, id, overlap.asks())?);
-    if decision == Decision::Skip {
-        return Ok(Made::LeftOut);
+    match decision {
+        Decision::Make | Decision::Hold => {}
+        Decision::Replace => cancel_all(tx, id, now, stopped)?,
+        Decision::Skip => {
+            tx.db
+                .prepare_cached("DELETE FROM fire WHERE schedule = ?1 AND at = ?2")
+                .and_then(|mut s| s.execute(params![id.as_bytes(), micros(at)]))
+                .failed()?;
+            return Ok(Made::LeftOut);
+        }
     }
-    if decision == Decision::Replace {
-        cancel_all(tx, id, now, stopped)?;
-    }
-    // A fire happens once, whoever makes it.
-    tx.db
-        .prepare_cached("INSERT INTO fire VALUES (?1, ?2, ?3)")
-        .and_then(|mut s| s.execute(params![id.as_bytes(), micros(at), task.id.as_bytes()]))
-        .failed()?;
     enqueue(tx, task, None)?;
     if decision == Decision::Hold && task.stillborn.is_none() {
         let seq = tx
