@@ -396,3 +396,104 @@ fn a_schedule_of_a_calendar_shows_what_it_is() {
     );
     assert_eq!(record(&host, &gated)["on_closed"], "previous");
 }
+
+#[test]
+fn the_command_line_does_what_the_api_does() {
+    let host = Host::with_probe();
+    let ask = |arguments: &[&str]| {
+        let output = crate::harness::taskhost()
+            .args(arguments)
+            .args(["--url", host.url()])
+            .output()
+            .expect("taskhost");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8").trim().to_owned();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let ok = |arguments: &[&str]| {
+        let (code, out, err) = ask(arguments);
+        assert_eq!(code, Some(0), "{arguments:?}: {out} {err}");
+        out
+    };
+    let preview = [
+        "schedule",
+        "preview",
+        "--cron",
+        "30 2 * * *",
+        "--timezone",
+        "America/New_York",
+        "--after",
+        "2026-03-07T12:00:00Z",
+        "--count",
+        "1",
+    ];
+    assert_eq!(ok(&preview), "2026-03-08T07:00:00Z");
+    let add = [
+        "schedule",
+        "add",
+        "--task",
+        "echo",
+        "--session",
+        "close+1800",
+        "--calendar",
+        "XNYS",
+        "--misfire",
+        "none",
+        "--overlap",
+        "skip",
+        "--name",
+        "after-close",
+    ];
+    let id = ok(&add);
+    let shown = record(&host, &id);
+    assert_eq!(
+        (&shown["session"], &shown["misfire"], &shown["overlap"]),
+        (&json!({"edge": "close", "offset": 1800}), &json!("none"), &json!("skip"))
+    );
+    let gated = ok(&[
+        "schedule",
+        "add",
+        "--task",
+        "echo",
+        "--cron",
+        "0 12 * * *",
+        "--calendar",
+        "XNYS",
+        "--on-closed",
+        "next",
+        "--timezone",
+        "Europe/London",
+        "--dst-gap",
+        "skip",
+        "--dst-overlap",
+        "both",
+    ]);
+    let shown = record(&host, &gated);
+    assert_eq!(
+        (&shown["on_closed"], &shown["dst_gap"], &shown["dst_overlap"]),
+        (&json!("next"), &json!("skip"), &json!("both"))
+    );
+    assert_eq!(ok(&["schedule", "pause", &id]), format!("paused {id}"));
+    assert!(ok(&["schedule", "list"]).contains("paused"));
+    assert_eq!(ok(&["schedule", "resume", &id]), format!("resumed {id}"));
+    let task = ok(&["schedule", "run", &id]);
+    assert_eq!(host.end_of(&task)["status"], "success");
+    assert!(ok(&["schedule", "fires", &id]).contains(&task));
+    let made = ok(&["schedule", "backfill", &gated, "--from", "2026-01-05", "--to", "2026-01-06"]);
+    assert!(made.contains("created"), "{made}");
+    assert_eq!(ok(&["schedule", "remove", &id]), format!("removed {id}"));
+    for (wrong, word) in [
+        (&["schedule", "add", "--task", "echo"][..], "--cron"),
+        (
+            &["schedule", "add", "--task", "echo", "--session", "noon", "--calendar", "XNYS"],
+            "close+1800",
+        ),
+        (&["schedule", "add", "--task", "echo", "--session", "open"], "--calendar"),
+        (
+            &["schedule", "add", "--task", "echo", "--cron", "@daily", "--overlap", "kill"],
+            "queue_one",
+        ),
+    ] {
+        let (code, _, err) = ask(wrong);
+        assert!(code == Some(2) && err.contains(word), "{wrong:?}: {code:?} {err}");
+    }
+}

@@ -265,11 +265,23 @@ async fn what_a_schedule_did_is_paged_without_a_gap() {
         }
         assert_eq!(lines, all, "{limit}");
     }
-    let mut pruned = 1;
-    while pruned > 0 {
-        pruned = f.store.prune(f.at(-19), 0, 3).await.expect("pruned");
-    }
-    assert_eq!(f.lines(schedule.id).await.len(), 2);
+    let prune = async |before: Time| while f.store.prune(before, 0, 3).await.expect("pruned") > 0 {};
+    prune(f.at(-19)).await;
+    assert_eq!(
+        f.lines(schedule.id).await.len(),
+        6,
+        "fires go by when they were made, what was skipped by its time"
+    );
+    prune(f.at(1)).await;
+    assert_eq!(f.lines(schedule.id).await.len(), 0);
+    // Nobody can tell any more that these were made.
+    let ask = MakeFires {
+        id: schedule.id,
+        fires: vec![(f.at(-30), f.task_of(schedule.id))],
+        overlap: Overlap::Allow,
+        now: f.at(5),
+    };
+    assert!(matches!(f.store.make_fires(ask).await, Err(StoreError::Conflict(_))));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -183,7 +183,13 @@ CREATE TABLE schedule (
 CREATE INDEX schedule_due ON schedule (next_fire, id) WHERE next_fire IS NOT NULL AND paused_at IS NULL;
 CREATE INDEX schedule_by_creation ON schedule (created_at, id);
 -- A fire happens once, whoever makes it.
-CREATE TABLE fire (schedule BLOB NOT NULL, at INTEGER NOT NULL, task BLOB NOT NULL, PRIMARY KEY (schedule, at)) WITHOUT ROWID;
+CREATE TABLE fire (
+  schedule BLOB NOT NULL,
+  at INTEGER NOT NULL,
+  task BLOB NOT NULL,
+  made_at INTEGER NOT NULL,             -- long after `at` where it was made up for; forgotten by this
+  PRIMARY KEY (schedule, at)
+) WITHOUT ROWID;
 -- Fires that made no task, those in a row as one.
 CREATE TABLE skip (
   schedule BLOB NOT NULL,
@@ -193,8 +199,10 @@ CREATE TABLE skip (
   count INTEGER NOT NULL,
   PRIMARY KEY (schedule, at, reason)
 ) WITHOUT ROWID;
-CREATE INDEX skip_by_time ON skip (at);
-CREATE INDEX fire_by_time ON fire (at);
+CREATE INDEX skip_by_time ON skip (until);
+CREATE INDEX fire_by_time ON fire (made_at);
+-- Up to when what was made has been forgotten: of older schedules nobody can tell any more which fires are missing.
+CREATE TABLE forgotten (what TEXT PRIMARY KEY, before INTEGER NOT NULL) WITHOUT ROWID;
 
 CREATE TABLE trigger_rule (
   id BLOB PRIMARY KEY,

@@ -47,7 +47,7 @@ pub(super) async fn run(context: &Context, mut stop: watch::Receiver<bool>) {
     let mut shown = Time::MAX_UTC;
     loop {
         let now = context.clock.now();
-        if now < shown && !schedules::rewind(context, now).await {
+        if now < shown && !schedules::rewind(&*context.store, now).await {
             fires.failed = true;
         } else {
             shown = now;
@@ -175,7 +175,7 @@ async fn fire_of(context: &Context, snapshot: &Snapshot, schedule: &Schedule, no
         now,
         alerts: Vec::new(),
     };
-    let (request, rule) = match schedules::read(context, schedule).await {
+    let (request, rule) = match schedules::read(&*context.store, schedule).await {
         Ok(read) => read,
         Err(ScheduleError::Store(error)) => return Err(error),
         Err(ScheduleError::Refused(refusal)) => {

@@ -2,7 +2,7 @@
 //!
 //! Each change is read, worked out and written against the revision that was read; where somebody wrote meanwhile, it is done again.
 
-use super::{Context, Handle, plan};
+use super::{Handle, plan};
 use crate::model::Time;
 use crate::model::calendar::{Calendar, shipped};
 use crate::model::ids::{ScheduleId, TaskId};
@@ -13,7 +13,7 @@ use crate::model::schedule::timing::Timing;
 use crate::model::schedule::{self, Members, Schedule, Skip};
 use crate::model::task::{NewTask, Origin, Submission};
 use crate::registry::snapshot::Snapshot;
-use crate::store::{Made, MakeFires, PageRequest, PutSchedule, StoreError};
+use crate::store::{Made, MakeFires, PageRequest, PutSchedule, Store, StoreError};
 use chrono::TimeDelta;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -49,14 +49,14 @@ fn refuse<T>(pointer: &str, sentence: impl Into<String>) -> Result<T> {
 }
 
 /// What holds of a schedule, and its rule.
-pub(super) async fn read(context: &Context, schedule: &Schedule) -> Result<(CronTaskRequest, Rule)> {
+pub(super) async fn read(store: &dyn Store, schedule: &Schedule) -> Result<(CronTaskRequest, Rule)> {
     let request = schedule.effective()?;
-    let rule = rule(context, &Timing::of(&request)).await?;
+    let rule = rule(store, &Timing::of(&request)).await?;
     Ok((request, rule))
 }
 
 #[expect(clippy::unused_async, reason = "calendars of users are in the store")]
-async fn rule(_context: &Context, timing: &Timing) -> Result<Rule> {
+async fn rule(_store: &dyn Store, timing: &Timing) -> Result<Rule> {
     static SHIPPED: LazyLock<HashMap<&str, Arc<Calendar>>> = LazyLock::new(|| {
         shipped::all()
             .iter()
@@ -104,9 +104,9 @@ async fn fires_of(rule: Rule, after: Time, until: Option<Time>, most: usize) -> 
 }
 
 /// Works out the cursors anew that stand where the clock was set back from; whether all could be.
-pub(super) async fn rewind(context: &Context, now: Time) -> bool {
+pub(super) async fn rewind(store: &dyn Store, now: Time) -> bool {
     loop {
-        let ahead = match context.store.schedules_ahead(now + SLACK, PART).await {
+        let ahead = match store.schedules_ahead(now + SLACK, PART).await {
             Ok(ahead) if ahead.is_empty() => return true,
             Ok(ahead) => ahead,
             Err(error) => {
@@ -116,7 +116,7 @@ pub(super) async fn rewind(context: &Context, now: Time) -> bool {
         };
         tracing::warn!(schedules = ahead.len(), "the clock was set back; cursors are worked out anew");
         for schedule in ahead {
-            if let Err(error) = replan(context, schedule, now).await {
+            if let Err(error) = replan(store, schedule, now).await {
                 tracing::error!(%error, "a cursor could not be worked out anew; trying again");
                 return false;
             }
@@ -124,8 +124,8 @@ pub(super) async fn rewind(context: &Context, now: Time) -> bool {
     }
 }
 
-async fn replan(context: &Context, schedule: Schedule, now: Time) -> std::result::Result<(), StoreError> {
-    let next_fire = match read(context, &schedule).await {
+async fn replan(store: &dyn Store, schedule: Schedule, now: Time) -> std::result::Result<(), StoreError> {
+    let next_fire = match read(store, &schedule).await {
         Ok((_, rule)) => rule.next_after(now),
         Err(ScheduleError::Refused(_)) => None,
         Err(ScheduleError::Store(error)) => return Err(error),
@@ -139,7 +139,7 @@ async fn replan(context: &Context, schedule: Schedule, now: Time) -> std::result
         },
         skips: Vec::new(),
     };
-    match context.store.put_schedule(put).await {
+    match store.put_schedule(put).await {
         Ok(()) | Err(StoreError::Conflict(_)) => Ok(()),
         Err(error) => Err(error),
     }
@@ -260,7 +260,7 @@ impl Handle {
                 .await
             }
             (Change::Resume(_), Some(before)) if before.paused_at.is_some() => {
-                let (_, rule) = read(&self.0, &before).await?;
+                let (_, rule) = read(&*self.0.store, &before).await?;
                 let schedule = Schedule {
                     paused_at: None,
                     next_fire: rule.next_after(now),
@@ -276,7 +276,7 @@ impl Handle {
     /// Writes a schedule whose members changed, with the cursor that follows from them.
     async fn write(&self, before: Option<&Schedule>, schedule: Schedule, now: Time) -> Result<Schedule> {
         let timing = Timing::of(&schedule.effective()?);
-        let rule = rule(&self.0, &timing).await?;
+        let rule = rule(&*self.0.store, &timing).await?;
         let (next_fire, planned_at) = cursor(before, &timing, &rule, now);
         if next_fire.is_none() {
             return refuse(timing.pointer(), "never fires between start and end");
@@ -321,7 +321,7 @@ impl Handle {
     /// Makes the fires of a stretch of time that have not been made, and says what became of each.
     pub async fn backfill(&self, id: ScheduleId, asked: BackfillRequest) -> Result<Vec<(Time, Made)>> {
         let schedule = self.0.store.schedule(id).await?;
-        let (request, rule) = read(&self.0, &schedule).await?;
+        let (request, rule) = read(&*self.0.store, &schedule).await?;
         let now = self.0.clock.now();
         if asked.to > now {
             return refuse("/to", "must not be in the future: those fires are still to come");
@@ -360,7 +360,7 @@ impl Handle {
 
     /// The next fires of a schedule that may not exist.
     pub async fn preview(&self, asked: PreviewRequest) -> Result<Vec<Time>> {
-        let rule = rule(&self.0, &Timing::of_preview(&asked)).await?;
+        let rule = rule(&*self.0.store, &Timing::of_preview(&asked)).await?;
         let after = asked.after.unwrap_or_else(|| self.0.clock.now());
         fires_of(rule, after, None, asked.count.unwrap_or(PREVIEWED)).await
     }
@@ -375,7 +375,7 @@ impl Handle {
                 let now = self.0.clock.now();
                 // What is due is for the plan, which fires it by the new calendar.
                 if of_it && schedule.next_fire.is_none_or(|next| next > now) {
-                    replan(&self.0, schedule, now).await?;
+                    replan(&*self.0.store, schedule, now).await?;
                 }
             }
             match found.next {
@@ -390,5 +390,38 @@ impl Handle {
         }
         self.0.replan.notify_one();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::Sqlite;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_clock_that_was_set_back_takes_the_cursors_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(folder.path()).unwrap();
+        let at = |text: &str| text.parse::<Time>().unwrap();
+        let request = crate::model::request::parse::<CronTaskRequest>(br#"{"task_name":"t","cron_expression":"0 * * * *"}"#).unwrap();
+        // Worked out while the clock was a year ahead.
+        let schedule = Schedule {
+            next_fire: Some(at("2027-01-01T11:00:00Z")),
+            planned_at: at("2027-01-01T10:00:00Z"),
+            ..declare(None, "s", &request, at("2026-01-01T09:30:00Z"))
+        };
+        let put = PutSchedule {
+            schedule: schedule.clone(),
+            seen: None,
+            skips: vec![],
+        };
+        store.put_schedule(put).await.unwrap();
+        assert!(rewind(&store, at("2027-01-01T09:59:59.5Z")).await);
+        let left = store.schedule(schedule.id).await.unwrap();
+        assert_eq!(left.next_fire, schedule.next_fire, "the clock is set by a little all the time");
+        let now = at("2026-01-01T10:30:00Z");
+        assert!(rewind(&store, now).await);
+        let rewound = store.schedule(schedule.id).await.unwrap();
+        assert_eq!((rewound.next_fire, rewound.planned_at), (Some(at("2026-01-01T11:00:00Z")), now));
     }
 }

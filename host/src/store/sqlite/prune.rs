@@ -2,6 +2,7 @@
 
 use super::Failed;
 use super::rows::{micros, status_number};
+use super::schedules;
 use super::writer::Tx;
 use crate::model::Time;
 use crate::model::task::Status;
@@ -42,10 +43,11 @@ pub(super) fn prune(tx: &Tx<'_>, before: Time, keep: u64, limit: usize) -> Resul
         fits
     });
     let mut most = rows.len();
+    schedules::forget(tx, before)?;
     for sql in [
         "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE at < ?1 LIMIT ?2)",
-        "DELETE FROM fire WHERE (schedule, at) IN (SELECT schedule, at FROM fire WHERE at < ?1 LIMIT ?2)",
-        "DELETE FROM skip WHERE (schedule, at, reason) IN (SELECT schedule, at, reason FROM skip WHERE at < ?1 LIMIT ?2)",
+        "DELETE FROM fire WHERE (schedule, at) IN (SELECT schedule, at FROM fire WHERE made_at < ?1 LIMIT ?2)",
+        "DELETE FROM skip WHERE (schedule, at, reason) IN (SELECT schedule, at, reason FROM skip WHERE until < ?1 LIMIT ?2)",
         // Its tasks stay, for as long as they do.
         "DELETE FROM batch WHERE id IN (SELECT id FROM batch WHERE node IS NULL AND next_line IS NULL AND published_at < ?1 LIMIT ?2)",
     ] {

@@ -246,7 +246,7 @@ fn fire(tx: &mut Tx<'_>, fire: &FireSchedule) -> Result<Fired> {
 }
 
 pub(super) fn make_fires(tx: &mut Tx<'_>, asked: &MakeFires) -> Result<Fired> {
-    by_id(tx.db, asked.id)?;
+    check_remembered(tx, &by_id(tx.db, asked.id)?, asked)?;
     let (fired, last) = make(tx, asked.id, &asked.fires, (asked.overlap, asked.now))?;
     if let Some((at, task)) = last {
         tx.db
@@ -255,6 +255,35 @@ pub(super) fn make_fires(tx: &mut Tx<'_>, asked: &MakeFires) -> Result<Fired> {
             .failed()?;
     }
     Ok(fired)
+}
+
+/// Says that fires made before this are about to be forgotten, where there are any.
+pub(super) fn forget(tx: &Tx<'_>, before: Time) -> Result<()> {
+    tx.db
+        .prepare_cached(
+            "INSERT INTO forgotten SELECT 'fire', ?1 WHERE EXISTS (SELECT 1 FROM fire WHERE made_at < ?1)
+             ON CONFLICT (what) DO UPDATE SET before = MAX(before, excluded.before)",
+        )
+        .and_then(|mut s| s.execute([micros(before)]))
+        .failed()
+        .map(drop)
+}
+
+/// What was made and forgotten may not be made again as if it were missing.
+fn check_remembered(tx: &Tx<'_>, schedule: &Schedule, asked: &MakeFires) -> Result<()> {
+    let forgotten: Option<i64> = tx
+        .db
+        .prepare_cached("SELECT before FROM forgotten WHERE what = 'fire'")
+        .and_then(|mut s| s.query_row([], |row| row.get(0)).optional())
+        .failed()?;
+    let first = asked.fires.first().map(|(at, _)| *at);
+    match forgotten.map(from_micros).zip(first) {
+        Some((before, first)) if first < before && schedule.created_at < before => Err(StoreError::Conflict(format!(
+            "fires before {} have been forgotten with the history, so nobody can tell which of them are missing; ask for later ones",
+            before.to_rfc3339()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// A fire and its task.
@@ -284,8 +313,8 @@ fn make_one(
     // A fire happens once, whoever makes it.
     let fresh = tx
         .db
-        .prepare_cached("INSERT OR IGNORE INTO fire VALUES (?1, ?2, ?3)")
-        .and_then(|mut s| s.execute(params![id.as_bytes(), micros(at), task.id.as_bytes()]))
+        .prepare_cached("INSERT OR IGNORE INTO fire (schedule, at, task, made_at) VALUES (?1, ?2, ?3, ?4)")
+        .and_then(|mut s| s.execute(params![id.as_bytes(), micros(at), task.id.as_bytes(), micros(now)]))
         .failed()?;
     if fresh == 0 {
         return Ok(Made::Before);
