@@ -4,6 +4,7 @@ mod harness;
 
 mod bad_input;
 mod batch;
+mod calendars;
 mod cli;
 mod durability;
 mod fairness;

@@ -497,3 +497,40 @@ fn the_command_line_does_what_the_api_does() {
         assert!(code == Some(2) && err.contains(word), "{wrong:?}: {code:?} {err}");
     }
 }
+
+#[test]
+fn a_calendar_that_changes_moves_the_fires_of_its_schedules_and_stays_while_one_goes_by_it() {
+    let host = Host::with_probe();
+    let put = |holidays: Value| {
+        let body = json!({"name": "DESK", "timezone": "UTC", "weekend": [], "holidays": holidays, "official_until": "2090-12-31",
+            "hours": [{"from": "2000-01-01", "open": "09:00", "close": "17:00"}]});
+        let headers = [("content-type", "application/json")];
+        host.request("PUT", "/calendar/DESK", Some(body.to_string().as_bytes()), &headers)
+            .ok();
+    };
+    put(json!([]));
+    let preview = |holidays: &Value| {
+        put(holidays.clone());
+        let body = json!({"cron_expression": "0 12 * * *", "calendar": "DESK", "after": "2040-01-01T00:00:00Z", "count": 1});
+        host.post("/schedule/preview", &body).ok()["fires"][0].clone()
+    };
+    assert_eq!(preview(&json!([])), "2040-01-01T12:00:00Z");
+    assert_eq!(
+        preview(&json!([{"date": "2040-01-01", "name": "New Year"}])),
+        "2040-01-02T12:00:00Z"
+    );
+    let id = add(
+        &host,
+        &json!({"cron_expression": "0 12 * * *", "calendar": "DESK", "start": "2040-01-01T00:00:00Z"}),
+    );
+    assert_eq!(record(&host, &id)["next_fire"], "2040-01-02T12:00:00Z");
+    put(json!([{"date": "2040-01-01", "name": "New Year"}, {"date": "2040-01-02", "name": "Another"}]));
+    assert_eq!(record(&host, &id)["next_fire"], "2040-01-03T12:00:00Z");
+    let refused = host.delete("/calendar/DESK").problem(409);
+    assert!(
+        refused["detail"].as_str().is_some_and(|detail| detail.contains("goes by")),
+        "{refused}"
+    );
+    patch(&host, &id, &json!({"calendar": "XNYS"})).ok();
+    host.delete("/calendar/DESK").ok();
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use taskhost::model::Time;
 use taskhost::model::attempt::{Class, Level, LogLine, Outcome, Source, Usage};
+use taskhost::model::calendar::Calendar;
 use taskhost::model::ids::{BatchId, EventId, NodeId, TaskId};
 use taskhost::model::priority::Priority;
 use taskhost::model::retry::{Counters, Next};
@@ -653,4 +654,52 @@ async fn a_batch_is_published_or_discarded_and_never_both() {
         "a batch that is not whole is not old"
     );
     assert_eq!(f.claim(2_000).await.tasks.len(), 1_200);
+}
+
+#[tokio::test]
+async fn a_calendar_that_was_put_goes_before_the_shipped_one_until_it_is_forgotten() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    let calendar = |name: &str, close: &str| {
+        let text = format!(
+            r#"{{"timezone": "UTC", "official_until": "2026-12-31", "hours": [{{"from": "2026-01-01", "open": "09:00", "close": "{close}"}}]}}"#
+        );
+        Arc::new(Calendar::parse(name, text.as_bytes()).expect("a calendar"))
+    };
+    let close = async |name: &str| {
+        let named = store.calendar(name).await.expect("a calendar");
+        let session = named.calendar.session("2026-06-01".parse().expect("a date")).expect("a session");
+        (session.close.format("%H:%M").to_string(), named.updated_at)
+    };
+    assert!(matches!(store.calendar("desk").await, Err(StoreError::NotFound)));
+    assert_eq!(close("XLON").await, ("15:30".into(), None));
+    for (name, hour) in [("desk", "17:00"), ("XLON", "12:00")] {
+        assert!(
+            store.put_calendar(calendar(name, hour), fixture.now).await.expect("kept"),
+            "{name} is new"
+        );
+        assert_eq!(close(name).await, (hour.into(), Some(fixture.now)));
+    }
+    assert!(
+        !store.put_calendar(calendar("desk", "18:00"), fixture.now).await.expect("kept"),
+        "no longer new"
+    );
+    assert_eq!(close("desk").await.0, "18:00");
+    let all = store.calendars().await.expect("a list");
+    assert_eq!(
+        all.keys().map(String::as_str).collect::<Vec<_>>(),
+        ["TARGET2", "XETR", "XHKG", "XLON", "XNYS", "XTKS", "desk"]
+    );
+    for name in ["desk", "XLON"] {
+        store.remove_calendar(name).await.expect("forgotten");
+        assert!(matches!(store.remove_calendar(name).await, Err(StoreError::NotFound)));
+    }
+    assert!(matches!(store.calendar("desk").await, Err(StoreError::NotFound)));
+    assert_eq!(close("XLON").await, ("15:30".into(), None));
+    store.put_calendar(calendar("desk", "16:00"), fixture.now).await.expect("kept");
+    assert_eq!(
+        close("desk").await.0,
+        "16:00",
+        "what is put anew is never taken for what was there before"
+    );
 }

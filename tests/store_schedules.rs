@@ -33,6 +33,7 @@ impl Fixture {
         };
         let put = PutSchedule {
             schedule: schedule.clone(),
+            calendar: None,
             seen: None,
             skips: vec![],
         };
@@ -132,6 +133,7 @@ async fn nobody_overwrites_a_schedule_that_he_has_not_seen() {
     let put = |schedule: &Schedule, seen: Option<u64>| {
         f.store.put_schedule(PutSchedule {
             schedule: schedule.clone(),
+            calendar: None,
             seen,
             skips: vec![],
         })
@@ -302,6 +304,7 @@ async fn the_due_check_reads_no_more_with_many_schedules() {
         tokio::spawn(async move {
             let put = PutSchedule {
                 schedule,
+                calendar: None,
                 seen: None,
                 skips: vec![],
             };

@@ -66,7 +66,9 @@ def names_of(*sources):
     known = {}
     for source in sources:
         for date, name in source.items():
-            known.setdefault(date, name)
+            # "National Day (observed); The day following National Day": once is enough.
+            parts = name.split("; ")
+            known.setdefault(date, "; ".join([part for part in parts if "(observed)" not in part] or parts))
     return known
 
 
@@ -87,14 +89,7 @@ def xnys():
         if closes != early.get(label.date(), "16:00"):
             assert str(label.date()) == "2005-06-01", label
             early[label.date()] = closes
-    names = names_of(holidays.XNYS(years=YEARS), {
-        **{day(f"2001-09-{n}"): "Attack on the World Trade Center" for n in (11, 12, 13, 14)},
-        day("2004-06-11"): "Mourning of President Reagan",
-        day("2007-01-02"): "Mourning of President Ford",
-        day("2012-10-29"): "Hurricane Sandy", day("2012-10-30"): "Hurricane Sandy",
-        day("2018-12-05"): "Mourning of President Bush",
-        day("2025-01-09"): "Mourning of President Carter",
-    })
+    names = names_of(holidays.XNYS(years=YEARS))
     write("XNYS", "New York Stock Exchange, equities, core session", "America/New_York", [row("2000-01-01", "09:30", "16:00")],
           sessions, names, early, late=late,
           # "NYSE Group Announces 2026, 2027 and 2028 Holiday and Early Closings Calendar", 23 December 2025.
@@ -109,7 +104,7 @@ def xlon():
           [row("2000-01-01", "08:00", "16:30")], sessions, names, early_closes_of(sessions, zone, lambda date: "16:30"),
           # Eight hours of failure: from 15:45 until 20:00 instead (BBC and This is Money, 5 April 2000).
           special=[{"date": "2000-04-05", "open": "15:45", "close": "20:00"}],
-          # The exchange's business days of 2026.
+          # The exchange's page of business days, 17 June 2026.
           official_until="2026-12-31")
 
 
@@ -209,7 +204,7 @@ def xhkg():
 
 
 def target2():
-    """Not an exchange: the ECB's decisions. 2000: 15 July 1999; 31 December 2001: 25 May 2000; since 2002 the long-term calendar of
+    """Not an exchange: the ECB's decisions. 2000: 15 July 1999; 31 December 2001: 25 May 2000 (pr000525_2); since 2002 the long-term calendar of
     14 December 2000, until further notice, which T2 keeps."""
     names = {}
     for year in YEARS:

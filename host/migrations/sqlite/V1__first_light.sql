@@ -172,6 +172,7 @@ CREATE TABLE schedule (
   task_name TEXT NOT NULL,
   declared TEXT NOT NULL,               -- JSON: the members that it was created with, or updated by whoever registers it
   edits TEXT,                           -- JSON: the members that an operator changed; they lie over the declared ones
+  calendar TEXT,                        -- the one that it goes by, as these two say
   created_at INTEGER NOT NULL,
   next_fire INTEGER,                    -- the cursor; null once there is none left
   planned_at INTEGER NOT NULL,          -- when the cursor was worked out
@@ -181,6 +182,7 @@ CREATE TABLE schedule (
   revision INTEGER NOT NULL             -- counts writes: nobody overwrites what he has not seen
 ) WITHOUT ROWID;
 CREATE INDEX schedule_due ON schedule (next_fire, id) WHERE next_fire IS NOT NULL AND paused_at IS NULL;
+CREATE INDEX schedule_by_calendar ON schedule (calendar, id) WHERE calendar IS NOT NULL;
 CREATE INDEX schedule_by_creation ON schedule (created_at, id);
 -- A fire happens once, whoever makes it.
 CREATE TABLE fire (
@@ -203,6 +205,14 @@ CREATE INDEX skip_by_time ON skip (until);
 CREATE INDEX fire_by_time ON fire (made_at);
 -- Up to when what was made has been forgotten: of older schedules nobody can tell any more which fires are missing.
 CREATE TABLE forgotten (what TEXT PRIMARY KEY, before INTEGER NOT NULL) WITHOUT ROWID;
+
+-- Business calendars of users; those that ship are part of the program.
+CREATE TABLE calendar (
+  revision INTEGER PRIMARY KEY AUTOINCREMENT, -- another one at each change, and never used again
+  name TEXT NOT NULL UNIQUE,
+  document TEXT NOT NULL,
+  updated_at INTEGER NOT NULL
+);
 
 CREATE TABLE trigger_rule (
   id BLOB PRIMARY KEY,

@@ -43,7 +43,7 @@ impl<T: Input + Send + 'static> FromRequest<State> for JsonBody<T> {
 }
 
 /// A web page can send `text/plain` and forms to any host without asking it first; JSON it cannot.
-fn check_json_type(headers: &HeaderMap) -> Result<(), Problem> {
+pub(crate) fn check_json_type(headers: &HeaderMap) -> Result<(), Problem> {
     let Some(value) = headers.get(header::CONTENT_TYPE) else {
         return Ok(());
     };

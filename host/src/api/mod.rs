@@ -5,6 +5,7 @@
 
 mod alerts;
 mod batch;
+mod calendars;
 mod error;
 mod events;
 mod export;
@@ -69,6 +70,10 @@ fn scheduler_routes() -> OpenApiRouter<State> {
         .routes(routes!(schedules::backfill))
         .routes(routes!(triggers::list))
         .routes(routes!(triggers::get, triggers::remove))
+        .routes(routes!(calendars::list))
+        .routes(routes!(calendars::get, calendars::put, calendars::remove))
+        .routes(routes!(calendars::sessions))
+        .routes(routes!(calendars::settlement_date))
         .routes(routes!(registry::list))
         .routes(routes!(registry::get))
         .routes(routes!(plugins::list))

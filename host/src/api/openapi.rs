@@ -15,6 +15,7 @@ use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi as Document, OpenApiB
         (name = "schedules", description = "Cron rules that create tasks"),
         (name = "triggers", description = "Event rules that create tasks"),
         (name = "events", description = "What happened outside"),
+        (name = "calendars", description = "On which days a market is open, and from when to when"),
         (name = "monitor", description = "Metrics and alerts"),
         (name = "plugins", description = "Plugins and the tasks that they handle"),
         (name = "host", description = "The host itself"),

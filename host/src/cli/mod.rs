@@ -7,6 +7,7 @@
 mod alerts;
 mod answer;
 mod batch;
+mod calendar;
 mod client;
 mod json;
 mod list;
@@ -79,6 +80,9 @@ enum Command {
     /// Say that something happened.
     #[command(subcommand)]
     Event(rules::Event),
+    /// Business calendars: sessions, holidays, half days.
+    #[command(subcommand)]
+    Calendar(calendar::Calendar),
     /// See what went wrong.
     #[command(subcommand)]
     Alerts(alerts::Alerts),
@@ -153,6 +157,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Schedule(command) => command.run(&Client::new(options)?),
         Command::Trigger(command) => command.run(&Client::new(options)?),
         Command::Event(command) => command.run(&Client::new(options)?),
+        Command::Calendar(command) => command.run(&Client::new(options)?),
         Command::Alerts(command) => command.run(&Client::new(options)?),
     }
 }

@@ -89,6 +89,7 @@ mod tests {
         };
         let put = PutSchedule {
             schedule,
+            calendar: None,
             seen: None,
             skips: vec![],
         };

@@ -4,7 +4,6 @@
 
 use super::{Handle, plan};
 use crate::model::Time;
-use crate::model::calendar::{Calendar, shipped};
 use crate::model::ids::{ScheduleId, TaskId};
 use crate::model::request::{BackfillRequest, CronTaskRequest, PreviewRequest, Refusal, RefusalKind};
 use crate::model::schedule::overlap::Overlap;
@@ -13,10 +12,8 @@ use crate::model::schedule::timing::Timing;
 use crate::model::schedule::{self, Members, Schedule, Skip};
 use crate::model::task::{NewTask, Origin, Submission};
 use crate::registry::snapshot::Snapshot;
-use crate::store::{Made, MakeFires, PageRequest, PutSchedule, Store, StoreError};
+use crate::store::{Made, MakeFires, PutSchedule, Store, StoreError};
 use chrono::TimeDelta;
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
 
 /// How often a change is tried that others get ahead of.
 const TRIES: usize = 20;
@@ -55,15 +52,15 @@ pub(super) async fn read(store: &dyn Store, schedule: &Schedule) -> Result<(Cron
     Ok((request, rule))
 }
 
-#[expect(clippy::unused_async, reason = "calendars of users are in the store")]
-async fn rule(_store: &dyn Store, timing: &Timing) -> Result<Rule> {
-    static SHIPPED: LazyLock<HashMap<&str, Arc<Calendar>>> = LazyLock::new(|| {
-        shipped::all()
-            .iter()
-            .map(|calendar| (calendar.name(), Arc::new(calendar.clone())))
-            .collect()
-    });
-    let calendar = timing.calendar.as_deref().and_then(|name| SHIPPED.get(name)).cloned();
+async fn rule(store: &dyn Store, timing: &Timing) -> Result<Rule> {
+    let calendar = match &timing.calendar {
+        None => None,
+        Some(name) => match store.calendar(name).await {
+            Ok(found) => Some(found.calendar),
+            Err(StoreError::NotFound) => None,
+            Err(error) => return Err(error.into()),
+        },
+    };
     Ok(timing.rule(calendar)?)
 }
 
@@ -124,13 +121,19 @@ pub(super) async fn rewind(store: &dyn Store, now: Time) -> bool {
     }
 }
 
+fn calendar_of(schedule: &Schedule) -> Option<String> {
+    schedule.effective().ok().and_then(|request| request.calendar)
+}
+
 async fn replan(store: &dyn Store, schedule: Schedule, now: Time) -> std::result::Result<(), StoreError> {
     let next_fire = match read(store, &schedule).await {
         Ok((_, rule)) => rule.next_after(now),
+        // It does not fire; its record says why.
         Err(ScheduleError::Refused(_)) => None,
         Err(ScheduleError::Store(error)) => return Err(error),
     };
     let put = PutSchedule {
+        calendar: calendar_of(&schedule),
         seen: Some(schedule.revision),
         schedule: Schedule {
             next_fire,
@@ -292,6 +295,7 @@ impl Handle {
     async fn put(&self, before: Option<&Schedule>, schedule: Schedule, skip: Option<Skip>) -> Result<Schedule> {
         let put = PutSchedule {
             schedule: schedule.clone(),
+            calendar: calendar_of(&schedule),
             seen: before.map(|before| before.revision),
             skips: skip.into_iter().collect(),
         };
@@ -367,25 +371,17 @@ impl Handle {
 
     /// Works out the cursors of all schedules of a calendar anew, after it was changed.
     pub async fn calendar_changed(&self, name: &str) -> std::result::Result<(), StoreError> {
-        let mut page = PageRequest { limit: PART, cursor: None };
+        let mut after = None;
         loop {
-            let found = self.0.store.schedules(page).await?;
-            for schedule in found.items {
-                let of_it = schedule.effective().is_ok_and(|request| request.calendar.as_deref() == Some(name));
+            let part = self.0.store.schedules_of(name, after, PART).await?;
+            let Some(last) = part.last() else { break };
+            after = Some(last.id);
+            for schedule in part {
                 let now = self.0.clock.now();
-                // What is due is for the plan, which fires it by the new calendar.
-                if of_it && schedule.next_fire.is_none_or(|next| next > now) {
+                // What is due is for the plan, which goes by the new one from then on.
+                if schedule.next_fire.is_none_or(|next| next > now) {
                     replan(&*self.0.store, schedule, now).await?;
                 }
-            }
-            match found.next {
-                Some(cursor) => {
-                    page = PageRequest {
-                        limit: PART,
-                        cursor: Some(cursor),
-                    }
-                }
-                None => break,
             }
         }
         self.0.replan.notify_one();
@@ -412,6 +408,7 @@ mod tests {
         };
         let put = PutSchedule {
             schedule: schedule.clone(),
+            calendar: None,
             seen: None,
             skips: vec![],
         };

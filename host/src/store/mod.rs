@@ -14,6 +14,7 @@ pub use schedule::{FireSchedule, Fired, Made, MakeFires, PutSchedule};
 use crate::model::Time;
 use crate::model::alert::{Alert, AlertType, NewAlert};
 use crate::model::attempt::{LogLine, Outcome, Progress, Usage};
+use crate::model::calendar::Calendar;
 use crate::model::ids::{BatchId, EventId, NodeId, ScheduleId, TaskId, TriggerId};
 use crate::model::metrics::Metrics;
 use crate::model::retry::{Counters, Next};
@@ -300,6 +301,18 @@ pub struct AlertFilter {
     pub since: Option<Time>,
 }
 
+/// The calendar that a name stands for.
+#[derive(Clone, Debug)]
+pub struct NamedCalendar {
+    /// What it says.
+    pub calendar: Arc<Calendar>,
+    /// When it was put; `None` for one that ships.
+    pub updated_at: Option<Time>,
+}
+
+/// Calendars that users may put.
+pub const MAX_CALENDARS: usize = 100;
+
 /// Everything that is asked of a database, each as one atomic intention.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -367,6 +380,8 @@ pub trait Store: Send + Sync + 'static {
     async fn due_schedules(&self, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)>;
     /// Schedules whose cursor was worked out after `now`, at most so many: the clock was set back since.
     async fn schedules_ahead(&self, now: Time, limit: usize) -> Result<Vec<Schedule>>;
+    /// Some of the schedules that go by a calendar, after `after`, in the order of their ids.
+    async fn schedules_of(&self, calendar: &str, after: Option<ScheduleId>, limit: usize) -> Result<Vec<Schedule>>;
     /// Moves the cursors of schedules, and keeps what each fired with the tasks, and what it skipped. Each is atomic, and all share a commit:
     /// [`StoreError::Conflict`] of one that is not as it was seen leaves the others alone.
     async fn fire_schedules(&self, fires: Vec<FireSchedule>) -> Result<Vec<Result<Fired>>>;
@@ -387,6 +402,16 @@ pub trait Store: Send + Sync + 'static {
     async fn triggers_of(&self, event_type: &str) -> Result<Vec<Trigger>>;
     /// Keeps an event with its tasks; returns their ids.
     async fn fire_event(&self, event: FireEvent) -> Result<Vec<TaskId>>;
+
+    /// Keeps a calendar under its name, where it goes before the one that ships under it; returns whether none was kept there before.
+    /// [`StoreError::Conflict`] where [`MAX_CALENDARS`] are kept.
+    async fn put_calendar(&self, calendar: Arc<Calendar>, now: Time) -> Result<bool>;
+    /// Forgets a calendar that was put. [`StoreError::NotFound`] where there is none; one that ships is not there to be forgotten.
+    async fn remove_calendar(&self, name: &str) -> Result<()>;
+    /// The calendar that was put under this name, else the one that ships under it.
+    async fn calendar(&self, name: &str) -> Result<NamedCalendar>;
+    /// All calendars, by name.
+    async fn calendars(&self) -> Result<BTreeMap<String, NamedCalendar>>;
 
     /// Attempts by task name: of all, or of one.
     async fn metrics(&self, task_name: Option<&str>) -> Result<BTreeMap<String, Metrics>>;

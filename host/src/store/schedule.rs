@@ -13,6 +13,8 @@ use crate::store::Lease;
 pub struct PutSchedule {
     /// As it is to be; its revision is counted by the store, and its last fire and task stay as they are.
     pub schedule: Schedule,
+    /// The calendar that it goes by.
+    pub calendar: Option<String>,
     /// The revision that whoever writes has seen; `None` for one that does not exist.
     pub seen: Option<u64>,
     /// Fires that make no task because of this.

@@ -2,6 +2,7 @@
 //!
 //! Members may be added here, never renamed: scripts and clients are written against them.
 
+mod calendar;
 mod list;
 mod observe;
 mod plugin;
@@ -9,6 +10,7 @@ mod rule;
 mod schedule;
 mod task;
 
+pub use calendar::*;
 pub use list::*;
 pub use observe::*;
 pub use plugin::*;

@@ -2,10 +2,12 @@
 
 use super::{Day, LocalTime};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-/// The members of a calendar.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A business calendar.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = Calendar)]
 pub struct Document {
     /// What it is filed under.
     #[serde(default)]
@@ -33,18 +35,23 @@ pub struct Document {
     #[serde(default)]
     pub special_sessions: Vec<SpecialSession>,
     /// The last date that is published or confirmed.
+    #[schema(value_type = String, format = Date)]
     pub official_until: Day,
 }
 
 /// Regular hours.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CalendarHours)]
 pub struct Hours {
     /// The first date on which they count.
+    #[schema(value_type = String, format = Date)]
     pub from: Day,
     /// When the market opens.
+    #[schema(value_type = String, example = "09:30")]
     pub open: LocalTime,
     /// When it closes, later on the same day.
+    #[schema(value_type = String, example = "09:30")]
     pub close: LocalTime,
     /// The break between morning and afternoon, where there is one.
     #[serde(rename = "break", default, skip_serializing_if = "Option::is_none")]
@@ -52,20 +59,25 @@ pub struct Hours {
 }
 
 /// A break within a session.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CalendarBreak)]
 pub struct Break {
     /// When trading stops.
+    #[schema(value_type = String, example = "09:30")]
     pub start: LocalTime,
     /// When it goes on.
+    #[schema(value_type = String, example = "09:30")]
     pub end: LocalTime,
 }
 
 /// A closed day.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CalendarHoliday)]
 pub struct Holiday {
     /// The local date.
+    #[schema(value_type = String, format = Date)]
     pub date: Day,
     /// Why it is closed.
     #[serde(default)]
@@ -73,39 +85,49 @@ pub struct Holiday {
 }
 
 /// A session that ends early.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CalendarEarlyClose)]
 pub struct EarlyClose {
     /// The local date.
+    #[schema(value_type = String, format = Date)]
     pub date: Day,
     /// When it closes.
+    #[schema(value_type = String, example = "09:30")]
     pub close: LocalTime,
 }
 
 /// A session that begins late.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CalendarLateOpen)]
 pub struct LateOpen {
     /// The local date.
+    #[schema(value_type = String, format = Date)]
     pub date: Day,
     /// When it opens.
+    #[schema(value_type = String, example = "09:30")]
     pub open: LocalTime,
 }
 
 /// A session with hours of its own and no break.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = CalendarSpecialSession)]
 pub struct SpecialSession {
     /// The local date.
+    #[schema(value_type = String, format = Date)]
     pub date: Day,
     /// When it opens.
+    #[schema(value_type = String, example = "09:30")]
     pub open: LocalTime,
     /// When it closes.
+    #[schema(value_type = String, example = "09:30")]
     pub close: LocalTime,
 }
 
 /// A day of the week.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "they are the days of the week")]
 pub enum Weekday {

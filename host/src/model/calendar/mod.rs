@@ -125,6 +125,11 @@ impl Calendar {
         business_days::settlement_date(trade_date, days, |date| self.is_session(date))
     }
 
+    /// Whether that local date closes early.
+    pub fn is_early_close(&self, date: NaiveDate) -> bool {
+        find(&self.document.early_closes, date, |early| early.date).is_some()
+    }
+
     /// The name of the holiday that a date is.
     pub fn holiday(&self, date: NaiveDate) -> Option<&str> {
         find(&self.document.holidays, date, |holiday| holiday.date).map(|holiday| holiday.name.as_str())

@@ -2,7 +2,7 @@
 //! says how far they can be trusted.
 
 use super::Calendar;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 const DOCUMENTS: [(&str, &str); 6] = [
     ("TARGET2", include_str!("../../../calendars/TARGET2.json")),
@@ -13,18 +13,18 @@ const DOCUMENTS: [(&str, &str); 6] = [
     ("XTKS", include_str!("../../../calendars/XTKS.json")),
 ];
 
-static SHIPPED: LazyLock<Vec<Calendar>> = LazyLock::new(|| {
+static SHIPPED: LazyLock<Vec<Arc<Calendar>>> = LazyLock::new(|| {
     // A test reads them all, so none is ever left out.
-    let read = |(name, text): &(&str, &str)| Calendar::parse(name, text.as_bytes()).ok();
+    let read = |(name, text): &(&str, &str)| Calendar::parse(name, text.as_bytes()).map(Arc::new).ok();
     DOCUMENTS.iter().filter_map(read).collect()
 });
 
 /// All of them, in the order of their names.
-pub fn all() -> &'static [Calendar] {
+pub fn all() -> &'static [Arc<Calendar>] {
     &SHIPPED
 }
 
 /// The one of that name.
-pub fn get(name: &str) -> Option<&'static Calendar> {
-    all().iter().find(|calendar| calendar.name() == name)
+pub fn get(name: &str) -> Option<Arc<Calendar>> {
+    all().iter().find(|calendar| calendar.name() == name).cloned()
 }

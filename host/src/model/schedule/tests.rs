@@ -5,11 +5,10 @@ use super::overlap::{Decision, MOST_QUEUED, Overlap};
 use super::rule::Rule;
 use super::timing::Timing;
 use super::*;
-use crate::model::calendar::{Calendar, shipped};
+use crate::model::calendar::shipped;
 use chrono::{NaiveDate, TimeDelta};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 fn at(text: &str) -> Time {
     text.parse().unwrap()
@@ -22,7 +21,7 @@ fn rule(members: &str) -> Rule {
 
 fn try_rule(members: &str) -> Result<Rule, Refusal> {
     let timing = Timing::of(&parse::<CronTaskRequest>(format!(r#"{{"task_name":"t",{members}}}"#).as_bytes())?);
-    let calendar = timing.calendar.as_deref().and_then(shipped::get).cloned().map(Arc::new);
+    let calendar = timing.calendar.as_deref().and_then(shipped::get);
     timing.rule(calendar)
 }
 
@@ -315,7 +314,7 @@ proptest! {
         let expression = format!("0 {} {} * {}", list(&hours), field(&days), field(&weekdays));
         let gated = rule(&format!(r#""cron_expression":"{expression}","calendar":"{calendar}","on_closed":"{on_closed}""#));
         let bare = cron(&expression);
-        let calendar: &Calendar = shipped::get(calendar).unwrap();
+        let calendar = shipped::get(calendar).unwrap();
         let from = NaiveDate::from_ymd_opt(2016, 1, 1).unwrap() + TimeDelta::days(start);
         let instant = |day: NaiveDate| day.and_hms_opt(0, 0, 0).unwrap().and_utc();
         let (from, until) = (instant(from) - TimeDelta::nanoseconds(1), instant(from + TimeDelta::days(60)));

@@ -5,6 +5,7 @@
 //! second process out, and so proves at the start that whoever held a lease is dead.
 
 mod batch;
+mod calendars;
 mod claim;
 mod enqueue;
 mod follow;
@@ -20,12 +21,13 @@ mod tasks;
 mod writer;
 
 use super::{
-    AlertFilter, Claim, Claimed, FireEvent, FireSchedule, Fired, Handlers, Lease, Listing, MakeFires, Offer, Orphan, Page, PageRequest,
-    Publish, PutSchedule, Result, Settle, Stage, Store, StoreError,
+    AlertFilter, Claim, Claimed, FireEvent, FireSchedule, Fired, Handlers, Lease, Listing, MakeFires, NamedCalendar, Offer, Orphan, Page,
+    PageRequest, Publish, PutSchedule, Result, Settle, Stage, Store, StoreError,
 };
 use crate::model::Time;
 use crate::model::alert::{Alert, AlertType, NewAlert};
 use crate::model::attempt::LogLine;
+use crate::model::calendar::Calendar;
 use crate::model::ids::{BatchId, NodeId, ScheduleId, TaskId, TriggerId};
 use crate::model::metrics::Metrics;
 use crate::model::schedule::{Fire, Schedule};
@@ -66,6 +68,7 @@ pub struct Sqlite {
     readers: Arc<Readers>,
     /// For what the scheduler and running attempts ask, so that slow lists do not stop them.
     own_reader: Arc<Readers>,
+    calendars: calendars::Read,
     /// Held as long as the store is open.
     _lock: File,
 }
@@ -158,6 +161,7 @@ impl Sqlite {
             writer,
             readers,
             own_reader,
+            calendars: calendars::Read::default(),
             _lock: lock,
         })
     }
@@ -326,6 +330,12 @@ impl Store for Sqlite {
     async fn schedules_ahead(&self, now: Time, limit: usize) -> Result<Vec<Schedule>> {
         self.own_reader.ask(move |db| schedules::ahead(db, now, limit)).await
     }
+    async fn schedules_of(&self, calendar: &str, after: Option<ScheduleId>, limit: usize) -> Result<Vec<Schedule>> {
+        let calendar = calendar.to_owned();
+        self.own_reader
+            .ask(move |db| schedules::by_calendar(db, &calendar, after, limit))
+            .await
+    }
     async fn fire_schedules(&self, fires: Vec<FireSchedule>) -> Result<Vec<Result<Fired>>> {
         self.writer.write(move |tx| schedules::fire_all(tx, &fires)).await
     }
@@ -354,6 +364,20 @@ impl Store for Sqlite {
     }
     async fn fire_event(&self, event: FireEvent) -> Result<Vec<TaskId>> {
         self.writer.offer(move |tx| rules::fire_event(tx, &event)).await
+    }
+
+    async fn put_calendar(&self, calendar: Arc<Calendar>, now: Time) -> Result<bool> {
+        self.writer.write(move |tx| calendars::put(tx, &calendar, now)).await
+    }
+    async fn remove_calendar(&self, name: &str) -> Result<()> {
+        let name = name.to_owned();
+        self.writer.write(move |tx| calendars::remove(tx, &name)).await
+    }
+    async fn calendar(&self, name: &str) -> Result<NamedCalendar> {
+        self.calendars.one(&self.own_reader, name).await
+    }
+    async fn calendars(&self) -> Result<BTreeMap<String, NamedCalendar>> {
+        self.calendars.all(&self.readers).await
     }
 
     async fn metrics(&self, task_name: Option<&str>) -> Result<BTreeMap<String, Metrics>> {

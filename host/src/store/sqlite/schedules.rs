@@ -50,8 +50,8 @@ fn changed() -> StoreError {
 pub(super) fn put(tx: &Tx<'_>, put: &PutSchedule) -> Result<()> {
     let schedule = &put.schedule;
     let written = match put.seen {
-        None => insert(tx, schedule)?,
-        Some(seen) => update(tx, schedule, seen)?,
+        None => insert(tx, schedule, put.calendar.as_deref())?,
+        Some(seen) => update(tx, schedule, put.calendar.as_deref(), seen)?,
     };
     if written == 0 {
         return Err(changed());
@@ -62,11 +62,11 @@ pub(super) fn put(tx: &Tx<'_>, put: &PutSchedule) -> Result<()> {
     Ok(())
 }
 
-fn insert(tx: &Tx<'_>, s: &Schedule) -> Result<usize> {
+fn insert(tx: &Tx<'_>, s: &Schedule, calendar: Option<&str>) -> Result<usize> {
     tx.db
         .prepare_cached(
-            "INSERT INTO schedule (id, name, task_name, declared, edits, created_at, next_fire, planned_at, paused_at, revision)
-             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 1 WHERE NOT EXISTS (SELECT 1 FROM schedule WHERE name = ?2)",
+            "INSERT INTO schedule (id, name, task_name, declared, edits, created_at, next_fire, planned_at, paused_at, calendar, revision)
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 1 WHERE NOT EXISTS (SELECT 1 FROM schedule WHERE name = ?2)",
         )
         .and_then(|mut statement| {
             statement.execute(params![
@@ -79,16 +79,17 @@ fn insert(tx: &Tx<'_>, s: &Schedule) -> Result<usize> {
                 s.next_fire.map(micros),
                 micros(s.planned_at),
                 s.paused_at.map(micros),
+                calendar,
             ])
         })
         .failed()
 }
 
-fn update(tx: &Tx<'_>, s: &Schedule, seen: u64) -> Result<usize> {
+fn update(tx: &Tx<'_>, s: &Schedule, calendar: Option<&str>, seen: u64) -> Result<usize> {
     tx.db
         .prepare_cached(
             "UPDATE schedule SET task_name = ?3, declared = ?4, edits = ?5, next_fire = ?6, planned_at = ?7, paused_at = ?8,
-               revision = revision + 1 WHERE id = ?1 AND revision = ?2",
+               calendar = ?9, revision = revision + 1 WHERE id = ?1 AND revision = ?2",
         )
         .and_then(|mut statement| {
             statement.execute(params![
@@ -100,6 +101,7 @@ fn update(tx: &Tx<'_>, s: &Schedule, seen: u64) -> Result<usize> {
                 s.next_fire.map(micros),
                 micros(s.planned_at),
                 s.paused_at.map(micros),
+                calendar,
             ])
         })
         .failed()
@@ -145,6 +147,24 @@ pub(super) fn all(db: &Connection, request: &PageRequest) -> Result<Page<Schedul
     Ok(page::cut(items, request.limit, |s: &Schedule| {
         (micros(s.created_at), *s.id.as_bytes())
     }))
+}
+
+/// Some of those that go by a calendar, after `after`, in the order of their ids.
+pub(super) fn by_calendar(db: &Connection, calendar: &str, after: Option<ScheduleId>, limit: usize) -> Result<Vec<Schedule>> {
+    let sql =
+        format!("SELECT {SCHEDULE} FROM schedule INDEXED BY schedule_by_calendar WHERE calendar = ?1 AND id > ?2 ORDER BY id LIMIT ?3");
+    let after = after.map_or([0; 16], |id| *id.as_bytes());
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    db.prepare_cached(&sql)
+        .and_then(|mut s| s.query_map(params![calendar, after, limit], from_row).and_then(Iterator::collect))
+        .failed()
+}
+
+/// The name of one that goes by a calendar.
+pub(super) fn goes_by(db: &Connection, calendar: &str) -> Result<Option<String>> {
+    db.prepare_cached("SELECT name FROM schedule INDEXED BY schedule_by_calendar WHERE calendar = ?1 LIMIT 1")
+        .and_then(|mut s| s.query_row([calendar], |row| row.get(0)).optional())
+        .failed()
 }
 
 /// Those that are not paused and whose next fire is not after `until`, in microseconds, by it and their ids.

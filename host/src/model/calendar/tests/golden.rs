@@ -138,7 +138,7 @@ fn differences(calendar: &Calendar, theirs: &BTreeMap<NaiveDate, Hours>) -> Vec<
 fn check(name: &str, text: &str) {
     let theirs = golden(text);
     assert!(theirs.len() > 7_500, "{name}: {} sessions", theirs.len());
-    let found = differences(shipped::get(name).unwrap(), &theirs);
+    let found = differences(&shipped::get(name).unwrap(), &theirs);
     let mut used: BTreeMap<usize, usize> = BTreeMap::new();
     let mut unknown = Vec::new();
     for (date, differs) in found {

@@ -30,6 +30,46 @@ fn all_six_ship_for_2000_to_2030() {
 }
 
 #[test]
+fn what_comes_next_before_and_n_sessions_later_is_in_the_list_of_sessions() {
+    for calendar in shipped::all() {
+        let sessions: Vec<_> = calendar.sessions(day("2000-01-01"), day("2030-12-31")).collect();
+        assert!(
+            sessions
+                .windows(2)
+                .all(|pair| pair[0].open < pair[0].close && pair[0].close < pair[1].open)
+        );
+        let days = day("2000-02-01")
+            .iter_days()
+            .step_by(11)
+            .take_while(|date| *date < day("2030-11-30"));
+        for date in days {
+            let after = sessions.partition_point(|session| session.date <= date);
+            let at_or_after = sessions.partition_point(|session| session.date < date);
+            assert_eq!(
+                calendar.next_session(date).as_ref(),
+                sessions.get(after),
+                "{} after {date}",
+                calendar.name()
+            );
+            assert_eq!(
+                calendar.previous_session(date).as_ref(),
+                sessions.get(at_or_after - 1),
+                "{} before {date}",
+                calendar.name()
+            );
+            for days in [0, 1, 2, 5] {
+                let settles = calendar.settlement_date(date, days);
+                assert_eq!(
+                    settles,
+                    sessions.get(at_or_after + days as usize).map(|session| session.date),
+                    "T+{days} of {date}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn new_york() {
     check(
         "XNYS",
