@@ -5,13 +5,15 @@ use super::{Context, POLL};
 use crate::model::Time;
 use crate::model::alert::{AlertType, NewAlert};
 use crate::model::ids::{EventId, ScheduleId, TaskId};
+use crate::model::request::{CronTaskRequest, Refusal};
 use crate::model::schedule::misfire::{self, MOST_AT_ONCE};
 use crate::model::schedule::overlap::Overlap;
+use crate::model::schedule::rule::Rule;
 use crate::model::schedule::{COUNTED, Schedule, Skip};
 use crate::model::task::{Failure, NewTask, Origin, Submission};
 use crate::model::trigger::{Trigger, merge};
 use crate::registry::snapshot::Snapshot;
-use crate::store::{FireEvent, FireSchedule, StoreError};
+use crate::store::{FireEvent, FireSchedule, Fired, StoreError};
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -91,21 +93,25 @@ impl Fires {
         let free = AT_ONCE.saturating_sub(under_way.len());
         let snapshot = context.registry.snapshot();
         let mut ready = Vec::new();
+        let mut calendars = HashMap::new();
         for schedule in due.into_iter().filter(|schedule| !under_way.contains(&schedule.id)).take(free) {
             let id = schedule.id;
-            let mut fire = Box::pin(prepare(context.clone(), snapshot.clone(), schedule, now));
+            let read = match schedules::read(&*context.store, &schedule, &mut calendars).await {
+                Err(ScheduleError::Store(error)) => {
+                    tracing::error!(schedule = schedule.name, %error, "a schedule could not be fired; trying again");
+                    self.failed = true;
+                    continue;
+                }
+                Err(ScheduleError::Refused(refusal)) => Err(refusal),
+                Ok(read) => Ok(read),
+            };
+            let mut fire = Box::pin(fire_of(snapshot.clone(), schedule, read, now));
             // Most are ready as soon as they are asked for.
             match fire.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
-                Poll::Ready(Ok(fire)) => ready.extend(fire),
-                Poll::Ready(Err(())) => self.failed = true,
+                Poll::Ready(fire) => ready.push(fire),
                 Poll::Pending => {
                     let context = context.clone();
-                    self.spawn(vec![id], async move {
-                        match fire.await {
-                            Ok(fire) => write(context, fire.into_iter().collect()).await,
-                            Err(()) => false,
-                        }
-                    });
+                    self.spawn(vec![id], async move { write(context, vec![fire.await]).await });
                 }
             }
         }
@@ -141,30 +147,40 @@ impl Fires {
     }
 }
 
-/// Works out what is due of one schedule. An error has been told.
-async fn prepare(context: Context, snapshot: Arc<Snapshot>, schedule: Schedule, now: Time) -> Result<Option<FireSchedule>, ()> {
-    let fire = fire_of(&context, &snapshot, &schedule, now).await;
-    fire.map_err(|error| tracing::error!(schedule = schedule.name, %error, "a schedule could not be fired; trying again"))
-}
-
-/// Writes fires; whether all cursors are where they have to be. One that somebody else moved is.
+/// Writes fires together or, should that fail, each alone; whether all cursors are where they have to be. One that somebody else moved is.
 async fn write(context: Context, fires: Vec<FireSchedule>) -> bool {
-    match context.store.fire_schedules(fires).await {
-        Ok(fired) => {
-            let stopped = fired.into_iter().flatten().flat_map(|fired| fired.stopped);
-            stopped.for_each(|lease| context.worker.stop_cancelled(lease));
-            context.wake.notify_one();
-            true
-        }
-        Err(error) => {
-            tracing::error!(%error, "schedules could not be fired; trying again");
-            false
+    if fires.len() > 1 {
+        match context.store.fire_schedules(fires.clone()).await {
+            Ok(fired) => {
+                told(&context, fired);
+                return true;
+            }
+            Err(error) => tracing::error!(%error, "schedules could not be fired together; trying each"),
         }
     }
+    let mut all = true;
+    for fire in fires {
+        let schedule = fire.id;
+        match context.store.fire_schedules(vec![fire]).await {
+            Ok(fired) => told(&context, fired),
+            Err(error) => {
+                tracing::error!(%schedule, %error, "a schedule could not be fired; trying again");
+                all = false;
+            }
+        }
+    }
+    all
 }
 
-async fn fire_of(context: &Context, snapshot: &Snapshot, schedule: &Schedule, now: Time) -> Result<Option<FireSchedule>, StoreError> {
-    let Some(cursor) = schedule.next_fire else { return Ok(None) };
+/// Tells the worker what was stopped for the fires, and that there is something to do.
+fn told(context: &Context, fired: Vec<Result<Fired, StoreError>>) {
+    let stopped = fired.into_iter().flatten().flat_map(|fired| fired.stopped);
+    stopped.for_each(|lease| context.worker.stop_cancelled(lease));
+    context.wake.notify_one();
+}
+
+/// Works out what is due of one schedule.
+async fn fire_of(snapshot: Arc<Snapshot>, schedule: Schedule, read: Result<(CronTaskRequest, Rule), Refusal>, now: Time) -> FireSchedule {
     let mut fire = FireSchedule {
         id: schedule.id,
         seen: schedule.revision,
@@ -175,14 +191,14 @@ async fn fire_of(context: &Context, snapshot: &Snapshot, schedule: &Schedule, no
         now,
         alerts: Vec::new(),
     };
-    let (request, rule) = match schedules::read(&*context.store, schedule).await {
+    let Some(cursor) = schedule.next_fire else { return fire };
+    let (request, rule) = match read {
         Ok(read) => read,
-        Err(ScheduleError::Store(error)) => return Err(error),
-        Err(ScheduleError::Refused(refusal)) => {
+        Err(refusal) => {
             tracing::error!(schedule = schedule.name, %refusal, "a schedule cannot be read any more; it does not fire until it is changed");
             let error = format!("schedule {:?} does not fire any more: {refusal}", schedule.name);
-            fire.alerts.push(alert(AlertType::Absent, schedule, error, now));
-            return Ok(Some(fire));
+            fire.alerts.push(alert(AlertType::Absent, &schedule, error, now));
+            return fire;
         }
     };
     let at_once = (MAX_FIRED / request.payload.text.len().max(1)).clamp(1, MOST_AT_ONCE);
@@ -192,7 +208,7 @@ async fn fire_of(context: &Context, snapshot: &Snapshot, schedule: &Schedule, no
     fire.skips = rule.dropped(schedule.planned_at, now);
     if let Some(skip) = due.skipped {
         fire.alerts
-            .push(alert(AlertType::Absent, schedule, missed(&schedule.name, &skip), now));
+            .push(alert(AlertType::Absent, &schedule, missed(&schedule.name, &skip), now));
         fire.skips.push(skip);
     }
     if let Some((last, calendar)) = due.fires.last().and_then(|last| Some((last, rule.unconfirmed(*last)?))) {
@@ -201,13 +217,13 @@ async fn fire_of(context: &Context, snapshot: &Snapshot, schedule: &Schedule, no
             schedule.name,
             last.date_naive()
         );
-        fire.alerts.push(alert(AlertType::Calendar, schedule, error, now));
+        fire.alerts.push(alert(AlertType::Calendar, &schedule, error, now));
     }
     if !due.fires.is_empty() {
-        let task = schedules::task_of(snapshot, schedule, &request, now).await;
+        let task = schedules::task_of(&snapshot, &schedule, &request, now).await;
         fire.fires = due.fires.iter().map(|at| (*at, schedules::copy_for(&task, *at))).collect();
     }
-    Ok(Some(fire))
+    fire
 }
 
 /// An alert about a schedule.

@@ -4,6 +4,7 @@
 
 use super::{Handle, plan};
 use crate::model::Time;
+use crate::model::calendar::Calendar;
 use crate::model::ids::{ScheduleId, TaskId};
 use crate::model::request::{BackfillRequest, CronTaskRequest, PreviewRequest, Refusal, RefusalKind};
 use crate::model::schedule::overlap::Overlap;
@@ -14,6 +15,8 @@ use crate::model::task::{NewTask, Origin, Submission};
 use crate::registry::snapshot::Snapshot;
 use crate::store::{Made, MakeFires, PutSchedule, Store, StoreError};
 use chrono::TimeDelta;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// How often a change is tried that others get ahead of.
 const TRIES: usize = 20;
@@ -45,22 +48,29 @@ fn refuse<T>(pointer: &str, sentence: impl Into<String>) -> Result<T> {
     Err(Refusal::new(RefusalKind::Value, pointer, sentence).into())
 }
 
+/// Calendars that were looked up together: one has many schedules.
+pub(super) type Calendars = HashMap<String, Option<Arc<Calendar>>>;
+
 /// What holds of a schedule, and its rule.
-pub(super) async fn read(store: &dyn Store, schedule: &Schedule) -> Result<(CronTaskRequest, Rule)> {
+pub(super) async fn read(store: &dyn Store, schedule: &Schedule, calendars: &mut Calendars) -> Result<(CronTaskRequest, Rule)> {
     let request = schedule.effective()?;
-    let rule = rule(store, &Timing::of(&request)).await?;
+    let rule = rule(store, &Timing::of(&request), calendars).await?;
     Ok((request, rule))
 }
 
-async fn rule(store: &dyn Store, timing: &Timing) -> Result<Rule> {
-    let calendar = match &timing.calendar {
-        None => None,
-        Some(name) => match store.calendar(name).await {
-            Ok(found) => Some(found.calendar),
-            Err(StoreError::NotFound) => None,
-            Err(error) => return Err(error.into()),
-        },
+async fn rule(store: &dyn Store, timing: &Timing, calendars: &mut Calendars) -> Result<Rule> {
+    let Some(name) = &timing.calendar else {
+        return Ok(timing.rule(None)?);
     };
+    if let Some(calendar) = calendars.get(name) {
+        return Ok(timing.rule(calendar.clone())?);
+    }
+    let calendar = match store.calendar(name).await {
+        Ok(found) => Some(found.calendar),
+        Err(StoreError::NotFound) => None,
+        Err(error) => return Err(error.into()),
+    };
+    calendars.insert(name.clone(), calendar.clone());
     Ok(timing.rule(calendar)?)
 }
 
@@ -126,7 +136,7 @@ fn calendar_of(schedule: &Schedule) -> Option<String> {
 }
 
 async fn replan(store: &dyn Store, schedule: Schedule, now: Time) -> std::result::Result<(), StoreError> {
-    let next_fire = match read(store, &schedule).await {
+    let next_fire = match read(store, &schedule, &mut Calendars::new()).await {
         Ok((_, rule)) => rule.next_after(now),
         // It does not fire; its record says why.
         Err(ScheduleError::Refused(_)) => None,
@@ -263,7 +273,7 @@ impl Handle {
                 .await
             }
             (Change::Resume(_), Some(before)) if before.paused_at.is_some() => {
-                let (_, rule) = read(&*self.0.store, &before).await?;
+                let (_, rule) = read(&*self.0.store, &before, &mut Calendars::new()).await?;
                 let schedule = Schedule {
                     paused_at: None,
                     next_fire: rule.next_after(now),
@@ -279,7 +289,7 @@ impl Handle {
     /// Writes a schedule whose members changed, with the cursor that follows from them.
     async fn write(&self, before: Option<&Schedule>, schedule: Schedule, now: Time) -> Result<Schedule> {
         let timing = Timing::of(&schedule.effective()?);
-        let rule = rule(&*self.0.store, &timing).await?;
+        let rule = rule(&*self.0.store, &timing, &mut Calendars::new()).await?;
         let (next_fire, planned_at) = cursor(before, &timing, &rule, now);
         if next_fire.is_none() {
             return refuse(timing.pointer(), "never fires between start and end");
@@ -325,7 +335,7 @@ impl Handle {
     /// Makes the fires of a stretch of time that have not been made, and says what became of each.
     pub async fn backfill(&self, id: ScheduleId, asked: BackfillRequest) -> Result<Vec<(Time, Made)>> {
         let schedule = self.0.store.schedule(id).await?;
-        let (request, rule) = read(&*self.0.store, &schedule).await?;
+        let (request, rule) = read(&*self.0.store, &schedule, &mut Calendars::new()).await?;
         let now = self.0.clock.now();
         if asked.to > now {
             return refuse("/to", "must not be in the future: those fires are still to come");
@@ -364,7 +374,7 @@ impl Handle {
 
     /// The next fires of a schedule that may not exist.
     pub async fn preview(&self, asked: PreviewRequest) -> Result<Vec<Time>> {
-        let rule = rule(&*self.0.store, &Timing::of_preview(&asked)).await?;
+        let rule = rule(&*self.0.store, &Timing::of_preview(&asked), &mut Calendars::new()).await?;
         let after = asked.after.unwrap_or_else(|| self.0.clock.now());
         fires_of(rule, after, None, asked.count.unwrap_or(PREVIEWED)).await
     }

@@ -1,6 +1,6 @@
 //! What follows in the same commit when a task ends: whoever it belongs to hears of it.
 
-use super::schedules;
+use super::fires;
 use super::writer::Tx;
 use crate::model::Time;
 use crate::model::ids::{BatchId, TaskId, WorkflowId};
@@ -21,7 +21,7 @@ pub(super) struct Ended {
 pub(super) fn ended(tx: &mut Tx<'_>, ended: &Ended) -> Result<()> {
     tracing::trace!(?ended, "a task with ties ended");
     if let Some(schedule) = ended.ties.schedule {
-        schedules::task_ended(tx, schedule)?;
+        fires::task_ended(tx, schedule)?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ mod batch;
 mod calendars;
 mod claim;
 mod enqueue;
+mod fires;
 mod follow;
 mod lists;
 mod monitor;
@@ -337,13 +338,13 @@ impl Store for Sqlite {
             .await
     }
     async fn fire_schedules(&self, fires: Vec<FireSchedule>) -> Result<Vec<Result<Fired>>> {
-        self.writer.write(move |tx| schedules::fire_all(tx, &fires)).await
+        self.writer.write(move |tx| fires::fire_all(tx, &fires)).await
     }
     async fn make_fires(&self, asked: MakeFires) -> Result<Fired> {
-        self.writer.write(move |tx| schedules::make_fires(tx, &asked)).await
+        self.writer.write(move |tx| fires::make_fires(tx, &asked)).await
     }
     async fn fires(&self, id: ScheduleId, page: PageRequest) -> Result<Page<Fire>> {
-        self.read(move |db| schedules::fires(db, id, &page)).await
+        self.read(move |db| fires::fires(db, id, &page)).await
     }
 
     async fn put_trigger(&self, trigger: Trigger) -> Result<TriggerId> {

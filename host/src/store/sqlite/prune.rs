@@ -1,8 +1,8 @@
 //! Old history is forgotten, a little at a time.
 
 use super::Failed;
+use super::fires;
 use super::rows::{micros, status_number};
-use super::schedules;
 use super::writer::Tx;
 use crate::model::Time;
 use crate::model::task::Status;
@@ -43,7 +43,7 @@ pub(super) fn prune(tx: &Tx<'_>, before: Time, keep: u64, limit: usize) -> Resul
         fits
     });
     let mut most = rows.len();
-    schedules::forget(tx, before)?;
+    fires::forget(tx, before)?;
     for sql in [
         "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE at < ?1 LIMIT ?2)",
         "DELETE FROM fire WHERE (schedule, at) IN (SELECT schedule, at FROM fire WHERE made_at < ?1 LIMIT ?2)",
