@@ -534,3 +534,19 @@ fn a_calendar_that_changes_moves_the_fires_of_its_schedules_and_stays_while_one_
     patch(&host, &id, &json!({"calendar": "XNYS"})).ok();
     host.delete("/calendar/DESK").ok();
 }
+
+#[test]
+fn a_fire_on_a_day_that_nobody_has_confirmed_is_told() {
+    let host = Host::with_probe();
+    let calendar = json!({"name": "OLD", "timezone": "UTC", "weekend": [], "official_until": "2020-12-31",
+        "hours": [{"from": "2000-01-01", "open": "09:00", "close": "17:00"}]});
+    let headers = [("content-type", "application/json")];
+    host.request("PUT", "/calendar/OLD", Some(calendar.to_string().as_bytes()), &headers)
+        .ok();
+    let id = add(&host, &json!({"calendar": "OLD"}));
+    eventually("it is told", || host.get("/alerts?alert_type=calendar").ok() != json!([]));
+    let alerts = host.get("/alerts?alert_type=calendar").ok();
+    assert_eq!(alerts[0]["task_id"], id.as_str());
+    assert!(alerts[0]["error"].as_str().is_some_and(|error| error.contains("OLD")), "{alerts}");
+    assert!(!made(&host, &id).is_empty(), "it fires all the same");
+}

@@ -170,16 +170,17 @@ CREATE TABLE schedule (
   id BLOB PRIMARY KEY,
   name TEXT NOT NULL UNIQUE,
   task_name TEXT NOT NULL,
-  declared TEXT NOT NULL,               -- JSON: the members that it was created with, or updated by whoever registers it
-  edits TEXT,                           -- JSON: the members that an operator changed; they lie over the declared ones
-  calendar TEXT,                        -- the one that it goes by, as these two say
   created_at INTEGER NOT NULL,
   next_fire INTEGER,                    -- the cursor; null once there is none left
   planned_at INTEGER NOT NULL,          -- when the cursor was worked out
   paused_at INTEGER,
   last_fire INTEGER,
   last_task BLOB,
-  revision INTEGER NOT NULL             -- counts writes: nobody overwrites what he has not seen
+  revision INTEGER NOT NULL,            -- counts writes: nobody overwrites what he has not seen
+  calendar TEXT,                        -- the one that it goes by, as the next two say
+  -- Last: they may be large, and what stands before them is read without them.
+  declared TEXT NOT NULL,               -- JSON: the members that it was created with, or updated by whoever registers it
+  edits TEXT                            -- JSON: the members that an operator changed; they lie over the declared ones
 ) WITHOUT ROWID;
 CREATE INDEX schedule_due ON schedule (next_fire, id) WHERE next_fire IS NOT NULL AND paused_at IS NULL;
 CREATE INDEX schedule_by_calendar ON schedule (calendar, id) WHERE calendar IS NOT NULL;
