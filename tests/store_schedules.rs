@@ -8,7 +8,7 @@ use taskhost::model::ids::{ScheduleId, TaskId};
 use taskhost::model::schedule::overlap::Overlap;
 use taskhost::model::schedule::{Fire, Schedule, Skip, SkipReason};
 use taskhost::model::task::{NewTask, Origin, Status};
-use taskhost::store::{FireSchedule, Fired, Lease, Listing, Made, MakeFires, PageRequest, PutSchedule, StoreError};
+use taskhost::store::{FireSchedule, Lease, Listing, Made, MadeFires, MakeFires, PageRequest, PutSchedule, StoreError};
 
 impl Fixture {
     fn at(&self, seconds: i64) -> Time {
@@ -61,13 +61,13 @@ impl Fixture {
         }
     }
 
-    async fn fire_one(&self, fire: FireSchedule) -> Result<Fired, StoreError> {
+    async fn fire_one(&self, fire: FireSchedule) -> Result<MadeFires, StoreError> {
         let fired = self.store.fire_schedules(vec![fire]).await.expect("the store");
         fired.into_iter().next().expect("one")
     }
 
     /// Fires at these seconds, whatever the revision.
-    async fn fires(&self, id: ScheduleId, fires: &[i64], overlap: Overlap) -> Fired {
+    async fn fires(&self, id: ScheduleId, fires: &[i64], overlap: Overlap) -> MadeFires {
         let schedule = self.store.schedule(id).await.expect("it");
         self.fire_one(self.fire(&schedule, fires, overlap)).await.expect("fired")
     }
@@ -102,7 +102,7 @@ impl Fixture {
     }
 }
 
-fn made(fired: &Fired) -> Vec<TaskId> {
+fn made(fired: &MadeFires) -> Vec<TaskId> {
     let tasks = fired.fires.iter().filter_map(|(_, made)| match made {
         Made::Task(id) => Some(*id),
         Made::Before | Made::LeftOut => None,

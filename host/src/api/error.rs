@@ -6,8 +6,8 @@
 use crate::model::attempt::InputError;
 use crate::model::request::{Refusal, RefusalKind};
 use crate::registry::RegistryError;
-use crate::scheduler::{EventError, ScheduleError};
-use crate::store::StoreError;
+use crate::scheduler::EventError;
+use crate::store::{ScheduleError, StoreError};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;

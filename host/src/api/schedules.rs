@@ -10,8 +10,7 @@ use super::wire::{Accepted, Backfilled, FireRecord, Previewed, Removed, Schedule
 use crate::model::ids::ScheduleId;
 use crate::model::request::{BackfillRequest, CronTaskRequest, Payload, PreviewRequest, ScheduleEdit, without_position};
 use crate::model::schedule::{Schedule, declared, text};
-use crate::scheduler::ScheduleError;
-use crate::store::PageRequest;
+use crate::store::{PageRequest, ScheduleError};
 use axum::Json;
 use axum::extract::OriginalUri;
 use sha2::{Digest, Sha256};

@@ -20,7 +20,6 @@ use crate::worker;
 pub use batch::Staging;
 use chrono::TimeDelta;
 pub use plan::EventError;
-pub use schedules::ScheduleError;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};

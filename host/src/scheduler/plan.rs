@@ -1,6 +1,6 @@
 //! Rules become tasks: schedules when their time has come, triggers when their event has.
 
-use super::schedules::{self, ScheduleError};
+use super::schedules;
 use super::{Context, POLL};
 use crate::model::Time;
 use crate::model::alert::{AlertType, NewAlert};
@@ -13,7 +13,7 @@ use crate::model::schedule::{COUNTED, Schedule, Skip};
 use crate::model::task::{Failure, NewTask, Origin, Submission};
 use crate::model::trigger::{Trigger, merge};
 use crate::registry::snapshot::Snapshot;
-use crate::store::{FireEvent, FireSchedule, Fired, StoreError};
+use crate::store::{FireEvent, FireSchedule, MadeFires, ScheduleError, StoreError, read_schedule};
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -96,7 +96,7 @@ impl Fires {
         let mut calendars = HashMap::new();
         for schedule in due.into_iter().filter(|schedule| !under_way.contains(&schedule.id)).take(free) {
             let id = schedule.id;
-            let read = match schedules::read(&*context.store, &schedule, &mut calendars).await {
+            let read = match read_schedule(&*context.store, &schedule, &mut calendars).await {
                 Err(ScheduleError::Store(error)) => {
                     tracing::error!(schedule = schedule.name, %error, "a schedule could not be fired; trying again");
                     self.failed = true;
@@ -173,7 +173,7 @@ async fn write(context: Context, fires: Vec<FireSchedule>) -> bool {
 }
 
 /// Tells the worker what was stopped for the fires, and that there is something to do.
-fn told(context: &Context, fired: Vec<Result<Fired, StoreError>>) {
+fn told(context: &Context, fired: Vec<Result<MadeFires, StoreError>>) {
     let stopped = fired.into_iter().flatten().flat_map(|fired| fired.stopped);
     stopped.for_each(|lease| context.worker.stop_cancelled(lease));
     context.wake.notify_one();

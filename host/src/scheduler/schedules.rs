@@ -1,25 +1,21 @@
 //! What is asked about schedules: create, edit, pause, run now, make up for, look ahead.
 //!
-//! Each change is read, worked out and written against the revision that was read; where somebody wrote meanwhile, it is done again.
+//! Changes are made in [`crate::store::change_schedule`]; here the plan hears of them.
 
 use super::{Handle, plan};
 use crate::model::Time;
-use crate::model::calendar::Calendar;
 use crate::model::ids::{ScheduleId, TaskId};
 use crate::model::request::{BackfillRequest, CronTaskRequest, PreviewRequest, Refusal, RefusalKind};
 use crate::model::schedule::overlap::Overlap;
 use crate::model::schedule::rule::Rule;
 use crate::model::schedule::timing::Timing;
-use crate::model::schedule::{self, Members, Schedule, Skip};
+use crate::model::schedule::{Members, Schedule};
 use crate::model::task::{NewTask, Origin, Submission};
 use crate::registry::snapshot::Snapshot;
-use crate::store::{Made, MakeFires, PutSchedule, Store, StoreError};
+use crate::store::{Calendars, Change, Made, MakeFires, ScheduleError, Store, StoreError};
+use crate::store::{change_schedule, read_schedule, replan, rule_of};
 use chrono::TimeDelta;
-use std::collections::HashMap;
-use std::sync::Arc;
 
-/// How often a change is tried that others get ahead of.
-const TRIES: usize = 20;
 /// Fires that one request makes up for, at most.
 const MOST_BACKFILLED: usize = 1_000;
 /// Bytes of payloads that one request makes.
@@ -31,47 +27,10 @@ const SLACK: TimeDelta = TimeDelta::seconds(1);
 /// Schedules that are looked at together.
 const PART: usize = 256;
 
-/// Why something was not done with a schedule. Nothing of it was kept.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum ScheduleError {
-    /// What was asked for is wrong; says where.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The store refused or failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 type Result<T> = std::result::Result<T, ScheduleError>;
 
 fn refuse<T>(pointer: &str, sentence: impl Into<String>) -> Result<T> {
     Err(Refusal::new(RefusalKind::Value, pointer, sentence).into())
-}
-
-/// Calendars that were looked up together: one has many schedules.
-pub(super) type Calendars = HashMap<String, Option<Arc<Calendar>>>;
-
-/// What holds of a schedule, and its rule.
-pub(super) async fn read(store: &dyn Store, schedule: &Schedule, calendars: &mut Calendars) -> Result<(CronTaskRequest, Rule)> {
-    let request = schedule.effective()?;
-    let rule = rule(store, &Timing::of(&request), calendars).await?;
-    Ok((request, rule))
-}
-
-async fn rule(store: &dyn Store, timing: &Timing, calendars: &mut Calendars) -> Result<Rule> {
-    let Some(name) = &timing.calendar else {
-        return Ok(timing.rule(None)?);
-    };
-    if let Some(calendar) = calendars.get(name) {
-        return Ok(timing.rule(calendar.clone())?);
-    }
-    let calendar = match store.calendar(name).await {
-        Ok(found) => Some(found.calendar),
-        Err(StoreError::NotFound) => None,
-        Err(error) => return Err(error.into()),
-    };
-    calendars.insert(name.clone(), calendar.clone());
-    Ok(timing.rule(calendar)?)
 }
 
 /// The task of a fire at any time.
@@ -131,78 +90,6 @@ pub(super) async fn rewind(store: &dyn Store, now: Time) -> bool {
     }
 }
 
-fn calendar_of(schedule: &Schedule) -> Option<String> {
-    schedule.effective().ok().and_then(|request| request.calendar)
-}
-
-async fn replan(store: &dyn Store, schedule: Schedule, now: Time) -> std::result::Result<(), StoreError> {
-    let next_fire = match read(store, &schedule, &mut Calendars::new()).await {
-        Ok((_, rule)) => rule.next_after(now),
-        // It does not fire; its record says why.
-        Err(ScheduleError::Refused(_)) => None,
-        Err(ScheduleError::Store(error)) => return Err(error),
-    };
-    let put = PutSchedule {
-        calendar: calendar_of(&schedule),
-        seen: Some(schedule.revision),
-        schedule: Schedule {
-            next_fire,
-            planned_at: now,
-            ..schedule
-        },
-        skips: Vec::new(),
-    };
-    match store.put_schedule(put).await {
-        Ok(()) | Err(StoreError::Conflict(_)) => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-/// The cursor and what it was worked out by, for a schedule that is to have this timing. A fire that is overdue and still allowed stays
-/// due, so that registering again at every start skips none.
-fn cursor(before: Option<&Schedule>, timing: &Timing, rule: &Rule, now: Time) -> (Option<Time>, Time) {
-    let before = before.filter(|before| before.effective().is_ok_and(|request| Timing::of(&request).same_beat(timing)));
-    let allowed = |at: &Time| *at <= now && timing.start.is_none_or(|start| start <= *at) && timing.end.is_none_or(|end| *at <= end);
-    let overdue = before.and_then(|before| before.next_fire).filter(allowed);
-    let planned_at = before.map_or(now, |before| before.planned_at.min(now));
-    (overdue.or_else(|| rule.next_after(now)), planned_at)
-}
-
-/// The schedule that a request asks for: a new one, or the one of that name with what is declared now.
-fn declare(before: Option<&Schedule>, name: &str, request: &CronTaskRequest, now: Time) -> Schedule {
-    let task_name = request.task_name.clone();
-    let declared = schedule::text(&schedule::declared(request));
-    match before {
-        Some(before) => Schedule {
-            task_name,
-            declared,
-            ..before.clone()
-        },
-        None => Schedule {
-            id: ScheduleId::new(now),
-            name: name.to_owned(),
-            task_name,
-            declared,
-            edits: None,
-            created_at: now,
-            next_fire: None,
-            planned_at: now,
-            paused_at: None,
-            last_fire: None,
-            last_task: None,
-            revision: 0,
-        },
-    }
-}
-
-/// A change to be made of what a schedule is by then.
-enum Change<'a> {
-    Put { name: &'a str, request: &'a CronTaskRequest },
-    Edit { id: ScheduleId, patch: &'a Members },
-    Pause(ScheduleId),
-    Resume(ScheduleId),
-}
-
 impl Handle {
     /// Creates a schedule, or updates the one of its name: its id, pause, cursor and operator's edits stay. The caller has checked the
     /// payload.
@@ -226,92 +113,10 @@ impl Handle {
         self.change(Change::Resume(id)).await
     }
 
-    /// Makes a change, again and again while others get ahead of it.
     async fn change(&self, change: Change<'_>) -> Result<Schedule> {
-        for _ in 1..TRIES {
-            match self.try_change(&change).await {
-                Err(ScheduleError::Store(StoreError::Conflict(_))) => {}
-                done => return done,
-            }
-        }
-        self.try_change(&change).await
-    }
-
-    async fn try_change(&self, change: &Change<'_>) -> Result<Schedule> {
-        let now = self.0.clock.now();
-        let before = match change {
-            Change::Put { name, .. } => match self.0.store.schedule_named(name).await {
-                Err(StoreError::NotFound) => None,
-                found => Some(found?),
-            },
-            Change::Edit { id, .. } | Change::Pause(id) | Change::Resume(id) => Some(self.0.store.schedule(*id).await?),
-        };
-        match (change, before) {
-            (Change::Put { name, request }, before) => {
-                let schedule = declare(before.as_ref(), name, request, now);
-                self.write(before.as_ref(), schedule, now).await
-            }
-            (Change::Edit { patch, .. }, Some(before)) => {
-                let edits = schedule::patched(before.edits.as_deref(), (*patch).clone())?;
-                let edits = Some(edits).filter(|edits| !edits.is_empty());
-                let schedule = Schedule {
-                    edits: edits.as_ref().map(schedule::text),
-                    ..before.clone()
-                };
-                self.write(Some(&before), schedule, now).await
-            }
-            (Change::Pause(_), Some(before)) if before.paused_at.is_none() => {
-                let paused_at = Some(now);
-                self.put(
-                    Some(&before),
-                    Schedule {
-                        paused_at,
-                        ..before.clone()
-                    },
-                    None,
-                )
-                .await
-            }
-            (Change::Resume(_), Some(before)) if before.paused_at.is_some() => {
-                let (_, rule) = read(&*self.0.store, &before, &mut Calendars::new()).await?;
-                let schedule = Schedule {
-                    paused_at: None,
-                    next_fire: rule.next_after(now),
-                    planned_at: now,
-                    ..before.clone()
-                };
-                self.put(Some(&before), schedule, rule.paused(before.next_fire, now)).await
-            }
-            (_, before) => Ok(before.ok_or(StoreError::NotFound)?),
-        }
-    }
-
-    /// Writes a schedule whose members changed, with the cursor that follows from them.
-    async fn write(&self, before: Option<&Schedule>, schedule: Schedule, now: Time) -> Result<Schedule> {
-        let timing = Timing::of(&schedule.effective()?);
-        let rule = rule(&*self.0.store, &timing, &mut Calendars::new()).await?;
-        let (next_fire, planned_at) = cursor(before, &timing, &rule, now);
-        if next_fire.is_none() {
-            return refuse(timing.pointer(), "never fires between start and end");
-        }
-        let schedule = Schedule {
-            next_fire,
-            planned_at,
-            ..schedule
-        };
-        self.put(before, schedule, None).await
-    }
-
-    async fn put(&self, before: Option<&Schedule>, schedule: Schedule, skip: Option<Skip>) -> Result<Schedule> {
-        let put = PutSchedule {
-            schedule: schedule.clone(),
-            calendar: calendar_of(&schedule),
-            seen: before.map(|before| before.revision),
-            skips: skip.into_iter().collect(),
-        };
-        self.0.store.put_schedule(put).await?;
+        let changed = change_schedule(&*self.0.store, &change, self.0.clock.now()).await?;
         self.0.replan.notify_one();
-        Ok(schedule)
+        Ok(changed)
     }
 
     /// Makes a fire now, beside the rule; its overlap rule holds. Returns the task.
@@ -335,7 +140,7 @@ impl Handle {
     /// Makes the fires of a stretch of time that have not been made, and says what became of each.
     pub async fn backfill(&self, id: ScheduleId, asked: BackfillRequest) -> Result<Vec<(Time, Made)>> {
         let schedule = self.0.store.schedule(id).await?;
-        let (request, rule) = read(&*self.0.store, &schedule, &mut Calendars::new()).await?;
+        let (request, rule) = read_schedule(&*self.0.store, &schedule, &mut Calendars::new()).await?;
         let now = self.0.clock.now();
         if asked.to > now {
             return refuse("/to", "must not be in the future: those fires are still to come");
@@ -374,7 +179,7 @@ impl Handle {
 
     /// The next fires of a schedule that may not exist.
     pub async fn preview(&self, asked: PreviewRequest) -> Result<Vec<Time>> {
-        let rule = rule(&*self.0.store, &Timing::of_preview(&asked), &mut Calendars::new()).await?;
+        let rule = rule_of(&*self.0.store, &Timing::of_preview(&asked), &mut Calendars::new()).await?;
         let after = asked.after.unwrap_or_else(|| self.0.clock.now());
         fires_of(rule, after, None, asked.count.unwrap_or(PREVIEWED)).await
     }
@@ -411,18 +216,12 @@ mod tests {
         let at = |text: &str| text.parse::<Time>().unwrap();
         let request = crate::model::request::parse::<CronTaskRequest>(br#"{"task_name":"t","cron_expression":"0 * * * *"}"#).unwrap();
         // Worked out while the clock was a year ahead.
-        let schedule = Schedule {
-            next_fire: Some(at("2027-01-01T11:00:00Z")),
-            planned_at: at("2027-01-01T10:00:00Z"),
-            ..declare(None, "s", &request, at("2026-01-01T09:30:00Z"))
+        let put = Change::Put {
+            name: "s",
+            request: &request,
         };
-        let put = PutSchedule {
-            schedule: schedule.clone(),
-            calendar: None,
-            seen: None,
-            skips: vec![],
-        };
-        store.put_schedule(put).await.unwrap();
+        let schedule = change_schedule(&store, &put, at("2027-01-01T10:00:00Z")).await.unwrap();
+        assert_eq!(schedule.next_fire, Some(at("2027-01-01T11:00:00Z")));
         assert!(rewind(&store, at("2027-01-01T09:59:59.5Z")).await);
         let left = store.schedule(schedule.id).await.unwrap();
         assert_eq!(left.next_fire, schedule.next_fire, "the clock is set by a little all the time");

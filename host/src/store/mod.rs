@@ -6,10 +6,12 @@
 //! - A fire of a schedule is stored once: (schedule, fire time) is unique.
 //! - Time is an argument. What happens next is decided in `model`; a driver holds SQL and no rule.
 
+mod changes;
 mod schedule;
 pub mod sqlite;
 
-pub use schedule::{FireSchedule, Fired, Made, MakeFires, PutSchedule};
+pub use changes::{Calendars, Change, ScheduleError, change_schedule, read_schedule, replan, rule_of};
+pub use schedule::{FireSchedule, Made, MadeFires, MakeFires, PutSchedule};
 
 use crate::model::Time;
 use crate::model::alert::{Alert, AlertType, NewAlert};
@@ -384,9 +386,9 @@ pub trait Store: Send + Sync + 'static {
     async fn schedules_of(&self, calendar: &str, after: Option<ScheduleId>, limit: usize) -> Result<Vec<Schedule>>;
     /// Moves the cursors of schedules, and keeps what each fired with the tasks, and what it skipped. Each is atomic, and all share a commit:
     /// [`StoreError::Conflict`] of one that is not as it was seen leaves the others alone.
-    async fn fire_schedules(&self, fires: Vec<FireSchedule>) -> Result<Vec<Result<Fired>>>;
+    async fn fire_schedules(&self, fires: Vec<FireSchedule>) -> Result<Vec<Result<MadeFires>>>;
     /// Makes fires that somebody asked for, as far as they have not been made.
-    async fn make_fires(&self, asked: MakeFires) -> Result<Fired>;
+    async fn make_fires(&self, asked: MakeFires) -> Result<MadeFires>;
     /// What a schedule did, latest first.
     async fn fires(&self, id: ScheduleId, page: PageRequest) -> Result<Page<Fire>>;
 

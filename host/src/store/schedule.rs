@@ -68,7 +68,7 @@ pub enum Made {
 
 /// What became of fires.
 #[derive(Clone, Debug, Default)]
-pub struct Fired {
+pub struct MadeFires {
     /// In the order in which they were given.
     pub fires: Vec<(Time, Made)>,
     /// Attempts that were cancelled for them.

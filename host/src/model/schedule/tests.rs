@@ -375,3 +375,18 @@ proptest! {
         prop_assert_eq!(made.len() as u64 + told, all);
     }
 }
+
+#[test]
+fn a_timing_is_checked_without_its_calendar() {
+    let check = |members: &str| {
+        let request = parse::<CronTaskRequest>(format!(r#"{{"task_name":"t",{members}}}"#).as_bytes()).unwrap();
+        Timing::of(&request).check().map_err(|refusal| refusal.pointer)
+    };
+    assert_eq!(check(r#""cron_expression":"@daily","calendar":"OURS","on_closed":"next""#), Ok(()));
+    assert_eq!(check(r#""session":{"edge":"open"},"calendar":"OURS""#), Ok(()));
+    assert_eq!(check(r#""session":{"edge":"open"}"#), Err("/calendar".into()));
+    assert_eq!(
+        check(r#""cron_expression":"nonsense","calendar":"OURS""#),
+        Err("/cron_expression".into())
+    );
+}

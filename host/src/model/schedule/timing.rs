@@ -2,7 +2,7 @@
 
 use super::rule::{Gate, Rule, Source};
 use crate::model::Time;
-use crate::model::calendar::Calendar;
+use crate::model::calendar::{Calendar, shipped};
 use crate::model::cron::Cron;
 use crate::model::request::{CronTaskRequest, PreviewRequest, Refusal, RefusalKind};
 use crate::model::zone::{Dst, Fold, Gap, Zone};
@@ -114,6 +114,12 @@ impl Timing {
             ..timing.clone()
         };
         bare(self) == bare(other)
+    }
+
+    /// Checks the members where calendars cannot be looked up: whichever theirs will be.
+    pub fn check(&self) -> Result<(), Refusal> {
+        let some = self.calendar.as_ref().and_then(|_| shipped::all().first().cloned());
+        self.rule(some).map(drop)
     }
 
     /// Checks the members and makes a rule of them. `calendar` is the one that they name, where there is one of that name.

@@ -12,7 +12,7 @@ use crate::model::ids::{ScheduleId, TaskId};
 use crate::model::schedule::overlap::{Decision, Overlap};
 use crate::model::schedule::{Fire, Schedule, Skip, SkipReason};
 use crate::model::task::NewTask;
-use crate::store::{FireSchedule, Fired, Lease, Made, MakeFires, Page, PageRequest, Result, StoreError};
+use crate::store::{FireSchedule, Lease, Made, MadeFires, MakeFires, Page, PageRequest, Result, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 /// Why a task waits behind another of its schedule.
@@ -20,7 +20,7 @@ const PREVIOUS_FIRE: &str = "previous fire";
 /// Tasks that one fire cancels, at most.
 const CANCELLED: i64 = 1_000;
 
-pub(super) fn fire_all(tx: &mut Tx<'_>, fires: &[FireSchedule]) -> Result<Vec<Result<Fired>>> {
+pub(super) fn fire_all(tx: &mut Tx<'_>, fires: &[FireSchedule]) -> Result<Vec<Result<MadeFires>>> {
     let mut fired = Vec::with_capacity(fires.len());
     for each in fires {
         match fire(tx, each) {
@@ -33,7 +33,7 @@ pub(super) fn fire_all(tx: &mut Tx<'_>, fires: &[FireSchedule]) -> Result<Vec<Re
     Ok(fired)
 }
 
-fn fire(tx: &mut Tx<'_>, fire: &FireSchedule) -> Result<Fired> {
+fn fire(tx: &mut Tx<'_>, fire: &FireSchedule) -> Result<MadeFires> {
     let as_seen = tx
         .db
         .prepare_cached("SELECT 1 FROM schedule WHERE id = ?1 AND revision = ?2 AND paused_at IS NULL")
@@ -71,7 +71,7 @@ fn fire(tx: &mut Tx<'_>, fire: &FireSchedule) -> Result<Fired> {
     Ok(fired)
 }
 
-pub(super) fn make_fires(tx: &mut Tx<'_>, asked: &MakeFires) -> Result<Fired> {
+pub(super) fn make_fires(tx: &mut Tx<'_>, asked: &MakeFires) -> Result<MadeFires> {
     check_remembered(tx, &schedules::by_id(tx.db, asked.id)?, asked)?;
     let (fired, last) = make(tx, asked.id, &asked.fires, (asked.overlap, asked.now))?;
     if let Some((at, task)) = last {
@@ -116,8 +116,8 @@ fn check_remembered(tx: &Tx<'_>, schedule: &Schedule, asked: &MakeFires) -> Resu
 type Last = Option<(Time, TaskId)>;
 
 /// Makes fires that have not been made, each with its task, as far as the tasks before them allow; tells the last of them too.
-fn make(tx: &mut Tx<'_>, id: ScheduleId, fires: &[(Time, NewTask)], by: (Overlap, Time)) -> Result<(Fired, Last)> {
-    let mut fired = Fired::default();
+fn make(tx: &mut Tx<'_>, id: ScheduleId, fires: &[(Time, NewTask)], by: (Overlap, Time)) -> Result<(MadeFires, Last)> {
+    let mut fired = MadeFires::default();
     let mut last = None;
     for (at, task) in fires {
         let made = make_one(tx, id, (*at, task), by, &mut fired.stopped)?;

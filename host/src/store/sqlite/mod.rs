@@ -22,8 +22,8 @@ mod tasks;
 mod writer;
 
 use super::{
-    AlertFilter, Claim, Claimed, FireEvent, FireSchedule, Fired, Handlers, Lease, Listing, MakeFires, NamedCalendar, Offer, Orphan, Page,
-    PageRequest, Publish, PutSchedule, Result, Settle, Stage, Store, StoreError,
+    AlertFilter, Claim, Claimed, FireEvent, FireSchedule, Handlers, Lease, Listing, MadeFires, MakeFires, NamedCalendar, Offer, Orphan,
+    Page, PageRequest, Publish, PutSchedule, Result, Settle, Stage, Store, StoreError,
 };
 use crate::model::Time;
 use crate::model::alert::{Alert, AlertType, NewAlert};
@@ -337,10 +337,10 @@ impl Store for Sqlite {
             .ask(move |db| schedules::by_calendar(db, &calendar, after, limit))
             .await
     }
-    async fn fire_schedules(&self, fires: Vec<FireSchedule>) -> Result<Vec<Result<Fired>>> {
+    async fn fire_schedules(&self, fires: Vec<FireSchedule>) -> Result<Vec<Result<MadeFires>>> {
         self.writer.write(move |tx| fires::fire_all(tx, &fires)).await
     }
-    async fn make_fires(&self, asked: MakeFires) -> Result<Fired> {
+    async fn make_fires(&self, asked: MakeFires) -> Result<MadeFires> {
         self.writer.write(move |tx| fires::make_fires(tx, &asked)).await
     }
     async fn fires(&self, id: ScheduleId, page: PageRequest) -> Result<Page<Fire>> {
