@@ -8,33 +8,32 @@ use taskhost::model::Time;
 use taskhost::model::attempt::{Class, Level, LogLine, Outcome, Source, Usage};
 use taskhost::model::calendar::Calendar;
 use taskhost::model::event::NewEvent;
-use taskhost::model::ids::{BatchId, EventId, NodeId, ScheduleId, TaskId, TriggerId, WorkflowId};
+use taskhost::model::ids::{BatchId, EventId, NodeId, TaskId, TriggerId, WorkflowId};
 use taskhost::model::outbox::{Outbox, Sent};
 use taskhost::model::priority::Priority;
 use taskhost::model::request::{WorkflowRequest, parse};
 use taskhost::model::retry::{Counters, Next};
-use taskhost::model::schedule::Schedule;
 use taskhost::model::task::{NewTask, Origin, Status, Submission, Ties};
 use taskhost::model::trigger::{Edits, Terms, Trigger};
 use taskhost::model::workflow::NewWorkflow;
 use taskhost::store::sqlite::Sqlite;
 use taskhost::store::{
-    Claim, Claimed, Delivery, Filter, FireEvent, FireSchedule, Firing, Handled, Lease, Listing, Offer, PageRequest, Publish, Room, Settle,
-    Stage, Store, StoreError,
+    Claim, Claimed, Delivery, Filter, FireEvent, Firing, Handled, Lease, Listing, Offer, PageRequest, Publish, Room, Settle, Stage, Store,
+    StoreError,
 };
 
 const MEMORY: u64 = 1 << 20;
 
 /// A store on a fresh directory, and a clock that only moves when told.
-struct Fixture {
-    store: Arc<dyn Store>,
-    node: NodeId,
-    now: Time,
+pub(crate) struct Fixture {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) node: NodeId,
+    pub(crate) now: Time,
     _folder: tempfile::TempDir,
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let now: Time = "2026-01-01T00:00:00Z".parse().expect("a time");
         Self {
@@ -45,7 +44,7 @@ impl Fixture {
         }
     }
 
-    fn new_task(&self, name: &str, priority: i64, after: i64) -> NewTask {
+    pub(crate) fn new_task(&self, name: &str, priority: i64, after: i64) -> NewTask {
         let submission = Submission {
             name: name.into(),
             payload: "{}".into(),
@@ -63,7 +62,7 @@ impl Fixture {
         id
     }
 
-    async fn claim(&self, limit: usize) -> Claimed {
+    pub(crate) async fn claim(&self, limit: usize) -> Claimed {
         self.claim_with(limit, 1 << 40, &["a", "b"], 0).await
     }
 
@@ -134,26 +133,7 @@ impl Fixture {
         self.store.publish(publish).await
     }
 
-    /// One that is due now.
-    fn schedule(&self) -> Schedule {
-        Schedule {
-            id: ScheduleId::new(self.now),
-            name: "s".into(),
-            task_name: "a".into(),
-            cron_expression: "* * * * *".into(),
-            payload: "{}".into(),
-            priority: None,
-            tags: vec![],
-            start: None,
-            end: None,
-            created_at: self.now,
-            next_fire: Some(self.now),
-            last_fire: None,
-            last_task: None,
-        }
-    }
-
-    fn ok(&self, lease: Lease) -> Settle {
+    pub(crate) fn ok(&self, lease: Lease) -> Settle {
         self.settle(lease, Outcome::Ok { result: "1".into() }, Next::Success)
     }
 
@@ -342,35 +322,6 @@ async fn another_nodes_running_attempts_are_orphans() {
     let successor = NodeId::new(f.now);
     let orphans = f.store.orphans(successor).await.expect("a list");
     assert_eq!(orphans.iter().map(|orphan| orphan.lease).collect::<Vec<_>>(), [f.lease(id, 1)]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_fire_happens_once_even_if_two_make_it() {
-    let f = Fixture::new();
-    let schedule = f.schedule();
-    let id = f.store.put_schedule(schedule.clone()).await.expect("put");
-    assert_eq!(
-        f.store
-            .put_schedule(Schedule {
-                id: ScheduleId::new(f.now),
-                ..schedule
-            })
-            .await
-            .expect("put again"),
-        id
-    );
-    let next = f.now + chrono::TimeDelta::seconds(60);
-    let fire = || FireSchedule {
-        id,
-        due: f.now,
-        fire: Some((f.now, f.new_task("a", 5, 0))),
-        next: Some(next),
-    };
-    let (first, second) = tokio::join!(f.store.fire_schedule(fire()), f.store.fire_schedule(fire()));
-    assert_eq!(usize::from(first.is_ok()) + usize::from(second.is_ok()), 1, "{first:?} {second:?}");
-    assert_eq!(f.claim(10).await.tasks.len(), 1);
-    assert_eq!(f.store.schedule(id).await.expect("it").next_fire, Some(next));
-    assert_eq!(f.store.due_schedules(f.now, 10).await.expect("a list").1, Some(next));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -581,29 +532,6 @@ async fn the_last_lines_of_a_cancelled_attempt_are_kept_and_a_strangers_are_not(
     }
     let page = PageRequest { limit: 10, cursor: None };
     assert_eq!(f.store.log(id, page).await.expect("a log").items, [line]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_overdue_fire_survives_an_update_that_still_allows_it() {
-    let f = Fixture::new();
-    let at = |seconds: i64| f.now + chrono::TimeDelta::seconds(seconds);
-    let put = |next_fire: Time, start: Option<Time>, end: Option<Time>| {
-        let schedule = Schedule {
-            start,
-            end,
-            next_fire: Some(next_fire),
-            ..f.schedule()
-        };
-        let store = f.store.clone();
-        async move {
-            let id = store.put_schedule(schedule).await.expect("put");
-            store.schedule(id).await.expect("it").next_fire.expect("a fire")
-        }
-    };
-    assert_eq!(put(at(-30), None, None).await, at(-30));
-    assert_eq!(put(at(30), None, Some(at(600))).await, at(-30), "overdue, and still allowed");
-    assert_eq!(put(at(90), Some(at(60)), Some(at(600))).await, at(90), "not allowed any more");
-    assert_eq!(put(at(30), None, None).await, at(30), "one ahead is worked out anew");
 }
 
 #[tokio::test(flavor = "multi_thread")]

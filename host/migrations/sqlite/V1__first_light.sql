@@ -53,6 +53,8 @@ CREATE INDEX task_running ON task (started_at, id) WHERE queue = 3;
 CREATE INDEX task_retrying ON task (last_failure, id) WHERE retries > 0 AND queue < 3;
 CREATE INDEX task_by_name ON task (name, id) WHERE queue < 3;
 CREATE INDEX task_by_batch ON task (batch, id, name) WHERE batch IS NOT NULL;
+-- Of a schedule, those that have not ended: what its next fire does hangs on them.
+CREATE INDEX task_of_schedule ON task (origin) WHERE origin_kind = 1;
 CREATE TABLE task_tag (tag TEXT NOT NULL, id BLOB NOT NULL, PRIMARY KEY (tag, id)) WITHOUT ROWID;
 
 -- What is paused, the whole queue under the empty name.
@@ -250,22 +252,42 @@ CREATE TABLE schedule (
   id BLOB PRIMARY KEY,
   name TEXT NOT NULL UNIQUE,
   task_name TEXT NOT NULL,
-  cron_expression TEXT NOT NULL,
-  payload TEXT NOT NULL,
-  priority INTEGER,
-  tags TEXT,
-  start_at INTEGER,
-  end_at INTEGER,
   created_at INTEGER NOT NULL,
-  next_fire INTEGER,
+  next_fire INTEGER,                    -- the cursor; null once there is none left
+  planned_at INTEGER NOT NULL,          -- when the cursor was worked out
+  paused_at INTEGER,
   last_fire INTEGER,
-  last_task BLOB
+  last_task BLOB,
+  revision INTEGER NOT NULL,            -- counts writes: nobody overwrites what he has not seen
+  calendar TEXT,                        -- the one that it goes by, as the next two say
+  -- Last: they may be large, and what stands before them is read without them.
+  declared TEXT NOT NULL,               -- JSON: the members that it was created with, or updated by whoever registers it
+  edits TEXT                            -- JSON: the members that an operator changed; they lie over the declared ones
 ) WITHOUT ROWID;
-CREATE INDEX schedule_due ON schedule (next_fire) WHERE next_fire IS NOT NULL;
+CREATE INDEX schedule_due ON schedule (next_fire, id) WHERE next_fire IS NOT NULL AND paused_at IS NULL;
+CREATE INDEX schedule_by_calendar ON schedule (calendar, id) WHERE calendar IS NOT NULL;
 CREATE INDEX schedule_by_creation ON schedule (created_at, id);
 -- A fire happens once, whoever makes it.
-CREATE TABLE fire (schedule BLOB NOT NULL, at INTEGER NOT NULL, task BLOB NOT NULL, PRIMARY KEY (schedule, at)) WITHOUT ROWID;
-CREATE INDEX fire_by_time ON fire (at);
+CREATE TABLE fire (
+  schedule BLOB NOT NULL,
+  at INTEGER NOT NULL,
+  task BLOB NOT NULL,
+  made_at INTEGER NOT NULL,             -- long after `at` where it was made up for; forgotten by this
+  PRIMARY KEY (schedule, at)
+) WITHOUT ROWID;
+-- Fires that made no task, those in a row as one.
+CREATE TABLE skip (
+  schedule BLOB NOT NULL,
+  at INTEGER NOT NULL,
+  reason INTEGER NOT NULL,              -- 1 misfire, 2 overlap, 3 paused, 4 closed, 5 dst_gap
+  until INTEGER NOT NULL,
+  count INTEGER NOT NULL,
+  PRIMARY KEY (schedule, at, reason)
+) WITHOUT ROWID;
+CREATE INDEX skip_by_time ON skip (until);
+CREATE INDEX fire_by_time ON fire (made_at);
+-- Up to when what was made has been forgotten: of older schedules nobody can tell any more which fires are missing.
+CREATE TABLE forgotten (what TEXT PRIMARY KEY, before INTEGER NOT NULL) WITHOUT ROWID;
 
 -- Business calendars of users; those that ship are part of the program.
 CREATE TABLE calendar (

@@ -65,6 +65,7 @@ pub(crate) async fn put(state: State, name: Name, request: Request) -> Result<(S
     let broken = |_| Problem::new(Code::Internal, "the calendar could not be read; the host's log says why");
     let calendar = Arc::new(parsed.map_err(broken)??);
     let is_new = state.store.put_calendar(calendar.clone(), state.clock.now()).await?;
+    state.scheduler.calendar_changed(calendar.name()).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(calendar.document().clone())))
 }
@@ -84,9 +85,11 @@ pub(crate) async fn remove(state: State, name: Name) -> Result<Json<Removed>, Pr
                 name.0
             ),
         )),
-        removed => removed
-            .map(|()| Json(Removed::new(&name.0)))
-            .map_err(|error| Problem::of_store(error, "calendar", &name.0)),
+        removed => {
+            removed.map_err(|error| Problem::of_store(error, "calendar", &name.0))?;
+            state.scheduler.calendar_changed(&name.0).await?;
+            Ok(Json(Removed::new(&name.0)))
+        }
     }
 }
 

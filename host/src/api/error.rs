@@ -7,7 +7,7 @@ use crate::model::attempt::InputError;
 use crate::model::request::{Refusal, RefusalKind};
 use crate::registry::RegistryError;
 use crate::scheduler::EventError;
-use crate::store::StoreError;
+use crate::store::{ScheduleError, StoreError};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -298,6 +298,15 @@ impl From<Refusal> for Problem {
                 errors: vec![Complaint::new(pointer, &sentence)],
                 ..Self::new(Code::NotSupportedYet, sentence)
             },
+        }
+    }
+}
+
+impl From<ScheduleError> for Problem {
+    fn from(error: ScheduleError) -> Self {
+        match error {
+            ScheduleError::Refused(refusal) => refusal.into(),
+            ScheduleError::Store(error) => error.into(),
         }
     }
 }

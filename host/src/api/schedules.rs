@@ -1,4 +1,4 @@
-//! Schedules: cron rules that create tasks.
+//! Schedules: rules about time that create tasks.
 
 use super::State;
 use super::error::Problem;
@@ -6,52 +6,36 @@ use super::extract::{JsonBody, Name, Query};
 use super::page::{self, Listed};
 use super::state::check_payload;
 use super::tasks::PageQuery;
-use super::wire::{Accepted, Removed, ScheduleRecord};
-use crate::model::cron::Cron;
+use super::wire::{Accepted, Backfilled, FireRecord, Previewed, Removed, ScheduleRecord};
 use crate::model::ids::ScheduleId;
-use crate::model::request::CronTaskRequest;
-use crate::model::schedule::Schedule;
+use crate::model::request::{BackfillRequest, CronTaskRequest, Payload, PreviewRequest, ScheduleEdit, without_position};
+use crate::model::schedule::{Schedule, declared, text};
+use crate::store::{PageRequest, ScheduleError};
 use axum::Json;
 use axum::extract::OriginalUri;
 use sha2::{Digest, Sha256};
 
 /// Creates a schedule, or updates the one of its name
 ///
-/// `task_id` in the answer is the schedule's id.
+/// `task_id` in the answer is the schedule's id. An update keeps its pause, its cursor, and what an operator edited.
 #[utoipa::path(post, path = "/task/cron", tag = "schedules", request_body = CronTaskRequest,
-    responses((status = 200, description = "On disk", body = Accepted), (status = 400), (status = 404), (status = 408), (status = 413), (status = 415),
-        (status = 422), (status = 503)))]
+    responses((status = 200, description = "On disk", body = Accepted), (status = 400), (status = 404), (status = 408), (status = 409), (status = 413),
+        (status = 415), (status = 422), (status = 503)))]
 pub(crate) async fn create(state: State, JsonBody(mut request, _room): JsonBody<CronTaskRequest>) -> Result<Json<Accepted>, Problem> {
-    let cron = Cron::parse(&request.cron_expression).map_err(|error| Problem::invalid("/cron_expression", error.to_string()))?;
-    if request.start.zip(request.end).is_some_and(|(start, end)| start > end) {
-        return Err(Problem::invalid("/end", "must not be before start"));
-    }
     let handler = state.handler(&request.task_name)?;
     check_payload(&handler, &mut request.payload).await?;
-    let now = state.clock.now();
-    let content = [request.cron_expression.as_str(), &request.payload.value.to_string()];
-    let mut schedule = Schedule {
-        id: ScheduleId::new(now),
-        name: request.name.unwrap_or_else(|| derived_name(&request.task_name, content)),
-        task_name: request.task_name,
-        cron_expression: request.cron_expression,
-        payload: request.payload.text,
-        priority: request.priority,
-        tags: request.tags,
-        start: request.start,
-        end: request.end,
-        created_at: now,
-        next_fire: None,
-        last_fire: None,
-        last_task: None,
-    };
-    schedule.next_fire = schedule.fire_after(&cron, now);
-    if schedule.next_fire.is_none() {
-        return Err(Problem::invalid("/cron_expression", "never fires between start and end"));
-    }
-    let id = state.store.put_schedule(schedule).await?;
-    state.scheduler.wake();
+    let name = request.name.clone().unwrap_or_else(|| name_of(&request));
+    let id = state.scheduler.put_schedule(&name, &request).await?;
     Ok(Json(Accepted::new(id, "scheduled")))
+}
+
+/// Of what a schedule does and when; of an expression alone, as ever.
+fn name_of(request: &CronTaskRequest) -> String {
+    let mut members = declared(request);
+    members.retain(|member, _| !["task_name", "payload", "priority", "tags", "cron_expression", "start", "end"].contains(&member.as_str()));
+    let more = if members.is_empty() { String::new() } else { text(&members) };
+    let when = format!("{}{more}", request.cron_expression.as_deref().unwrap_or_default());
+    derived_name(&request.task_name, [&when, &request.payload.value.to_string()])
 }
 
 /// The name of a rule that was given none: the same for the same content, so that a service that registers its rules at every
@@ -83,13 +67,64 @@ pub(crate) async fn list(
     })
 }
 
+/// Lines of its history that the record of a schedule shows.
+const FIRES_SHOWN: usize = 10;
+
+/// A schedule's record with its last fires.
+pub(super) async fn whole(state: &State, schedule: Schedule) -> Result<ScheduleRecord, Problem> {
+    let page = PageRequest {
+        limit: FIRES_SHOWN,
+        cursor: None,
+    };
+    let fires = state.store.fires(schedule.id, page).await?;
+    Ok(ScheduleRecord {
+        fires: Some(fires.items.into_iter().map(Into::into).collect()),
+        ..schedule.into()
+    })
+}
+
+fn problem(error: ScheduleError, name: &Name) -> Problem {
+    match error {
+        ScheduleError::Store(error) => Problem::of_store(error, "schedule", &name.0),
+        ScheduleError::Refused(refusal) => refusal.into(),
+    }
+}
+
 /// Shows a schedule
 #[utoipa::path(get, path = "/schedule/{id}", tag = "schedules", params(("id" = String, Path, description = "Id of a schedule")),
-    responses((status = 200, description = "Its record", body = ScheduleRecord), (status = 404), (status = 503)))]
+    responses((status = 200, description = "Its record, with its last fires", body = ScheduleRecord), (status = 404), (status = 503)))]
 pub(crate) async fn get(state: State, name: Name) -> Result<Json<ScheduleRecord>, Problem> {
     let schedule = state.store.schedule(name.id("schedule")?).await;
     let schedule = schedule.map_err(|error| Problem::of_store(error, "schedule", &name.0))?;
-    Ok(Json(schedule.into()))
+    Ok(Json(whole(&state, schedule).await?))
+}
+
+/// Changes members of a schedule
+///
+/// A JSON merge patch of its members. They hold whatever it is declared with again; null takes a change back.
+#[utoipa::path(patch, path = "/schedule/{id}", tag = "schedules", params(("id" = String, Path, description = "Id of a schedule")),
+    request_body = ScheduleEdit,
+    responses((status = 200, description = "Its record", body = ScheduleRecord), (status = 400), (status = 404), (status = 408), (status = 409),
+        (status = 413), (status = 415), (status = 422), (status = 503)))]
+pub(crate) async fn edit(
+    state: State,
+    name: Name,
+    JsonBody(ScheduleEdit(patch), _room): JsonBody<ScheduleEdit>,
+) -> Result<Json<ScheduleRecord>, Problem> {
+    let id: ScheduleId = name.id("schedule")?;
+    if let Some(given) = patch.get("payload").filter(|given| given.get() != "null") {
+        let schedule = state.store.schedule(id).await;
+        let schedule = schedule.map_err(|error| Problem::of_store(error, "schedule", &name.0))?;
+        let mut payload: Payload =
+            serde_json::from_str(given.get()).map_err(|error| Problem::invalid("/payload", without_position(&error)))?;
+        check_payload(&state.handler(&schedule.task_name)?, &mut payload).await?;
+    }
+    let edited = state
+        .scheduler
+        .edit_schedule(id, &patch)
+        .await
+        .map_err(|error| problem(error, &name))?;
+    Ok(Json(whole(&state, edited).await?))
 }
 
 /// Removes a schedule
@@ -102,6 +137,83 @@ pub(crate) async fn remove(state: State, name: Name) -> Result<Json<Removed>, Pr
     let removed = state.store.remove_schedule(id).await;
     removed.map_err(|error| Problem::of_store(error, "schedule", &name.0))?;
     Ok(Json(Removed::new(id)))
+}
+
+/// Pauses a schedule
+///
+/// Its fires make no tasks until it is resumed; those left out are recorded then. Pausing twice changes nothing.
+#[utoipa::path(post, path = "/schedule/{id}/pause", tag = "schedules", params(("id" = String, Path, description = "Id of a schedule")),
+    responses((status = 200, description = "Its record", body = ScheduleRecord), (status = 404), (status = 409), (status = 503)))]
+pub(crate) async fn pause(state: State, name: Name) -> Result<Json<ScheduleRecord>, Problem> {
+    let paused = state.scheduler.pause_schedule(name.id("schedule")?).await;
+    Ok(Json(whole(&state, paused.map_err(|error| problem(error, &name))?).await?))
+}
+
+/// Lets a paused schedule fire again
+///
+/// From its next fire on.
+#[utoipa::path(post, path = "/schedule/{id}/resume", tag = "schedules", params(("id" = String, Path, description = "Id of a schedule")),
+    responses((status = 200, description = "Its record", body = ScheduleRecord), (status = 400), (status = 404), (status = 409), (status = 503)))]
+pub(crate) async fn resume(state: State, name: Name) -> Result<Json<ScheduleRecord>, Problem> {
+    let resumed = state.scheduler.resume_schedule(name.id("schedule")?).await;
+    Ok(Json(whole(&state, resumed.map_err(|error| problem(error, &name))?).await?))
+}
+
+/// Fires a schedule now
+///
+/// Beside its rule, also while it is paused. Its `overlap` holds: where that leaves the fire out, the answer is a 409.
+#[utoipa::path(post, path = "/schedule/{id}/run", tag = "schedules", params(("id" = String, Path, description = "Id of a schedule")),
+    responses((status = 200, description = "The task", body = Accepted), (status = 400), (status = 404), (status = 409), (status = 503)))]
+pub(crate) async fn run(state: State, name: Name) -> Result<Json<Accepted>, Problem> {
+    let task = state.scheduler.run_schedule(name.id("schedule")?).await;
+    Ok(Json(Accepted::new(task.map_err(|error| problem(error, &name))?, "scheduled")))
+}
+
+/// Makes the missing fires of a stretch of time
+///
+/// Those that were made before are left as they are. At most 1,000. Their tasks run one after the other, unless the schedule's `overlap`
+/// is `allow`.
+#[utoipa::path(post, path = "/schedule/{id}/backfill", tag = "schedules", params(("id" = String, Path, description = "Id of a schedule")),
+    request_body = BackfillRequest,
+    responses((status = 200, description = "What became of each", body = Backfilled), (status = 400), (status = 404), (status = 408), (status = 413),
+        (status = 415), (status = 503)))]
+pub(crate) async fn backfill(
+    state: State,
+    name: Name,
+    JsonBody(request, _room): JsonBody<BackfillRequest>,
+) -> Result<Json<Backfilled>, Problem> {
+    let fires = state.scheduler.backfill(name.id("schedule")?, request).await;
+    Ok(Json(fires.map_err(|error| problem(error, &name))?.into()))
+}
+
+/// Lists what a schedule did, latest first
+///
+/// Fires that made a task, and those that made none with the reason.
+#[utoipa::path(get, path = "/schedule/{id}/fires", tag = "schedules", params(("id" = String, Path, description = "Id of a schedule"), PageQuery),
+    responses((status = 200, description = "Latest first", body = Vec<FireRecord>), (status = 400), (status = 404), (status = 503)))]
+pub(crate) async fn fires(
+    state: State,
+    name: Name,
+    OriginalUri(uri): OriginalUri,
+    Query(query): Query<PageQuery>,
+) -> Result<Listed<Vec<FireRecord>>, Problem> {
+    let page = state.store.fires(name.id("schedule")?, query.request()?).await;
+    let page = page.map_err(|error| Problem::of_store(error, "schedule", &name.0))?;
+    Ok(Listed {
+        link: page::link(&uri, page.next.as_deref()),
+        body: page.items.into_iter().map(Into::into).collect(),
+    })
+}
+
+/// Looks ahead: when a schedule would fire
+///
+/// Nothing is kept of it.
+#[utoipa::path(post, path = "/schedule/preview", tag = "schedules", request_body = PreviewRequest,
+    responses((status = 200, description = "Strictly after `after`", body = Previewed), (status = 400), (status = 408), (status = 413), (status = 415),
+        (status = 503)))]
+pub(crate) async fn preview(state: State, JsonBody(request, _room): JsonBody<PreviewRequest>) -> Result<Json<Previewed>, Problem> {
+    let fires = state.scheduler.preview(request).await?;
+    Ok(Json(Previewed { fires }))
 }
 
 #[cfg(test)]

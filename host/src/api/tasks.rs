@@ -59,7 +59,7 @@ pub(crate) async fn status(state: State, name: Name) -> Result<Json<AnyRecord>, 
         return Ok(Json(AnyRecord::Task(TaskRecord::whole(task, live))));
     }
     if let Some(schedule) = found(state.store.schedule(name.id(ANY)?)).await? {
-        return Ok(Json(AnyRecord::Schedule(schedule.into())));
+        return Ok(Json(AnyRecord::Schedule(super::schedules::whole(&state, schedule).await?)));
     }
     match found(state.store.trigger(name.id(ANY)?)).await? {
         Some(trigger) => Ok(Json(AnyRecord::Trigger(trigger.into()))),

@@ -14,6 +14,7 @@ mod list;
 mod plugin;
 mod queue;
 mod rules;
+mod schedule;
 mod serve;
 mod submit;
 mod table;
@@ -77,7 +78,7 @@ enum Command {
     Task(task::Task),
     /// Run tasks at certain times.
     #[command(subcommand)]
-    Schedule(rules::Schedule),
+    Schedule(schedule::Schedule),
     /// Run tasks when something happens.
     #[command(subcommand)]
     Trigger(rules::Trigger),

@@ -1,4 +1,4 @@
-//! `schedule`, `trigger` and `event`: rules that create tasks, and what sets them off.
+//! `trigger` and `event`: rules that create tasks when something happens, and what sets them off.
 
 use super::client::{Client, segment};
 use super::list::{Page, done, show};
@@ -7,13 +7,6 @@ use super::table::{self, As, Column};
 
 use super::{Failure, json, print, print_raw, tell};
 use clap::{Args, Subcommand};
-
-const SCHEDULE_EXAMPLES: &str = "Examples:
-  taskhost schedule add --task settlement --cron '30 17 * * 1-5' --name settle-london
-  taskhost schedule add --task data_sync --cron '*/10 * * * * *' --payload @sync.json
-  taskhost schedule add --task performance_report --cron @daily
-
-The same name again updates the schedule. Times are in UTC.";
 
 const TRIGGER_EXAMPLES: &str = "Examples:
   taskhost trigger add --task risk_scan --event position_change --priority 2
@@ -28,21 +21,6 @@ const EMIT_EXAMPLES: &str = "Examples:
   taskhost event emit fill --data @fill.json --source /desk/fx --id 4711
 
 Prints the ids of the tasks that it set off; the data is laid over each trigger's payload.";
-
-/// What `schedule` understands.
-#[derive(Debug, Subcommand)]
-pub(super) enum Schedule {
-    /// Create or update a schedule; prints its id.
-    #[command(after_help = SCHEDULE_EXAMPLES)]
-    Add(AddSchedule),
-    /// List the schedules.
-    List(Page),
-    /// Remove a schedule.
-    Remove {
-        /// Its id.
-        id: String,
-    },
-}
 
 /// What `trigger` understands.
 #[derive(Debug, Subcommand)]
@@ -92,7 +70,7 @@ pub(super) enum Event {
 
 /// What all rules have.
 #[derive(Debug, Args)]
-struct Rule {
+pub(super) struct Rule {
     /// The task's name.
     #[arg(long, value_name = "NAME")]
     task: String,
@@ -108,22 +86,6 @@ struct Rule {
     /// A tag; may be given again.
     #[arg(long = "tag", value_name = "T")]
     tags: Vec<String>,
-}
-
-/// What `schedule add` understands.
-#[derive(Debug, Args)]
-pub(super) struct AddSchedule {
-    #[command(flatten)]
-    rule: Rule,
-    /// When: five fields, six with seconds first, or @daily and the like.
-    #[arg(long, value_name = "EXPR")]
-    cron: String,
-    /// Not before.
-    #[arg(long, value_name = "TIME")]
-    start: Option<String>,
-    /// Not after.
-    #[arg(long, value_name = "TIME")]
-    end: Option<String>,
 }
 
 /// What `trigger add` understands.
@@ -142,17 +104,6 @@ pub(super) struct AddTrigger {
     debounce: Option<f64>,
 }
 
-const SCHEDULES: &[Column] = &[
-    ("ID", &["schedule_id", "task_id"], As::Text(64)),
-    ("NAME", &["name"], As::Text(32)),
-    ("TASK", &["task_name"], As::Text(32)),
-    ("CRON", &["cron_expression"], As::Text(32)),
-    ("NEXT", &["next_fire"], As::Time),
-    ("LAST", &["last_fire"], As::Time),
-    ("PRIO", &["priority"], As::Text(2)),
-    ("TAGS", &["tags"], As::Text(30)),
-];
-
 const TRIGGERS: &[Column] = &[
     ("ID", &["trigger_id", "task_id"], As::Text(64)),
     ("NAME", &["name"], As::Text(32)),
@@ -167,7 +118,7 @@ const TRIGGERS: &[Column] = &[
 ];
 
 impl Rule {
-    fn body(&self) -> Result<json::Body, Failure> {
+    pub(super) fn body(&self) -> Result<json::Body, Failure> {
         let payload = json::optional_object("--payload", self.payload.as_ref())?;
         Ok(json::Body::new()
             .with("task_name", Some(&self.task))
@@ -175,28 +126,6 @@ impl Rule {
             .with("payload", payload.as_ref())
             .with("priority", self.priority.as_ref())
             .with_tags(&self.tags))
-    }
-}
-
-impl Schedule {
-    pub(super) fn run(self, client: &Client) -> Result<(), Failure> {
-        match self {
-            Self::Add(add) => {
-                let body = add
-                    .rule
-                    .body()?
-                    .with("cron_expression", Some(&add.cron))
-                    .with("start", add.start.as_ref())
-                    .with("end", add.end.as_ref());
-                print_id(client, &client.post("/task/cron", &body.finish())?)
-            }
-            Self::List(page) => {
-                let limit = page.limit();
-                let answer = client.get("/schedules", &[("limit", limit.as_deref()), ("cursor", page.cursor())])?;
-                show(client, &answer, SCHEDULES, "no schedule")
-            }
-            Self::Remove { id } => done(client, &client.delete(&format!("/schedule/{}", segment(&id)), &[])?, "removed", &id),
-        }
     }
 }
 

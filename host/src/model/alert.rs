@@ -15,11 +15,15 @@ pub enum AlertType {
     TaskFailure,
     /// A task had not ended at its deadline.
     Late,
+    /// A fire of a schedule was expected and did not happen; the case is the schedule's.
+    Absent,
+    /// A schedule fires on days that nobody has confirmed in its calendar; the case is the schedule's.
+    Calendar,
 }
 
 impl AlertType {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::LongExecution, Self::TaskFailure, Self::Late];
+    pub const ALL: [Self; 5] = [Self::LongExecution, Self::TaskFailure, Self::Late, Self::Absent, Self::Calendar];
 
     /// The word used in the API and in the store.
     pub fn as_str(self) -> &'static str {
@@ -27,6 +31,8 @@ impl AlertType {
             Self::LongExecution => "long_execution",
             Self::TaskFailure => "task_failure",
             Self::Late => "late",
+            Self::Absent => "absent",
+            Self::Calendar => "calendar",
         }
     }
 
@@ -41,7 +47,7 @@ impl AlertType {
 pub struct NewAlert {
     /// What it is about.
     pub kind: AlertType,
-    /// The task it happened to.
+    /// The task it happened to; for some types the schedule, whose id then stands here.
     pub task_id: TaskId,
     /// Its name.
     pub task_name: String,

@@ -94,6 +94,11 @@ id!(
 );
 
 impl TaskId {
+    /// A schedule where a task is expected: alerts are about either.
+    pub fn of_schedule(id: ScheduleId) -> Self {
+        Self(id.0)
+    }
+
     /// The smallest and the greatest id that begin with `prefix` (hexadecimal digits and hyphens of the written form).
     /// `None` where no id can begin so.
     pub fn range_of_prefix(prefix: &str) -> Option<(Self, Self)> {

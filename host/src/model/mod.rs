@@ -24,6 +24,7 @@ pub mod task;
 pub mod trigger;
 pub mod unique;
 pub mod workflow;
+pub mod zone;
 
 /// The only time type of the house: an instant in UTC.
 pub type Time = chrono::DateTime<chrono::Utc>;

@@ -3,12 +3,10 @@
 
 use super::snapshot::Handler;
 use crate::model::Time;
-use crate::model::cron::Cron;
-use crate::model::ids::ScheduleId;
 use crate::model::request::{CronTaskRequest, EventTriggerRequest, Input, Refusal, RefusalKind, parse};
-use crate::model::schedule::Schedule;
+use crate::model::schedule::timing::Timing;
 use crate::model::trigger::Trigger;
-use crate::store::{Store, StoreError};
+use crate::store::{Change, ScheduleError, Store, StoreError, change_schedule};
 use serde::Deserialize;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -41,7 +39,7 @@ impl Rules {
     pub(super) fn read(schedules: &Entries, triggers: &Entries) -> Result<Self, Fault> {
         let read = Self {
             schedules: all("schedules", schedules, |request: &CronTaskRequest| {
-                check_schedule(request)?;
+                Timing::of(request).check()?;
                 Ok(request.name.clone())
             })?,
             triggers: all("triggers", triggers, |request: &EventTriggerRequest| Ok(request.name.clone()))?,
@@ -62,8 +60,14 @@ impl Rules {
     /// Creates or updates them.
     pub(super) async fn put(&self, store: &dyn Store, now: Time) -> Result<(), StoreError> {
         for request in &self.schedules {
-            if let Some(schedule) = schedule(request, now) {
-                store.put_schedule(schedule).await?;
+            let name = request.name.as_deref().unwrap_or_default();
+            match change_schedule(store, &Change::Put { name, request }, now).await {
+                Ok(_) => {}
+                // What is wrong with its members was found when the manifest was read: this one has no fire left, or lacks its calendar.
+                Err(ScheduleError::Refused(refusal)) => {
+                    tracing::warn!(schedule = name, %refusal, "a schedule of a manifest is passed over");
+                }
+                Err(ScheduleError::Store(error)) => return Err(error),
             }
         }
         for request in &self.triggers {
@@ -104,15 +108,6 @@ fn all<T: Input>(key: &str, entries: &Entries, check: impl Fn(&T) -> Result<Opti
     Ok(read)
 }
 
-fn check_schedule(request: &CronTaskRequest) -> Result<(), Refusal> {
-    let refuse = |pointer: &str, sentence: String| Refusal::new(RefusalKind::Value, pointer, sentence);
-    Cron::parse(&request.cron_expression).map_err(|error| refuse("/cron_expression", error.to_string()))?;
-    match request.start.zip(request.end) {
-        Some((start, end)) if start > end => Err(refuse("/end", "must not be before start".to_owned())),
-        _ => Ok(()),
-    }
-}
-
 /// The same value in JSON; a date or time as text. `None` where a number has no form there.
 fn json(value: &Value) -> Option<serde_json::Value> {
     Some(match value {
@@ -127,26 +122,4 @@ fn json(value: &Value) -> Option<serde_json::Value> {
             serde_json::Value::Object(members.collect::<Option<_>>()?)
         }
     })
-}
-
-/// `None` for what was checked and cannot be wrong any more.
-fn schedule(request: &CronTaskRequest, now: Time) -> Option<Schedule> {
-    let cron = Cron::parse(&request.cron_expression).ok()?;
-    let mut schedule = Schedule {
-        id: ScheduleId::new(now),
-        name: request.name.clone()?,
-        task_name: request.task_name.clone(),
-        cron_expression: request.cron_expression.clone(),
-        payload: request.payload.text.clone(),
-        priority: request.priority,
-        tags: request.tags.clone(),
-        start: request.start,
-        end: request.end,
-        created_at: now,
-        next_fire: None,
-        last_fire: None,
-        last_task: None,
-    };
-    schedule.next_fire = schedule.fire_after(&cron, now);
-    Some(schedule)
 }

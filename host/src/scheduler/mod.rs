@@ -1,7 +1,7 @@
 //! Decides what starts when: due schedules become tasks, due tasks become attempts.
 //!
-//! Five loops, each woken by hints and, should a hint be lost, by a slow poll: [`plan`] fires schedules, [`batch`] unfolds batches
-//! into tasks, [`outbox`] delivers what attempts sent, [`keep`] looks after the times of waiting tasks, [`dispatch`] claims tasks for free
+//! Five loops, each woken by hints and, should a hint be lost, by a slow poll: [`plan`] fires schedules (and [`overdue`] looks
+//! whether it does), [`batch`] unfolds batches into tasks, [`outbox`] delivers what attempts sent, [`keep`] looks after the times of waiting tasks, [`dispatch`] claims tasks for free
 //! slots. The store is the truth for all.
 
 mod batch;
@@ -10,8 +10,10 @@ mod event;
 mod filters;
 mod keep;
 mod outbox;
+mod overdue;
 mod plan;
 mod reap;
+mod schedules;
 
 use crate::clock::Clock;
 use crate::model::event::NewEvent;
@@ -83,6 +85,7 @@ pub async fn run(context: Context, stop: watch::Receiver<bool>) -> Result<(), St
     let beside = async {
         tokio::join!(
             plan::run(&context, stop.clone()),
+            overdue::run(&context, stop.clone()),
             batch::run(&context, stop.clone()),
             outbox::run(&context, stop.clone()),
             keep::run(&context, stop.clone()),

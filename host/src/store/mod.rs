@@ -6,10 +6,14 @@
 //! - A fire of a schedule is stored once: (schedule, fire time) is unique.
 //! - Time is an argument. What happens next is decided in `model`; a driver holds SQL and no rule.
 
+mod changes;
 mod flow;
+mod schedule;
 pub mod sqlite;
 
+pub use changes::{Calendars, Change, ScheduleError, change_schedule, read_schedule, replan, rule_of};
 pub use flow::{Batch, Callback, CallbackKind, CallbackState, CancelledSome, Step, StepRetried, Workflow};
+pub use schedule::{FireSchedule, Made, MadeFires, MakeFires, PutSchedule};
 
 use crate::model::Time;
 use crate::model::alert::{Alert, AlertType, NewAlert};
@@ -22,7 +26,7 @@ use crate::model::metrics::Metrics;
 use crate::model::outbox::{Outbox, Undelivered};
 use crate::model::overrides::Override;
 use crate::model::retry::{Counters, Next};
-use crate::model::schedule::Schedule;
+use crate::model::schedule::{Fire, Schedule};
 use crate::model::task::{NewTask, Status, Task, Ties};
 use crate::model::trigger::{Patch, Trigger};
 use crate::model::workflow::NewWorkflow;
@@ -308,19 +312,6 @@ pub struct Orphan {
     pub due_at: Time,
 }
 
-/// One fire of a schedule.
-#[derive(Clone, Debug)]
-pub struct FireSchedule {
-    /// Which.
-    pub id: ScheduleId,
-    /// Where its cursor must still stand, or somebody else was first.
-    pub due: Time,
-    /// The fire's time and its task; `None` when it is too old to make up for.
-    pub fire: Option<(Time, NewTask)>,
-    /// Where the cursor goes.
-    pub next: Option<Time>,
-}
-
 /// An event with what its triggers make of it.
 #[derive(Clone, Debug)]
 pub struct FireEvent {
@@ -533,20 +524,31 @@ pub trait Store: Send + Sync + 'static {
     /// The log of a task over all attempts, oldest line first.
     async fn log(&self, id: TaskId, page: PageRequest) -> Result<Page<LogLine>>;
 
-    /// Creates a schedule, or updates the one of its name; returns its id.
-    async fn put_schedule(&self, schedule: Schedule) -> Result<ScheduleId>;
+    /// Writes a schedule. [`StoreError::Conflict`] where it is not the one that was seen.
+    async fn put_schedule(&self, put: PutSchedule) -> Result<()>;
     /// Removes a schedule; its tasks stay.
     async fn remove_schedule(&self, id: ScheduleId) -> Result<()>;
     /// One schedule.
     async fn schedule(&self, id: ScheduleId) -> Result<Schedule>;
+    /// One schedule, by its name.
+    async fn schedule_named(&self, name: &str) -> Result<Schedule>;
     /// All schedules, oldest first.
     async fn schedules(&self, page: PageRequest) -> Result<Page<Schedule>>;
     /// The schedules that fire next, earliest first, at most so many.
     async fn upcoming_schedules(&self, limit: usize) -> Result<Vec<Schedule>>;
-    /// Schedules whose cursor is not after `now`, earliest first, and the cursor of the first one after.
+    /// Schedules whose cursor is not after `now`, earliest first, and the cursor of the first one after; fewer where they are large.
     async fn due_schedules(&self, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)>;
-    /// Moves a schedule's cursor, and keeps the fire with its task. [`StoreError::Conflict`] where it moved meanwhile.
-    async fn fire_schedule(&self, fire: FireSchedule) -> Result<()>;
+    /// Schedules whose cursor was worked out after `now`, at most so many: the clock was set back since.
+    async fn schedules_ahead(&self, now: Time, limit: usize) -> Result<Vec<Schedule>>;
+    /// Some of the schedules that go by a calendar, after `after`, in the order of their ids.
+    async fn schedules_of(&self, calendar: &str, after: Option<ScheduleId>, limit: usize) -> Result<Vec<Schedule>>;
+    /// Moves the cursors of schedules, and keeps what each fired with the tasks, and what it skipped. Each is atomic, and all share a commit:
+    /// [`StoreError::Conflict`] of one that is not as it was seen leaves the others alone.
+    async fn fire_schedules(&self, fires: Vec<FireSchedule>) -> Result<Vec<Result<MadeFires>>>;
+    /// Makes fires that somebody asked for, as far as they have not been made.
+    async fn make_fires(&self, asked: MakeFires) -> Result<MadeFires>;
+    /// What a schedule did, latest first.
+    async fn fires(&self, id: ScheduleId, page: PageRequest) -> Result<Page<Fire>>;
 
     /// Creates a trigger, or updates what was declared of the one of its name; edits, pause and counts stay. Returns its id.
     async fn put_trigger(&self, trigger: Trigger) -> Result<TriggerId>;

@@ -28,6 +28,7 @@ use proc_macro::TokenStream;
 /// | `tags` | list of at most 32 texts matching `[A-Za-z0-9._-]{1,128}`, `["eod", "risk"]` | none |
 /// | `memory` | bytes, `"64MiB"` (units `B KB KiB MB MiB GB GiB`) | the host's default |
 /// | `fuel` | CPU budget, about 10¹⁰ a second, above 0 | derived from the timeout |
+/// | `max_concurrency` | attempts that may run at once, 1 to 10,000 | as many as there are slots |
 /// | `idempotent` | `false`: never rerun automatically after an attempt without an answer | `true` |
 ///
 /// Limits are requests: the operator's configuration bounds them.

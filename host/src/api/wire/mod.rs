@@ -9,6 +9,7 @@ mod observe;
 mod plugin;
 mod queue;
 mod rule;
+mod schedule;
 mod task;
 
 pub use calendar::*;
@@ -18,4 +19,5 @@ pub use observe::*;
 pub use plugin::*;
 pub use queue::*;
 pub use rule::*;
+pub use schedule::*;
 pub use task::*;

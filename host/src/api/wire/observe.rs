@@ -59,11 +59,11 @@ pub enum Measured {
 pub struct AlertRecord {
     /// Its id.
     pub alert_id: String,
-    /// `long_execution` or `task_failure`.
+    /// `long_execution task_failure absent calendar`.
     #[serde(rename = "type")]
     #[schema(example = "task_failure")]
     pub kind: &'static str,
-    /// The task of the latest case.
+    /// The task of the latest case; of `absent` and `calendar` the schedule.
     pub task_id: String,
     /// Its name.
     pub task_name: String,

@@ -1,9 +1,8 @@
-//! Schedules, triggers and events, as clients see them.
+//! Triggers and events, as clients see them.
 
 use super::task::ScheduledTask;
 use crate::model::event::Source;
 use crate::model::priority::Priority;
-use crate::model::schedule::Schedule;
 use crate::model::trigger::{Edits, Raw, Trigger};
 use crate::scheduler::Delivered;
 use chrono::{DateTime, Utc};
@@ -12,84 +11,7 @@ use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-/// A schedule: a cron rule that creates tasks.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ScheduleRecord {
-    /// The same as `schedule_id`: what the creation answered.
-    pub task_id: String,
-    /// Its id, which survives updates.
-    pub schedule_id: String,
-    /// Unique; creating again under it updates.
-    pub name: String,
-    /// The definition's name.
-    pub task_name: String,
-    /// `scheduled`, or `ended` once it has no fire left.
-    #[schema(example = "scheduled")]
-    pub status: &'static str,
-    /// As it was written.
-    pub cron_expression: String,
-    /// Input of each task.
-    #[schema(value_type = Object)]
-    pub payload: Option<Box<RawValue>>,
-    /// Null: the definition's.
-    pub priority: Option<u8>,
-    /// United with the definition's.
-    pub tags: Vec<String>,
-    /// No fire before this.
-    pub start: Option<DateTime<Utc>>,
-    /// No fire after this.
-    pub end: Option<DateTime<Utc>>,
-    /// When it was first created.
-    pub created_at: DateTime<Utc>,
-    /// The next fire; null once it has none left.
-    pub next_fire: Option<DateTime<Utc>>,
-    /// The last fire that made a task.
-    pub last_fire: Option<DateTime<Utc>>,
-    /// The task of the last fire.
-    pub last_task_id: Option<String>,
-}
-
-impl From<Schedule> for ScheduleRecord {
-    fn from(schedule: Schedule) -> Self {
-        Self {
-            task_id: schedule.id.to_string(),
-            schedule_id: schedule.id.to_string(),
-            name: schedule.name,
-            task_name: schedule.task_name,
-            status: if schedule.next_fire.is_some() { "scheduled" } else { "ended" },
-            cron_expression: schedule.cron_expression,
-            payload: RawValue::from_string(schedule.payload).ok(),
-            priority: schedule.priority.map(Priority::get),
-            tags: schedule.tags,
-            start: schedule.start,
-            end: schedule.end,
-            created_at: schedule.created_at,
-            next_fire: schedule.next_fire,
-            last_fire: schedule.last_fire,
-            last_task_id: schedule.last_task.map(|id| id.to_string()),
-        }
-    }
-}
-
 impl ScheduledTask {
-    /// The next fire of a schedule, where it has one.
-    pub(crate) fn of_schedule(schedule: Schedule) -> Option<Self> {
-        Some(Self {
-            task_id: schedule.id.to_string(),
-            task_name: schedule.task_name,
-            trigger_time: schedule.next_fire?,
-            priority: schedule.priority.map(Priority::get),
-            kind: "schedule",
-            status: "scheduled",
-            phase: None,
-            held: None,
-            tags: schedule.tags,
-            retry_count: None,
-            schedule_name: Some(schedule.name),
-            cron_expression: Some(schedule.cron_expression),
-        })
-    }
-
     /// A waiting task.
     pub(crate) fn of_task(task: crate::model::task::Task, now: DateTime<Utc>) -> Self {
         Self {
@@ -295,7 +217,7 @@ pub enum AnyRecord {
     /// A task.
     Task(super::task::TaskRecord),
     /// A schedule.
-    Schedule(ScheduleRecord),
+    Schedule(super::schedule::ScheduleRecord),
     /// A trigger.
     Trigger(TriggerRecord),
 }

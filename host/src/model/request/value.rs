@@ -19,6 +19,8 @@ const MAX_TAG: usize = 128;
 const MAX_EVENT_TYPE: usize = 256;
 /// Most retries that a submission may ask for.
 const MAX_RETRIES: u64 = 1_000;
+/// Most fires that one look ahead shows.
+const MAX_PREVIEW: u64 = 1_000;
 /// Levels of a payload: most readers of JSON stop at 128, and a list of records that hold it adds some.
 const MAX_DEPTH: usize = 100;
 
@@ -82,6 +84,22 @@ pub(super) fn priority<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opt
 
 pub(super) fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Time>, D::Error> {
     read(deserializer, |value| value.as_str().and_then(parse_time).ok_or_else(not_a_time))
+}
+
+pub(super) fn required_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Time, D::Error> {
+    time(deserializer)?.ok_or_else(|| D::Error::custom(not_a_time()))
+}
+
+pub(super) fn preview_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    let rule = |value: &Value| {
+        value
+            .as_u64()
+            .filter(|n| (1..=MAX_PREVIEW).contains(n))
+            .and_then(|n| usize::try_from(n).ok())
+    };
+    read(deserializer, |value| {
+        rule(value).ok_or_else(|| format!("must be a whole number from 1 to {MAX_PREVIEW}"))
+    })
 }
 
 pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {

@@ -4,6 +4,7 @@
 //! read is kept by its revision, which no other text ever has.
 
 use super::rows::{from_micros, micros};
+use super::schedules;
 use super::writer::Tx;
 use super::{Failed, Readers};
 use crate::model::Time;
@@ -36,6 +37,11 @@ pub(super) fn put(tx: &mut Tx<'_>, calendar: &Calendar, now: Time) -> Result<boo
 }
 
 pub(super) fn remove(tx: &mut Tx<'_>, name: &str) -> Result<()> {
+    if let (None, Some(schedule)) = (shipped::get(name), schedules::goes_by(tx.db, name)?) {
+        return Err(StoreError::Conflict(format!(
+            "schedule {schedule:?} goes by the calendar {name:?}; give it another one, or remove it, first"
+        )));
+    }
     let removed = tx
         .db
         .prepare_cached("DELETE FROM calendar WHERE name = ?1")

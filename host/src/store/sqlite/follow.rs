@@ -1,5 +1,6 @@
 //! What follows in the same commit when a task ends: whoever it belongs to hears of it.
 
+use super::fires;
 use super::gates;
 use super::workflow;
 use super::writer::Tx;
@@ -28,6 +29,9 @@ pub(super) fn ended(tx: &mut Tx<'_>, ended: &Ended) -> Result<()> {
     }
     if let Some(id) = ended.ties.workflow {
         workflow::step_ended(tx, id, ended.id, ended.status, ended.at)?;
+    }
+    if let Some(schedule) = ended.ties.schedule {
+        fires::task_ended(tx, schedule)?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ mod claim;
 mod counts;
 mod enqueue;
 mod events;
+mod fires;
 mod follow;
 mod gates;
 mod lists;
@@ -21,6 +22,7 @@ mod prune;
 mod queue;
 mod rows;
 mod rules;
+mod schedules;
 mod settle;
 mod tasks;
 mod timers;
@@ -29,8 +31,8 @@ mod workflow_view;
 mod writer;
 
 use super::{
-    AlertFilter, Claim, Claimed, Delivery, FireEvent, FireSchedule, Fired, Handlers, Lease, Listing, NamedCalendar, Offer, Orphan, Page,
-    PageRequest, Publish, Result, Settle, Stage, Store, StoreError,
+    AlertFilter, Claim, Claimed, Delivery, FireEvent, FireSchedule, Fired, Handlers, Lease, Listing, MadeFires, MakeFires, NamedCalendar,
+    Offer, Orphan, Page, PageRequest, Publish, PutSchedule, Result, Settle, Stage, Store, StoreError,
 };
 use super::{Batch, CancelledSome, Queue, RequestKey, Rung, StepRetried, Waiting, Workflow};
 use crate::model::Time;
@@ -42,7 +44,7 @@ use crate::model::limit::Limit;
 use crate::model::metrics::Metrics;
 use crate::model::outbox::Undelivered;
 use crate::model::overrides::Override;
-use crate::model::schedule::Schedule;
+use crate::model::schedule::{Fire, Schedule};
 use crate::model::task::{NewTask, Task};
 use crate::model::trigger::{Patch, Trigger};
 use crate::model::workflow::NewWorkflow;
@@ -401,26 +403,45 @@ impl Store for Sqlite {
         self.read(move |db| lists::log(db, id, &page)).await
     }
 
-    async fn put_schedule(&self, schedule: Schedule) -> Result<ScheduleId> {
-        self.writer.write(move |tx| rules::put_schedule(tx, &schedule)).await
+    async fn put_schedule(&self, put: PutSchedule) -> Result<()> {
+        self.writer.write(move |tx| schedules::put(tx, &put)).await
     }
     async fn remove_schedule(&self, id: ScheduleId) -> Result<()> {
-        self.writer.write(move |tx| rules::remove_schedule(tx, id)).await
+        self.writer.write(move |tx| schedules::remove(tx, id)).await
     }
     async fn schedule(&self, id: ScheduleId) -> Result<Schedule> {
-        self.read(move |db| rules::schedule(db, id)).await
+        self.read(move |db| schedules::by_id(db, id)).await
+    }
+    async fn schedule_named(&self, name: &str) -> Result<Schedule> {
+        let name = name.to_owned();
+        self.read(move |db| schedules::by_name(db, &name)).await
     }
     async fn schedules(&self, page: PageRequest) -> Result<Page<Schedule>> {
-        self.read(move |db| rules::schedules(db, &page)).await
+        self.read(move |db| schedules::all(db, &page)).await
     }
     async fn upcoming_schedules(&self, limit: usize) -> Result<Vec<Schedule>> {
-        self.read(move |db| rules::schedules_until(db, i64::MAX, limit)).await
+        self.read(move |db| schedules::until(db, i64::MAX, limit)).await
     }
     async fn due_schedules(&self, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)> {
-        self.own_reader.ask(move |db| rules::due_schedules(db, now, limit)).await
+        self.own_reader.ask(move |db| schedules::due(db, now, limit)).await
     }
-    async fn fire_schedule(&self, fire: FireSchedule) -> Result<()> {
-        self.writer.write(move |tx| rules::fire_schedule(tx, &fire)).await
+    async fn schedules_ahead(&self, now: Time, limit: usize) -> Result<Vec<Schedule>> {
+        self.own_reader.ask(move |db| schedules::ahead(db, now, limit)).await
+    }
+    async fn schedules_of(&self, calendar: &str, after: Option<ScheduleId>, limit: usize) -> Result<Vec<Schedule>> {
+        let calendar = calendar.to_owned();
+        self.own_reader
+            .ask(move |db| schedules::by_calendar(db, &calendar, after, limit))
+            .await
+    }
+    async fn fire_schedules(&self, fires: Vec<FireSchedule>) -> Result<Vec<Result<MadeFires>>> {
+        self.writer.write(move |tx| fires::fire_all(tx, &fires)).await
+    }
+    async fn make_fires(&self, asked: MakeFires) -> Result<MadeFires> {
+        self.writer.write(move |tx| fires::make_fires(tx, &asked)).await
+    }
+    async fn fires(&self, id: ScheduleId, page: PageRequest) -> Result<Page<Fire>> {
+        self.read(move |db| fires::fires(db, id, &page)).await
     }
 
     async fn put_trigger(&self, trigger: Trigger) -> Result<TriggerId> {

@@ -1,6 +1,7 @@
 //! Old history is forgotten, a little at a time.
 
 use super::Failed;
+use super::fires;
 use super::rows::{micros, status_number};
 use super::writer::Tx;
 use crate::model::Time;
@@ -44,9 +45,11 @@ pub(super) fn prune(tx: &Tx<'_>, before: Time, keep: u64, limit: usize) -> Resul
         fits
     });
     let mut most = rows.len();
+    fires::forget(tx, before)?;
     for sql in [
         "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE at < ?1 LIMIT ?2)",
-        "DELETE FROM fire WHERE (schedule, at) IN (SELECT schedule, at FROM fire WHERE at < ?1 LIMIT ?2)",
+        "DELETE FROM fire WHERE (schedule, at) IN (SELECT schedule, at FROM fire WHERE made_at < ?1 LIMIT ?2)",
+        "DELETE FROM skip WHERE (schedule, at, reason) IN (SELECT schedule, at, reason FROM skip WHERE until < ?1 LIMIT ?2)",
         // Its tasks stay, for as long as they do.
         "DELETE FROM callback WHERE batch IN (SELECT id FROM batch WHERE completed_at < ?1 AND success + failed + cancelled = count
            ORDER BY completed_at, id LIMIT ?2)",

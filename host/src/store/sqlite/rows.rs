@@ -5,7 +5,6 @@ use crate::model::attempt::{Attempt, OutcomeKind, Progress, Usage};
 use crate::model::ids::{BatchId, NodeId, ScheduleId, TaskId, TriggerId, WorkflowId};
 use crate::model::priority::Priority;
 use crate::model::retry::Counters;
-use crate::model::schedule::Schedule;
 use crate::model::task::{Failure, Origin, Status, Task};
 use crate::model::trigger::Trigger;
 use rusqlite::Row;
@@ -183,29 +182,6 @@ pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
         error: row.get(7)?,
         plugin_digest: row.get(8)?,
         node: NodeId::from_bytes(blob(row, 9)?),
-    })
-}
-
-pub(super) const SCHEDULE: &str =
-    "id, name, task_name, cron_expression, payload, priority, tags, start_at, end_at, created_at, next_fire, last_fire, last_task";
-
-/// Reads [`SCHEDULE`].
-pub(super) fn schedule(row: &Row<'_>) -> rusqlite::Result<Schedule> {
-    let time = |index: usize| row.get::<_, Option<i64>>(index).map(|micros| micros.map(from_micros));
-    Ok(Schedule {
-        id: ScheduleId::from_bytes(blob(row, 0)?),
-        name: row.get(1)?,
-        task_name: row.get(2)?,
-        cron_expression: row.get(3)?,
-        payload: row.get(4)?,
-        priority: row.get::<_, Option<i64>>(5)?.map(priority),
-        tags: optional_json(row, 6)?.unwrap_or_default(),
-        start: time(7)?,
-        end: time(8)?,
-        created_at: from_micros(row.get(9)?),
-        next_fire: time(10)?,
-        last_fire: time(11)?,
-        last_task: row.get::<_, Option<[u8; 16]>>(12)?.map(TaskId::from_bytes),
     })
 }
 

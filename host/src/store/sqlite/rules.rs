@@ -1,73 +1,17 @@
-//! Schedules, and their firing in one transaction with what it creates; who owns which task name.
+//! What rules have in common; who owns which task name, and what operators said of it.
 
 use super::Failed;
-use super::enqueue::enqueue;
 use super::page::{self, Key};
-use super::rows::{self, micros, tags_text};
 use super::writer::Tx;
-use crate::model::Time;
-use crate::model::ids::ScheduleId;
 use crate::model::overrides::Override;
-use crate::model::schedule::Schedule;
-use crate::store::{FireSchedule, Page, PageRequest, Result, StoreError};
+use crate::store::{Page, PageRequest, Result, StoreError};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::{BTreeMap, HashMap};
-
-pub(super) fn put_schedule(tx: &Tx<'_>, s: &Schedule) -> Result<ScheduleId> {
-    // A fire that is overdue and still allowed survives the update, so that registering again at every start skips none. Any other
-    // cursor is the next fire after now, as it is worked out for every update.
-    let id: [u8; 16] = tx
-        .db
-        .prepare_cached(
-            "INSERT INTO schedule (id, name, task_name, cron_expression, payload, priority, tags, start_at, end_at, created_at, next_fire)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-             ON CONFLICT (name) DO UPDATE SET task_name = excluded.task_name, payload = excluded.payload, priority = excluded.priority,
-               tags = excluded.tags, next_fire = CASE WHEN cron_expression = excluded.cron_expression AND next_fire <= excluded.created_at
-                 AND next_fire >= COALESCE(excluded.start_at, next_fire) AND next_fire <= COALESCE(excluded.end_at, next_fire)
-                 THEN next_fire ELSE excluded.next_fire END,
-               cron_expression = excluded.cron_expression, start_at = excluded.start_at, end_at = excluded.end_at
-             RETURNING id",
-        )
-        .and_then(|mut statement| {
-            let values = params![
-                s.id.as_bytes(),
-                s.name,
-                s.task_name,
-                s.cron_expression,
-                s.payload,
-                s.priority.map(|p| p.get()),
-                tags_text(&s.tags),
-                s.start.map(micros),
-                s.end.map(micros),
-                micros(s.created_at),
-                s.next_fire.map(micros)
-            ];
-            statement.query_row(values, |row| row.get(0))
-        })
-        .failed()?;
-    Ok(ScheduleId::from_bytes(id))
-}
 
 /// Deletes the row of a rule.
 pub(super) fn remove(tx: &Tx<'_>, sql: &str, id: &[u8; 16]) -> Result<()> {
     let removed = tx.db.prepare_cached(sql).and_then(|mut s| s.execute([id])).failed()?;
     if removed == 0 { Err(StoreError::NotFound) } else { Ok(()) }
-}
-
-pub(super) fn remove_schedule(tx: &Tx<'_>, id: ScheduleId) -> Result<()> {
-    remove(tx, "DELETE FROM schedule WHERE id = ?1", id.as_bytes())?;
-    tx.db
-        .prepare_cached("DELETE FROM fire WHERE schedule = ?1")
-        .and_then(|mut s| s.execute([id.as_bytes()]))
-        .failed()
-        .map(drop)
-}
-
-pub(super) fn schedule(db: &Connection, id: ScheduleId) -> Result<Schedule> {
-    db.prepare_cached(&format!("SELECT {} FROM schedule WHERE id = ?1", rows::SCHEDULE))
-        .and_then(|mut s| s.query_row([id.as_bytes()], rows::schedule).optional())
-        .failed()?
-        .ok_or(StoreError::NotFound)
 }
 
 /// A page of rules, oldest first.
@@ -88,60 +32,6 @@ pub(super) fn list<T>(
         })
         .failed()?;
     Ok(page::cut(items, request.limit, key))
-}
-
-pub(super) fn schedules(db: &Connection, request: &PageRequest) -> Result<Page<Schedule>> {
-    list(db, ("schedule", rows::SCHEDULE), rows::schedule, request, |s| {
-        (micros(s.created_at), *s.id.as_bytes())
-    })
-}
-
-/// Those whose next fire is not after `until`, in microseconds, by it and their ids.
-pub(super) fn schedules_until(db: &Connection, until: i64, limit: usize) -> Result<Vec<Schedule>> {
-    let sql = format!(
-        "SELECT {} FROM schedule WHERE next_fire <= ?1 ORDER BY next_fire, id LIMIT ?2",
-        rows::SCHEDULE
-    );
-    db.prepare_cached(&sql)
-        .and_then(|mut s| {
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            s.query_map(params![until, limit], rows::schedule).and_then(Iterator::collect)
-        })
-        .failed()
-}
-
-pub(super) fn due_schedules(db: &Connection, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)> {
-    let due = schedules_until(db, micros(now), limit)?;
-    let next: Option<i64> = db
-        .prepare_cached("SELECT MIN(next_fire) FROM schedule WHERE next_fire > ?1")
-        .and_then(|mut s| s.query_row([micros(now)], |row| row.get(0)))
-        .failed()?;
-    Ok((due, next.map(rows::from_micros)))
-}
-
-pub(super) fn fire_schedule(tx: &mut Tx<'_>, fire: &FireSchedule) -> Result<()> {
-    let moved = tx
-        .db
-        .prepare_cached("UPDATE schedule SET next_fire = ?3 WHERE id = ?1 AND next_fire = ?2")
-        .and_then(|mut s| s.execute(params![fire.id.as_bytes(), micros(fire.due), fire.next.map(micros)]))
-        .failed()?;
-    if moved == 0 {
-        return Err(StoreError::Conflict("the schedule was changed or fired meanwhile".into()));
-    }
-    let Some((at, task)) = &fire.fire else { return Ok(()) };
-    let fresh = tx
-        .db
-        .prepare_cached("INSERT OR IGNORE INTO fire VALUES (?1, ?2, ?3)")
-        .and_then(|mut s| s.execute(params![fire.id.as_bytes(), micros(*at), task.id.as_bytes()]))
-        .failed()?;
-    if fresh == 0 {
-        return Ok(());
-    }
-    tx.db
-        .prepare_cached("UPDATE schedule SET last_fire = ?2, last_task = ?3 WHERE id = ?1")
-        .and_then(|mut s| s.execute(params![fire.id.as_bytes(), micros(*at), task.id.as_bytes()]))
-        .failed()?;
-    enqueue(tx, task, None).map(drop)
 }
 
 pub(super) fn owners(db: &Connection) -> Result<HashMap<String, String>> {

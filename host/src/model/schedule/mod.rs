@@ -1,0 +1,230 @@
+//! A schedule: a rule about time that creates tasks.
+//!
+//! What a schedule is comes from two documents: what was declared, by whoever registers it, maybe again at every start; and what an
+//! operator edited since, member by member, which declaring again leaves alone. [`Schedule::effective`] lays one over the other.
+//! When it fires is [`rule`]'s to say, which of the fires that are due are made is [`misfire`]'s, and what a fire does while tasks of
+//! earlier ones have not ended is [`overlap`]'s.
+
+pub mod misfire;
+pub mod overlap;
+pub mod rule;
+pub mod timing;
+
+use crate::model::Time;
+use crate::model::ids::{ScheduleId, TaskId};
+use crate::model::request::{CronTaskRequest, Refusal, RefusalKind, parse};
+use crate::model::zone::Zone;
+use serde_json::value::{RawValue, to_raw_value};
+use std::collections::BTreeMap;
+
+/// Members of a document, each as it was written.
+pub type Members = BTreeMap<String, Box<RawValue>>;
+
+/// A schedule as it is kept.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// Its id, which survives updates.
+    pub id: ScheduleId,
+    /// Unique; creating again under it updates.
+    pub name: String,
+    /// Which task it creates.
+    pub task_name: String,
+    /// The members that it was declared with: JSON text of an object.
+    pub declared: String,
+    /// The members that an operator changed: JSON text of an object.
+    pub edits: Option<String>,
+    /// When it was first created.
+    pub created_at: Time,
+    /// The cursor: the next fire. `None` once it has none left.
+    pub next_fire: Option<Time>,
+    /// When the cursor was worked out: what was dropped until then has been recorded.
+    pub planned_at: Time,
+    /// Since when it is paused.
+    pub paused_at: Option<Time>,
+    /// The latest fire that made a task.
+    pub last_fire: Option<Time>,
+    /// The task of the last fire.
+    pub last_task: Option<TaskId>,
+    /// Counts writes, so that nobody overwrites what he has not seen.
+    pub revision: u64,
+}
+
+impl Schedule {
+    /// What holds: the declared members under the operator's.
+    pub fn effective(&self) -> Result<CronTaskRequest, Refusal> {
+        match self.edits.as_deref() {
+            None => parse(self.declared.as_bytes()),
+            Some(edits) => effective(&members(&self.declared)?, &members(edits)?),
+        }
+    }
+}
+
+/// Lays edits over what was declared.
+pub fn effective(declared: &Members, edits: &Members) -> Result<CronTaskRequest, Refusal> {
+    let mut members = declared.clone();
+    // One way to say when takes the place of the other.
+    for (one, other) in [("cron_expression", "session"), ("session", "cron_expression")] {
+        if edits.contains_key(one) {
+            members.remove(other);
+        }
+    }
+    members.extend(edits.clone());
+    parse(text(&members).as_bytes())
+}
+
+/// The members of a request, but for the name, as they are kept.
+pub fn declared(request: &CronTaskRequest) -> Members {
+    let mut members = Members::new();
+    let mut keep = |member: &str, value: Option<serde_json::Result<Box<RawValue>>>| {
+        if let Some(Ok(value)) = value {
+            members.insert(member.to_owned(), value);
+        }
+    };
+    fn raw<T: serde::Serialize>(value: Option<T>) -> Option<serde_json::Result<Box<RawValue>>> {
+        value.map(|value| to_raw_value(&value))
+    }
+    keep("task_name", raw(Some(&request.task_name)));
+    keep("payload", Some(RawValue::from_string(request.payload.text.clone())));
+    keep("priority", raw(request.priority));
+    keep("tags", raw(Some(&request.tags).filter(|tags| !tags.is_empty())));
+    keep("cron_expression", raw(request.cron_expression.as_ref()));
+    keep("session", raw(request.session));
+    keep("timezone", raw(request.timezone.map(Zone::name)));
+    keep("calendar", raw(request.calendar.as_ref()));
+    keep("on_closed", raw(request.on_closed));
+    keep("dst_gap", raw(request.dst_gap));
+    keep("dst_overlap", raw(request.dst_overlap));
+    keep("misfire", raw(request.misfire));
+    keep("overlap", raw(request.overlap));
+    keep("start", raw(request.start));
+    keep("end", raw(request.end));
+    members
+}
+
+/// Applies a patch to edits: null takes an edit back. Refuses what makes a schedule the one that it is.
+pub fn patched(edits: Option<&str>, patch: Members) -> Result<Members, Refusal> {
+    let mut members = edits.map_or(Ok(Members::new()), members)?;
+    for (member, value) in patch {
+        if member == "name" || member == "task_name" {
+            let sentence = format!("`{member}` cannot be changed; create another schedule");
+            return Err(Refusal::new(RefusalKind::Value, format!("/{member}"), sentence));
+        }
+        if value.get() == "null" {
+            members.remove(&member);
+        } else {
+            members.insert(member, value);
+        }
+    }
+    Ok(members)
+}
+
+/// Reads an object, member by member.
+pub fn members(text: &str) -> Result<Members, Refusal> {
+    serde_json::from_str(text).map_err(|error| Refusal::new(RefusalKind::Json, "", error.to_string()))
+}
+
+/// The reverse of [`members`].
+pub fn text(members: &Members) -> String {
+    let mut text = String::from("{");
+    for (member, value) in members {
+        if text.len() > 1 {
+            text.push(',');
+        }
+        text.push_str(&serde_json::Value::from(member.as_str()).to_string());
+        text.push(':');
+        text.push_str(value.get());
+    }
+    text.push('}');
+    text
+}
+
+/// Why a fire made no task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SkipReason {
+    /// It was found too late, and the schedule's rule for that left it out.
+    Misfire,
+    /// Tasks of earlier fires had not ended, and the schedule's rule for that left it out.
+    Overlap,
+    /// The schedule was paused.
+    Paused,
+    /// The calendar has no session on that day.
+    Closed,
+    /// The clocks went forward over its time.
+    DstGap,
+}
+
+impl SkipReason {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Misfire, Self::Overlap, Self::Paused, Self::Closed, Self::DstGap];
+
+    /// The word used in the API and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Misfire => "misfire",
+            Self::Overlap => "overlap",
+            Self::Paused => "paused",
+            Self::Closed => "closed",
+            Self::DstGap => "dst_gap",
+        }
+    }
+
+    /// The reverse of [`SkipReason::as_str`].
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
+}
+
+/// Fires that were counted one by one, at most: a count of so many says that there were at least so many.
+pub const COUNTED: u64 = 1_000;
+
+/// Fires in a row that made no task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Skip {
+    /// Why.
+    pub reason: SkipReason,
+    /// The first of them.
+    pub at: Time,
+    /// The last of them.
+    pub until: Time,
+    /// How many; [`COUNTED`] stands for that many or more.
+    pub count: u64,
+}
+
+impl Skip {
+    /// A single one.
+    pub fn one(reason: SkipReason, at: Time) -> Self {
+        Self {
+            reason,
+            at,
+            until: at,
+            count: 1,
+        }
+    }
+}
+
+/// One line of what a schedule did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fire {
+    /// It made a task.
+    Made {
+        /// Which fire.
+        at: Time,
+        /// Its task.
+        task: TaskId,
+    },
+    /// It made none.
+    Skipped(Skip),
+}
+
+impl Fire {
+    /// Its time, or that of the first.
+    pub fn at(&self) -> Time {
+        match self {
+            Self::Made { at, .. } => *at,
+            Self::Skipped(skip) => skip.at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,316 @@
+//! Changes to schedules, for whoever registers or operates them.
+//!
+//! Each is read, worked out by the rules of the model and written against the revision that was read; where somebody wrote meanwhile, it
+//! is done again. So a schedule keeps its pause, its cursor and its operator's edits whoever declares it again.
+
+use crate::model::Time;
+use crate::model::calendar::Calendar;
+use crate::model::ids::ScheduleId;
+use crate::model::request::{CronTaskRequest, Refusal, RefusalKind};
+use crate::model::schedule::rule::Rule;
+use crate::model::schedule::timing::Timing;
+use crate::model::schedule::{self, Members, Schedule, Skip};
+use crate::store::{PutSchedule, Store, StoreError};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// How often a change is tried that others get ahead of.
+const TRIES: usize = 20;
+
+/// Why something was not done with a schedule. Nothing of it was kept.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ScheduleError {
+    /// What was asked for is wrong; says where.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+type Result<T> = std::result::Result<T, ScheduleError>;
+
+/// Calendars that were looked up together: one has many schedules.
+pub type Calendars = HashMap<String, Option<Arc<Calendar>>>;
+
+/// What holds of a schedule, and its rule.
+pub async fn read_schedule(store: &dyn Store, schedule: &Schedule, calendars: &mut Calendars) -> Result<(CronTaskRequest, Rule)> {
+    let request = schedule.effective()?;
+    let rule = rule_of(store, &Timing::of(&request), calendars).await?;
+    Ok((request, rule))
+}
+
+/// The rule of a timing.
+pub async fn rule_of(store: &dyn Store, timing: &Timing, calendars: &mut Calendars) -> Result<Rule> {
+    let Some(name) = &timing.calendar else {
+        return Ok(timing.rule(None)?);
+    };
+    if let Some(calendar) = calendars.get(name) {
+        return Ok(timing.rule(calendar.clone())?);
+    }
+    let calendar = match store.calendar(name).await {
+        Ok(found) => Some(found.calendar),
+        Err(StoreError::NotFound) => None,
+        Err(error) => return Err(error.into()),
+    };
+    calendars.insert(name.clone(), calendar.clone());
+    Ok(timing.rule(calendar)?)
+}
+
+/// A change to be made of what a schedule is by then.
+pub enum Change<'a> {
+    /// Create it, or update the one of its name.
+    Put {
+        /// Its name.
+        name: &'a str,
+        /// What it is to be; the payload has been checked.
+        request: &'a CronTaskRequest,
+    },
+    /// Change members for good, whatever it is declared with again; null takes a change back.
+    Edit {
+        /// Which.
+        id: ScheduleId,
+        /// The members; a payload has been checked.
+        patch: &'a Members,
+    },
+    /// Make no fire until it is resumed.
+    Pause(ScheduleId),
+    /// Fire again, from the next fire on; those that were left out are recorded.
+    Resume(ScheduleId),
+}
+
+/// Makes a change to a schedule at `now`, again and again while others get ahead of it.
+pub async fn change_schedule(store: &dyn Store, change: &Change<'_>, now: Time) -> Result<Schedule> {
+    for _ in 1..TRIES {
+        match try_change(store, change, now).await {
+            Err(ScheduleError::Store(StoreError::Conflict(_))) => {}
+            done => return done,
+        }
+    }
+    try_change(store, change, now).await
+}
+
+async fn try_change(store: &dyn Store, change: &Change<'_>, now: Time) -> Result<Schedule> {
+    let before = match change {
+        Change::Put { name, .. } => match store.schedule_named(name).await {
+            Err(StoreError::NotFound) => None,
+            found => Some(found?),
+        },
+        Change::Edit { id, .. } | Change::Pause(id) | Change::Resume(id) => Some(store.schedule(*id).await?),
+    };
+    match (change, before) {
+        (Change::Put { name, request }, before) => {
+            let schedule = declare(before.as_ref(), name, request, now);
+            write(store, before.as_ref(), schedule, now).await
+        }
+        (Change::Edit { patch, .. }, Some(before)) => {
+            let edits = schedule::patched(before.edits.as_deref(), (*patch).clone())?;
+            let edits = Some(edits).filter(|edits| !edits.is_empty());
+            let schedule = Schedule {
+                edits: edits.as_ref().map(schedule::text),
+                ..before.clone()
+            };
+            write(store, Some(&before), schedule, now).await
+        }
+        (Change::Pause(_), Some(before)) if before.paused_at.is_none() => {
+            let paused_at = Some(now);
+            put(
+                store,
+                Some(&before),
+                Schedule {
+                    paused_at,
+                    ..before.clone()
+                },
+                None,
+            )
+            .await
+        }
+        (Change::Resume(_), Some(before)) if before.paused_at.is_some() => {
+            let (_, rule) = read_schedule(store, &before, &mut Calendars::new()).await?;
+            let schedule = Schedule {
+                paused_at: None,
+                next_fire: rule.next_after(now),
+                planned_at: now,
+                ..before.clone()
+            };
+            put(store, Some(&before), schedule, rule.paused(before.next_fire, now)).await
+        }
+        (_, before) => Ok(before.ok_or(StoreError::NotFound)?),
+    }
+}
+
+/// Writes a schedule whose members changed, with the cursor that follows from them.
+async fn write(store: &dyn Store, before: Option<&Schedule>, schedule: Schedule, now: Time) -> Result<Schedule> {
+    let timing = Timing::of(&schedule.effective()?);
+    let rule = rule_of(store, &timing, &mut Calendars::new()).await?;
+    let (next_fire, planned_at) = cursor(before, &timing, &rule, now);
+    if next_fire.is_none() {
+        let sentence = "never fires between start and end";
+        return Err(Refusal::new(RefusalKind::Value, timing.pointer(), sentence).into());
+    }
+    let schedule = Schedule {
+        next_fire,
+        planned_at,
+        ..schedule
+    };
+    put(store, before, schedule, None).await
+}
+
+async fn put(store: &dyn Store, before: Option<&Schedule>, schedule: Schedule, skip: Option<Skip>) -> Result<Schedule> {
+    let put = PutSchedule {
+        schedule: schedule.clone(),
+        calendar: calendar_of(&schedule),
+        seen: before.map(|before| before.revision),
+        skips: skip.into_iter().collect(),
+    };
+    store.put_schedule(put).await?;
+    Ok(schedule)
+}
+
+/// The schedule that a request asks for: a new one, or the one of that name with what is declared now.
+fn declare(before: Option<&Schedule>, name: &str, request: &CronTaskRequest, now: Time) -> Schedule {
+    let task_name = request.task_name.clone();
+    let declared = schedule::text(&schedule::declared(request));
+    match before {
+        Some(before) => Schedule {
+            task_name,
+            declared,
+            ..before.clone()
+        },
+        None => Schedule {
+            id: ScheduleId::new(now),
+            name: name.to_owned(),
+            task_name,
+            declared,
+            edits: None,
+            created_at: now,
+            next_fire: None,
+            planned_at: now,
+            paused_at: None,
+            last_fire: None,
+            last_task: None,
+            revision: 0,
+        },
+    }
+}
+
+/// The cursor and what it was worked out by, for a schedule that is to have this timing. A fire that is overdue and still allowed stays
+/// due, so that registering again at every start skips none.
+fn cursor(before: Option<&Schedule>, timing: &Timing, rule: &Rule, now: Time) -> (Option<Time>, Time) {
+    let before = before.filter(|before| before.effective().is_ok_and(|request| Timing::of(&request).same_beat(timing)));
+    let allowed = |at: &Time| *at <= now && timing.start.is_none_or(|start| start <= *at) && timing.end.is_none_or(|end| *at <= end);
+    let overdue = before.and_then(|before| before.next_fire).filter(allowed);
+    let planned_at = before.map_or(now, |before| before.planned_at.min(now));
+    (overdue.or_else(|| rule.next_after(now)), planned_at)
+}
+
+fn calendar_of(schedule: &Schedule) -> Option<String> {
+    schedule.effective().ok().and_then(|request| request.calendar)
+}
+
+/// Works out the cursor of a schedule anew, whatever it stands at.
+pub async fn replan(store: &dyn Store, schedule: Schedule, now: Time) -> std::result::Result<(), StoreError> {
+    let next_fire = match read_schedule(store, &schedule, &mut Calendars::new()).await {
+        Ok((_, rule)) => rule.next_after(now),
+        // It does not fire; its record says why.
+        Err(ScheduleError::Refused(_)) => None,
+        Err(ScheduleError::Store(error)) => return Err(error),
+    };
+    let put = PutSchedule {
+        calendar: calendar_of(&schedule),
+        seen: Some(schedule.revision),
+        schedule: Schedule {
+            next_fire,
+            planned_at: now,
+            ..schedule
+        },
+        skips: Vec::new(),
+    };
+    match store.put_schedule(put).await {
+        Ok(()) | Err(StoreError::Conflict(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::request::parse;
+    use crate::store::sqlite::Sqlite;
+
+    fn at(text: &str) -> Time {
+        text.parse().unwrap()
+    }
+
+    async fn put(store: &dyn Store, members: &str, now: &str) -> Schedule {
+        let request = parse::<CronTaskRequest>(format!(r#"{{"task_name":"t",{members}}}"#).as_bytes()).unwrap();
+        let change = Change::Put {
+            name: "s",
+            request: &request,
+        };
+        change_schedule(store, &change, at(now)).await.unwrap();
+        store.schedule_named("s").await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_overdue_fire_survives_an_update_that_still_allows_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(folder.path()).unwrap();
+        let hourly = r#""cron_expression":"0 * * * *""#;
+        let first = put(&store, hourly, "2026-01-01T09:30:00Z").await;
+        let ten = Some(at("2026-01-01T10:00:00Z"));
+        assert_eq!(first.next_fire, ten);
+        // Nobody fired it; the service registers again, with another payload, priority and end.
+        for members in [
+            hourly.to_owned(),
+            format!(r#"{hourly},"payload":{{"n":1}},"priority":1"#),
+            format!(r#"{hourly},"end":"2026-02-01T00:00:00Z""#),
+        ] {
+            let again = put(&store, &members, "2026-01-01T12:30:00Z").await;
+            assert_eq!(
+                (again.id, again.next_fire, again.planned_at),
+                (first.id, ten, first.planned_at),
+                "{members}"
+            );
+        }
+        let later = format!(r#"{hourly},"start":"2026-01-01T11:00:00Z""#);
+        let not_allowed = put(&store, &later, "2026-01-01T12:30:00Z").await;
+        assert_eq!(not_allowed.next_fire, Some(at("2026-01-01T13:00:00Z")));
+        let ahead = put(&store, hourly, "2026-01-01T12:40:00Z").await;
+        assert_eq!(ahead.next_fire, not_allowed.next_fire);
+        let another = put(&store, r#""cron_expression":"30 * * * *""#, "2026-01-01T13:10:00Z").await;
+        assert_eq!(
+            (another.next_fire, another.planned_at),
+            (Some(at("2026-01-01T13:30:00Z")), at("2026-01-01T13:10:00Z"))
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn many_who_change_one_schedule_at_once_all_have_their_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(Sqlite::open(folder.path()).unwrap());
+        let id = put(&*store, r#""cron_expression":"@daily""#, "2026-01-01T00:00:00Z").await.id;
+        let edits = [
+            r#"{"priority":1}"#,
+            r#"{"timezone":"Asia/Tokyo"}"#,
+            r#"{"overlap":"skip"}"#,
+            r#"{"tags":["x"]}"#,
+        ];
+        let edits: Vec<_> = edits
+            .map(|patch| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    let patch = schedule::members(patch).unwrap();
+                    let change = Change::Edit { id, patch: &patch };
+                    change_schedule(&*store, &change, at("2026-01-01T00:00:00Z")).await
+                })
+            })
+            .into();
+        for edit in edits {
+            edit.await.unwrap().unwrap();
+        }
+        let edited = store.schedule(id).await.unwrap();
+        assert_eq!(schedule::members(edited.edits.as_deref().unwrap()).unwrap().len(), 4);
+        assert_eq!(edited.revision, 5);
+    }
+}

@@ -1,0 +1,312 @@
+//! Fires of schedules: each once, in one transaction with its task and the cursor, or recorded with the reason why it makes none.
+
+use super::claim::{hold, release_key};
+use super::enqueue::enqueue;
+use super::monitor::raise;
+use super::page::{self, Key};
+use super::rows::{blob, from_micros, micros};
+use super::writer::Tx;
+use super::{Failed, schedules, settle};
+use crate::model::Time;
+use crate::model::ids::{ScheduleId, TaskId};
+use crate::model::schedule::overlap::{Decision, Overlap};
+use crate::model::schedule::{Fire, Schedule, Skip, SkipReason};
+use crate::model::task::NewTask;
+use crate::store::{FireSchedule, Lease, Made, MadeFires, MakeFires, Page, PageRequest, Result, StoreError};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+/// Why a task waits behind another of its schedule.
+const PREVIOUS_FIRE: &str = "previous fire";
+/// Tasks that one fire cancels, at most.
+const CANCELLED: i64 = 1_000;
+
+pub(super) fn fire_all(tx: &mut Tx<'_>, fires: &[FireSchedule]) -> Result<Vec<Result<MadeFires>>> {
+    let mut fired = Vec::with_capacity(fires.len());
+    for each in fires {
+        match fire(tx, each) {
+            // Refused before anything was written.
+            Err(error @ StoreError::Conflict(_)) => fired.push(Err(error)),
+            Err(error) => return Err(error),
+            done => fired.push(done),
+        }
+    }
+    Ok(fired)
+}
+
+fn fire(tx: &mut Tx<'_>, fire: &FireSchedule) -> Result<MadeFires> {
+    let as_seen = tx
+        .db
+        .prepare_cached("SELECT 1 FROM schedule WHERE id = ?1 AND revision = ?2 AND paused_at IS NULL")
+        .and_then(|mut s| s.exists(params![fire.id.as_bytes(), fire.seen.cast_signed()]))
+        .failed()?;
+    if !as_seen {
+        return Err(schedules::changed());
+    }
+    for skip in &fire.skips {
+        record(tx, fire.id, skip)?;
+    }
+    let (fired, last) = make(tx, fire.id, &fire.fires, (fire.overlap, fire.now))?;
+    for (at, _) in fired.fires.iter().filter(|(_, made)| *made == Made::LeftOut) {
+        record(tx, fire.id, &Skip::one(SkipReason::Overlap, *at))?;
+    }
+    tx.db
+        .prepare_cached(
+            "UPDATE schedule SET next_fire = ?2, planned_at = ?3, revision = revision + 1,
+               last_task = IIF(?4 >= COALESCE(last_fire, ?4), ?5, last_task), last_fire = MAX(COALESCE(last_fire, ?4), COALESCE(?4, last_fire))
+             WHERE id = ?1",
+        )
+        .and_then(|mut s| {
+            s.execute(params![
+                fire.id.as_bytes(),
+                fire.next.map(micros),
+                micros(fire.now),
+                last.map(|(at, _)| micros(at)),
+                last.as_ref().map(|(_, task)| task.as_bytes()),
+            ])
+        })
+        .failed()?;
+    for alert in &fire.alerts {
+        raise(tx, alert)?;
+    }
+    Ok(fired)
+}
+
+pub(super) fn make_fires(tx: &mut Tx<'_>, asked: &MakeFires) -> Result<MadeFires> {
+    check_remembered(tx, &schedules::by_id(tx.db, asked.id)?, asked)?;
+    let (fired, last) = make(tx, asked.id, &asked.fires, (asked.overlap, asked.now))?;
+    if let Some((at, task)) = last {
+        tx.db
+            .prepare_cached("UPDATE schedule SET last_fire = ?2, last_task = ?3 WHERE id = ?1 AND (last_fire IS NULL OR last_fire <= ?2)")
+            .and_then(|mut s| s.execute(params![asked.id.as_bytes(), micros(at), task.as_bytes()]))
+            .failed()?;
+    }
+    Ok(fired)
+}
+
+/// Says that fires made before this are about to be forgotten, where there are any.
+pub(super) fn forget(tx: &Tx<'_>, before: Time) -> Result<()> {
+    tx.db
+        .prepare_cached(
+            "INSERT INTO forgotten SELECT 'fire', ?1 WHERE EXISTS (SELECT 1 FROM fire WHERE made_at < ?1)
+             ON CONFLICT (what) DO UPDATE SET before = MAX(before, excluded.before)",
+        )
+        .and_then(|mut s| s.execute([micros(before)]))
+        .failed()
+        .map(drop)
+}
+
+/// What was made and forgotten may not be made again as if it were missing.
+fn check_remembered(tx: &Tx<'_>, schedule: &Schedule, asked: &MakeFires) -> Result<()> {
+    let forgotten: Option<i64> = tx
+        .db
+        .prepare_cached("SELECT before FROM forgotten WHERE what = 'fire'")
+        .and_then(|mut s| s.query_row([], |row| row.get(0)).optional())
+        .failed()?;
+    let first = asked.fires.first().map(|(at, _)| *at);
+    match forgotten.map(from_micros).zip(first) {
+        Some((before, first)) if first < before && schedule.created_at < before => Err(StoreError::Conflict(format!(
+            "fires before {} have been forgotten with the history, so nobody can tell which of them are missing; ask for later ones",
+            before.to_rfc3339()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// A fire and its task.
+type Last = Option<(Time, TaskId)>;
+
+/// Makes fires that have not been made, each with its task, as far as the tasks before them allow; tells the last of them too.
+fn make(tx: &mut Tx<'_>, id: ScheduleId, fires: &[(Time, NewTask)], by: (Overlap, Time)) -> Result<(MadeFires, Last)> {
+    let mut fired = MadeFires::default();
+    let mut last = None;
+    for (at, task) in fires {
+        let made = make_one(tx, id, (*at, task), by, &mut fired.stopped)?;
+        if let Made::Task(task) = made {
+            last = last.max(Some((*at, task)));
+        }
+        fired.fires.push((*at, made));
+    }
+    Ok((fired, last))
+}
+
+fn make_one(
+    tx: &mut Tx<'_>,
+    id: ScheduleId,
+    (at, task): (Time, &NewTask),
+    (overlap, now): (Overlap, Time),
+    stopped: &mut Vec<Lease>,
+) -> Result<Made> {
+    // A fire happens once, whoever makes it.
+    let fresh = tx
+        .db
+        .prepare_cached("INSERT OR IGNORE INTO fire (schedule, at, task, made_at) VALUES (?1, ?2, ?3, ?4)")
+        .and_then(|mut s| s.execute(params![id.as_bytes(), micros(at), task.id.as_bytes(), micros(now)]))
+        .failed()?;
+    if fresh == 0 {
+        return Ok(Made::Before);
+    }
+    let decision = overlap.decide(not_ended(tx, id, overlap.asks())?);
+    match decision {
+        Decision::Make | Decision::Hold => {}
+        Decision::Replace => cancel_all(tx, id, now, stopped)?,
+        Decision::Skip => {
+            tx.db
+                .prepare_cached("DELETE FROM fire WHERE schedule = ?1 AND at = ?2")
+                .and_then(|mut s| s.execute(params![id.as_bytes(), micros(at)]))
+                .failed()?;
+            return Ok(Made::LeftOut);
+        }
+    }
+    enqueue(tx, task, None)?;
+    if decision == Decision::Hold && task.stillborn.is_none() {
+        let seq = tx
+            .db
+            .prepare_cached("SELECT seq FROM task WHERE id = ?1")
+            .and_then(|mut s| s.query_row([task.id.as_bytes()], |row| row.get(0)))
+            .failed()?;
+        hold(tx, seq, PREVIOUS_FIRE, &key(id))?;
+    }
+    Ok(Made::Task(task.id))
+}
+
+/// What tasks wait for that are held behind another of their schedule.
+fn key(id: ScheduleId) -> String {
+    format!("schedule/{id}")
+}
+
+/// Tasks of a schedule that wait or run, counted up to `most`.
+fn not_ended(tx: &Tx<'_>, id: ScheduleId, most: u64) -> Result<u64> {
+    if most == 0 {
+        return Ok(0);
+    }
+    tx.db
+        .prepare_cached(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM task INDEXED BY task_of_schedule WHERE origin_kind = 1 AND origin = ?1 LIMIT ?2)",
+        )
+        .and_then(|mut s| s.query_row(params![id.as_bytes(), most.cast_signed()], |row| row.get::<_, i64>(0)))
+        .failed()
+        .map(i64::unsigned_abs)
+}
+
+fn cancel_all(tx: &mut Tx<'_>, id: ScheduleId, now: Time, stopped: &mut Vec<Lease>) -> Result<()> {
+    let tasks: Vec<[u8; 16]> = tx
+        .db
+        .prepare_cached("SELECT id FROM task INDEXED BY task_of_schedule WHERE origin_kind = 1 AND origin = ?1 LIMIT ?2")
+        .and_then(|mut s| {
+            s.query_map(params![id.as_bytes(), CANCELLED], |row| row.get(0))
+                .and_then(Iterator::collect)
+        })
+        .failed()?;
+    for task in tasks {
+        stopped.extend(settle::cancel(tx, TaskId::from_bytes(task), now)?);
+    }
+    Ok(())
+}
+
+/// A task of a schedule has ended: where no other waits or runs, the next of those held behind it is offered to workers.
+pub(super) fn task_ended(tx: &Tx<'_>, id: ScheduleId) -> Result<()> {
+    let key = key(id);
+    let any_held = tx
+        .db
+        .prepare_cached("SELECT 1 FROM task INDEXED BY task_held WHERE queue = 2 AND held_key = ?1")
+        .and_then(|mut s| s.exists([&key]))
+        .failed()?;
+    if !any_held {
+        return Ok(());
+    }
+    let another = tx
+        .db
+        .prepare_cached(
+            "SELECT 1 FROM task INDEXED BY task_of_schedule
+             WHERE origin_kind = 1 AND origin = ?1 AND (queue <> 2 OR held_key IS NOT ?2)",
+        )
+        .and_then(|mut s| s.exists(params![id.as_bytes(), key]))
+        .failed()?;
+    if !another {
+        release_key(tx, &key, 1)?;
+    }
+    Ok(())
+}
+
+fn reason_number(reason: SkipReason) -> i64 {
+    SkipReason::ALL.iter().position(|r| *r == reason).map_or(0, |n| n as i64 + 1)
+}
+
+fn reason_of(number: u8) -> SkipReason {
+    let index = usize::from(number).saturating_sub(1);
+    SkipReason::ALL.get(index).copied().unwrap_or(SkipReason::Misfire)
+}
+
+pub(super) fn record(tx: &Tx<'_>, id: ScheduleId, skip: &Skip) -> Result<()> {
+    tx.db
+        .prepare_cached(
+            "INSERT INTO skip (schedule, at, reason, until, count) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (schedule, at, reason) DO UPDATE SET until = MAX(until, excluded.until), count = MAX(count, excluded.count)",
+        )
+        .and_then(|mut s| {
+            s.execute(params![
+                id.as_bytes(),
+                micros(skip.at),
+                reason_number(skip.reason),
+                micros(skip.until),
+                skip.count.cast_signed()
+            ])
+        })
+        .failed()
+        .map(drop)
+}
+
+/// Where a line stands among those of the same time.
+fn place(fire: &Fire) -> Key {
+    let rank = match fire {
+        Fire::Made { .. } => 0,
+        Fire::Skipped(skip) => u8::try_from(reason_number(skip.reason)).unwrap_or(0),
+    };
+    let mut id = [0; 16];
+    id[0] = rank;
+    (micros(fire.at()), id)
+}
+
+/// What a schedule did, latest first: of two indexes in one order, as many lines of each as a page has.
+pub(super) fn fires(db: &Connection, id: ScheduleId, request: &PageRequest) -> Result<Page<Fire>> {
+    schedules::by_id(db, id)?;
+    let (before, rank) = page::decode(request.cursor.as_deref())?.map_or((i64::MAX, 0), |(at, id)| (at, id[0]));
+    let limit = page::sql_limit(request);
+    let made = db
+        .prepare_cached("SELECT at, task FROM fire WHERE schedule = ?1 AND at < ?2 ORDER BY at DESC LIMIT ?3")
+        .and_then(|mut s| {
+            let line = |row: &Row<'_>| {
+                Ok(Fire::Made {
+                    at: from_micros(row.get(0)?),
+                    task: TaskId::from_bytes(blob(row, 1)?),
+                })
+            };
+            s.query_map(params![id.as_bytes(), before, limit], line)
+                .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
+        })
+        .failed()?;
+    let skipped = db
+        .prepare_cached(
+            "SELECT at, reason, until, count FROM skip WHERE schedule = ?1 AND at <= ?2 AND (at < ?2 OR reason > ?3)
+             ORDER BY at DESC, reason LIMIT ?4",
+        )
+        .and_then(|mut s| {
+            let line = |row: &Row<'_>| {
+                Ok(Fire::Skipped(Skip {
+                    reason: reason_of(row.get(1)?),
+                    at: from_micros(row.get(0)?),
+                    until: from_micros(row.get(2)?),
+                    count: row.get::<_, i64>(3)?.unsigned_abs(),
+                }))
+            };
+            s.query_map(params![id.as_bytes(), before, rank, limit], line)
+                .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
+        })
+        .failed()?;
+    let mut lines: Vec<Fire> = made.into_iter().chain(skipped).collect();
+    lines.sort_by_key(|line| {
+        let (at, id) = place(line);
+        (std::cmp::Reverse(at), id)
+    });
+    Ok(page::cut(lines, request.limit, place))
+}

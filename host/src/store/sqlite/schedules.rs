@@ -1,0 +1,206 @@
+//! Schedules: what they are, and which are due.
+
+use super::Failed;
+use super::fires::record;
+use super::page;
+use super::rows::{blob, from_micros, micros};
+use super::writer::Tx;
+use crate::model::Time;
+use crate::model::ids::{ScheduleId, TaskId};
+use crate::model::schedule::Schedule;
+use crate::store::{Page, PageRequest, PutSchedule, Result, StoreError};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+/// Bytes of due schedules that one look takes, about.
+const DUE_BYTES: usize = 64 << 20;
+
+const SCHEDULE: &str = "id, name, task_name, declared, edits, created_at, next_fire, planned_at, paused_at, last_fire, last_task, revision";
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Schedule> {
+    let time = |index: usize| row.get::<_, Option<i64>>(index).map(|micros| micros.map(from_micros));
+    Ok(Schedule {
+        id: ScheduleId::from_bytes(blob(row, 0)?),
+        name: row.get(1)?,
+        task_name: row.get(2)?,
+        declared: row.get(3)?,
+        edits: row.get(4)?,
+        created_at: from_micros(row.get(5)?),
+        next_fire: time(6)?,
+        planned_at: from_micros(row.get(7)?),
+        paused_at: time(8)?,
+        last_fire: time(9)?,
+        last_task: row.get::<_, Option<[u8; 16]>>(10)?.map(TaskId::from_bytes),
+        revision: row.get::<_, i64>(11)?.unsigned_abs(),
+    })
+}
+
+pub(super) fn changed() -> StoreError {
+    StoreError::Conflict("the schedule was changed or fired meanwhile; send the request again".into())
+}
+
+pub(super) fn put(tx: &Tx<'_>, put: &PutSchedule) -> Result<()> {
+    let schedule = &put.schedule;
+    let written = match put.seen {
+        None => insert(tx, schedule, put.calendar.as_deref())?,
+        Some(seen) => update(tx, schedule, put.calendar.as_deref(), seen)?,
+    };
+    if written == 0 {
+        return Err(changed());
+    }
+    for skip in &put.skips {
+        record(tx, schedule.id, skip)?;
+    }
+    Ok(())
+}
+
+fn insert(tx: &Tx<'_>, s: &Schedule, calendar: Option<&str>) -> Result<usize> {
+    tx.db
+        .prepare_cached(
+            "INSERT INTO schedule (id, name, task_name, declared, edits, created_at, next_fire, planned_at, paused_at, calendar, revision)
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 1 WHERE NOT EXISTS (SELECT 1 FROM schedule WHERE name = ?2)",
+        )
+        .and_then(|mut statement| {
+            statement.execute(params![
+                s.id.as_bytes(),
+                s.name,
+                s.task_name,
+                s.declared,
+                s.edits,
+                micros(s.created_at),
+                s.next_fire.map(micros),
+                micros(s.planned_at),
+                s.paused_at.map(micros),
+                calendar,
+            ])
+        })
+        .failed()
+}
+
+fn update(tx: &Tx<'_>, s: &Schedule, calendar: Option<&str>, seen: u64) -> Result<usize> {
+    tx.db
+        .prepare_cached(
+            "UPDATE schedule SET task_name = ?3, declared = ?4, edits = ?5, next_fire = ?6, planned_at = ?7, paused_at = ?8,
+               calendar = ?9, revision = revision + 1 WHERE id = ?1 AND revision = ?2",
+        )
+        .and_then(|mut statement| {
+            statement.execute(params![
+                s.id.as_bytes(),
+                seen.cast_signed(),
+                s.task_name,
+                s.declared,
+                s.edits,
+                s.next_fire.map(micros),
+                micros(s.planned_at),
+                s.paused_at.map(micros),
+                calendar,
+            ])
+        })
+        .failed()
+}
+
+/// Its fires are forgotten as those of others are; nobody can ask for them any more.
+pub(super) fn remove(tx: &Tx<'_>, id: ScheduleId) -> Result<()> {
+    let removed = tx
+        .db
+        .prepare_cached("DELETE FROM schedule WHERE id = ?1")
+        .and_then(|mut s| s.execute([id.as_bytes()]))
+        .failed()?;
+    if removed == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+}
+
+pub(super) fn by_id(db: &Connection, id: ScheduleId) -> Result<Schedule> {
+    one(db, "id = ?1", &id.as_bytes().as_slice())
+}
+
+pub(super) fn by_name(db: &Connection, name: &str) -> Result<Schedule> {
+    one(db, "name = ?1", &name)
+}
+
+fn one(db: &Connection, condition: &str, value: &dyn rusqlite::ToSql) -> Result<Schedule> {
+    db.prepare_cached(&format!("SELECT {SCHEDULE} FROM schedule WHERE {condition}"))
+        .and_then(|mut s| s.query_row([value], from_row).optional())
+        .failed()?
+        .ok_or(StoreError::NotFound)
+}
+
+/// All, oldest first.
+pub(super) fn all(db: &Connection, request: &PageRequest) -> Result<Page<Schedule>> {
+    let (after, id) = page::decode(request.cursor.as_deref())?.unwrap_or((i64::MIN, [0; 16]));
+    let items = db
+        .prepare_cached(&format!(
+            "SELECT {SCHEDULE} FROM schedule WHERE (created_at, id) > (?1, ?2) ORDER BY created_at, id LIMIT ?3"
+        ))
+        .and_then(|mut s| {
+            s.query_map(params![after, id, page::sql_limit(request)], from_row)
+                .and_then(Iterator::collect)
+        })
+        .failed()?;
+    Ok(page::cut(items, request.limit, |s: &Schedule| {
+        (micros(s.created_at), *s.id.as_bytes())
+    }))
+}
+
+/// Some of those that go by a calendar, after `after`, in the order of their ids.
+pub(super) fn by_calendar(db: &Connection, calendar: &str, after: Option<ScheduleId>, limit: usize) -> Result<Vec<Schedule>> {
+    let sql =
+        format!("SELECT {SCHEDULE} FROM schedule INDEXED BY schedule_by_calendar WHERE calendar = ?1 AND id > ?2 ORDER BY id LIMIT ?3");
+    let after = after.map_or([0; 16], |id| *id.as_bytes());
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    db.prepare_cached(&sql)
+        .and_then(|mut s| s.query_map(params![calendar, after, limit], from_row).and_then(Iterator::collect))
+        .failed()
+}
+
+/// The name of one that goes by a calendar.
+pub(super) fn goes_by(db: &Connection, calendar: &str) -> Result<Option<String>> {
+    db.prepare_cached("SELECT name FROM schedule INDEXED BY schedule_by_calendar WHERE calendar = ?1 LIMIT 1")
+        .and_then(|mut s| s.query_row([calendar], |row| row.get(0)).optional())
+        .failed()
+}
+
+/// Those that are not paused and whose next fire is not after `until`, in microseconds, by it and their ids.
+pub(super) fn until(db: &Connection, until: i64, limit: usize) -> Result<Vec<Schedule>> {
+    let sql = format!(
+        "SELECT {SCHEDULE} FROM schedule INDEXED BY schedule_due WHERE next_fire <= ?1 AND paused_at IS NULL ORDER BY next_fire, id LIMIT ?2"
+    );
+    many(db, &sql, until, limit)
+}
+
+fn many(db: &Connection, sql: &str, value: i64, limit: usize) -> Result<Vec<Schedule>> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    db.prepare_cached(sql)
+        .and_then(|mut s| s.query_map(params![value, limit], from_row).and_then(Iterator::collect))
+        .failed()
+}
+
+pub(super) fn due(db: &Connection, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)> {
+    let sql = format!(
+        "SELECT {SCHEDULE} FROM schedule INDEXED BY schedule_due WHERE next_fire <= ?1 AND paused_at IS NULL ORDER BY next_fire, id LIMIT ?2"
+    );
+    let mut query = db.prepare_cached(&sql).failed()?;
+    let rows = query.query_map(params![micros(now), i64::try_from(limit).unwrap_or(i64::MAX)], from_row);
+    let (mut due, mut bytes) = (Vec::new(), 0);
+    for row in rows.failed()? {
+        let schedule = row.failed()?;
+        bytes += schedule.declared.len() + schedule.edits.as_ref().map_or(0, String::len);
+        due.push(schedule);
+        if bytes > DUE_BYTES {
+            break;
+        }
+    }
+    let next: Option<i64> = db
+        .prepare_cached("SELECT MIN(next_fire) FROM schedule INDEXED BY schedule_due WHERE next_fire > ?1 AND paused_at IS NULL")
+        .and_then(|mut s| s.query_row([micros(now)], |row| row.get(0)))
+        .failed()?;
+    Ok((due, next.map(from_micros)))
+}
+
+/// Those whose cursor was worked out at a time that has yet to come: the clock was set back since. Looks at each; asked seldom.
+pub(super) fn ahead(db: &Connection, now: Time, limit: usize) -> Result<Vec<Schedule>> {
+    many(
+        db,
+        &format!("SELECT {SCHEDULE} FROM schedule WHERE planned_at > ?1 LIMIT ?2"),
+        micros(now),
+        limit,
+    )
+}
