@@ -4,8 +4,7 @@
 //! A task takes a place under every limit that matches it when its attempt starts, and gives it back when the attempt ends, however it
 //! ends. Rates are token buckets: at most `count` starts at once, refilled evenly over `per`.
 
-use crate::model::Time;
-use serde_json::Value;
+use crate::model::{Time, unique};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 
@@ -49,8 +48,7 @@ impl Limit {
     /// Under which key a task with this payload counts; `None` where the limit does not hold for it.
     pub fn key_of(&self, payload: &str) -> Option<String> {
         let Some(pointer) = &self.key else { return Some(String::new()) };
-        let payload: Value = serde_json::from_str(payload).ok()?;
-        let text = payload.pointer(pointer)?.to_string();
+        let text = unique::member(payload, pointer)?;
         Some(if text.len() > MAX_KEY { hash(&text) } else { text })
     }
 }

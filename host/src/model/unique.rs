@@ -54,6 +54,12 @@ fn part(hash: &mut Sha256, text: &str) {
     hash.update(text);
 }
 
+/// The member of a payload at a JSON pointer, as one text for all that say the same.
+pub fn member(payload: &str, pointer: &str) -> Option<String> {
+    let whole: &RawValue = serde_json::from_str(payload).ok()?;
+    at(whole, pointer).map(canonical)
+}
+
 /// The value at a JSON pointer.
 fn at<'a>(value: &'a RawValue, pointer: &str) -> Option<&'a RawValue> {
     let mut value = value;

@@ -1,6 +1,7 @@
 //! What happens by the clock to tasks that wait: those that expire end, those that are late are told, and who lost a turn gets it.
 
 use super::{Context, POLL};
+use crate::store::Swept;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -8,7 +9,7 @@ use tokio::time::Instant;
 
 pub(super) async fn run(context: &Context, mut stop: watch::Receiver<bool>) {
     let mut swept = Instant::now();
-    let mut place = String::new();
+    let mut place = Swept::default();
     loop {
         let mut wait = ring(context).await;
         if swept.elapsed() >= POLL {

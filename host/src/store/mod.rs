@@ -106,6 +106,17 @@ pub struct Rung {
     pub next: Option<Time>,
 }
 
+/// Where a sweep goes on: the keys after these.
+#[derive(Clone, Debug, Default)]
+pub struct Swept {
+    /// Under which tasks are held.
+    pub held_key: String,
+    /// Of rates.
+    pub bucket: String,
+    /// Of unique tasks.
+    pub unique: Vec<u8>,
+}
+
 /// What a waiting task waits for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
@@ -434,7 +445,7 @@ pub trait Store: Send + Sync + 'static {
     async fn ring(&self, now: Time) -> Result<Rung>;
     /// The slow fallback for hints that were lost: looks through some of the keys under which tasks are held, from this one on, lets in
     /// who has room, and forgets what binds nobody any more. Returns where to go on.
-    async fn sweep(&self, handlers: Arc<Handlers>, after: String, now: Time) -> Result<String>;
+    async fn sweep(&self, handlers: Arc<Handlers>, after: Swept, now: Time) -> Result<Swept>;
     /// Starts no more tasks of this name, or with an empty name none at all. Returns whether that was not so before.
     async fn pause(&self, name: &str, now: Time) -> Result<bool>;
     /// The reverse of [`Store::pause`]. Returns whether it was paused.

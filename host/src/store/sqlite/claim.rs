@@ -12,7 +12,7 @@ use crate::model::ids::{NodeId, TaskId};
 use crate::model::priority::{Pick, pick};
 use crate::model::retry::Counters;
 use crate::model::task::Task;
-use crate::store::{Claim, Claimed, Handled, Handlers, Lease, Orphan, Result, Room};
+use crate::store::{Claim, Claimed, Handlers, Lease, Orphan, Result, Room};
 use rusqlite::{OptionalExtension, Row, params};
 use std::collections::VecDeque;
 use std::sync::LazyLock;
@@ -23,8 +23,9 @@ const HANDLER_MISSING: &str = "handler missing";
 const RELEASED: usize = 2_000;
 /// Rows that one claim makes due, at most, so that a million tasks for the same second do not stop the house.
 const PROMOTED: i64 = 2_000;
-/// Rows that one claim files as held, at most.
+/// Rows that one claim files as held, at most, and bytes of their payloads, about: each row is written anew.
 const HELD: usize = 1_024;
+const HELD_BYTES: usize = 16 << 20;
 /// Rows that one claim walks over because their names do not fit the memory left, at most: index entries, some milliseconds.
 const PASSED_OVER: i64 = 20_000;
 
@@ -49,7 +50,7 @@ pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> Result<Claimed> {
         tx.crowded.set(false);
         return Ok(Claimed::default());
     }
-    let (thawed, next_token) = gates::thaw(tx, &open, claim.now)?;
+    let thawed = gates::thaw(tx, &open, claim.now)?;
     let mut claimed = Claimed {
         more: promote(tx, claim.now)? || thawed,
         ..Claimed::default()
@@ -57,7 +58,8 @@ pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> Result<Claimed> {
     let room = (claim.hold)();
     let mut memory_left = room.memory;
     let mut urgent = Urgent::default();
-    let mut may_hold = HELD;
+    let (mut may_hold, mut held_bytes) = (HELD, 0);
+    let let_in = tx.let_in.get();
     while claimed.tasks.len() < room.slots {
         let turn = pick(claim.started + claimed.tasks.len() as u64);
         let candidate = match turn {
@@ -68,37 +70,33 @@ pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> Result<Claimed> {
         if turn == Pick::LongestDue {
             urgent.taken.push(candidate.seq);
         }
-        let fits = claim
-            .handlers
-            .get(&candidate.name)
-            .map(|handled| (handled, handled.memory <= memory_left));
-        match fits {
-            // What ends or holds rows writes as much as what leases them.
-            Some((_, true)) | None if may_hold == 0 => {
-                claimed.more = true;
-                break;
+        // What ends or holds rows writes as much as what leases them.
+        let is_spent = may_hold == 0 || held_bytes >= HELD_BYTES;
+        if is_spent && may_be_held(claim, &open, &candidate.name, memory_left) {
+            claimed.more = true;
+            break;
+        }
+        match start(tx, claim, &open, &candidate, memory_left)? {
+            Start::Leased(task, memory) => {
+                memory_left -= memory;
+                claimed.tasks.push(*task);
             }
-            Some((handled, true)) => match start(tx, claim, &open, candidate.seq, handled)? {
-                Start::Leased(task) => {
-                    memory_left -= handled.memory;
-                    claimed.tasks.push(*task);
-                }
-                Start::Held => may_hold -= 1,
-                Start::Expired(id) => {
-                    claimed.expired.push(id);
-                    may_hold -= 1;
-                }
-            },
-            None => {
-                hold(tx, candidate.seq, HANDLER_MISSING, &handler_key(&candidate.name))?;
+            Start::Held(bytes) => {
+                held_bytes += bytes;
+                may_hold -= 1;
+            }
+            Start::Expired(id) => {
+                claimed.expired.push(id);
                 may_hold -= 1;
             }
             // The longest due is not passed over: what is left of the memory is kept for it.
-            Some((_, false)) if turn == Pick::LongestDue => break,
+            Start::TooLarge if turn == Pick::LongestDue => break,
             // Nor does another of its name fit before an attempt ends, and that wakes the next claim.
-            Some((_, false)) => urgent.passed_over.push(candidate.name),
+            Start::TooLarge => urgent.passed_over.push(candidate.name),
         }
     }
+    // Who was let in meanwhile, and what follows what has expired, may stand before the rows that were read.
+    claimed.more |= !claimed.expired.is_empty() || tx.let_in.get() != let_in;
     (claim.give_back)(Room {
         slots: room.slots - claimed.tasks.len(),
         memory: memory_left,
@@ -112,8 +110,14 @@ pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> Result<Claimed> {
         .and_then(|mut s| s.query_row([], |row| row.get::<_, Option<i64>>(0)))
         .failed()?
         .map(from_micros);
-    claimed.next_due = claimed.next_due.into_iter().chain(next_token).min();
+    claimed.next_due = claimed.next_due.into_iter().chain(gates::next_token(tx, &open)?).min();
     Ok(claimed)
+}
+
+/// Whether a row of this name would be looked at more closely than for its memory.
+fn may_be_held(claim: &Claim, open: &Gates, name: &str, memory_left: u64) -> bool {
+    let handled = claim.handlers.get(name);
+    handled.is_none_or(|handled| handled.memory <= memory_left || open.concern(name, handled))
 }
 
 /// Moves rows whose time has come to the due index. Returns whether there may be more of them.
@@ -210,15 +214,32 @@ fn longest_due(tx: &Tx<'_>) -> Result<Option<Due>> {
 
 /// What became of a due row.
 enum Start {
-    Leased(Box<Task>),
-    Held,
+    /// It runs, and is promised so many bytes.
+    Leased(Box<Task>, u64),
+    /// Something holds it; its payload has so many bytes.
+    Held(usize),
     Expired(TaskId),
+    /// Nothing holds it but the memory left.
+    TooLarge,
 }
 
-/// Leases a row, unless it has expired or something holds it. Read and written in two: a row that an `UPDATE` returns goes through a table
-/// of its own.
-fn start(tx: &mut Tx<'_>, claim: &Claim, open: &Gates, seq: i64, handled: &Handled) -> Result<Start> {
+/// Leases a row, unless it has expired, something holds it, or it does not fit. Read and written in two: a row that an `UPDATE` returns
+/// goes through a table of its own.
+fn start(tx: &mut Tx<'_>, claim: &Claim, open: &Gates, due: &Due, memory_left: u64) -> Result<Start> {
     static READ: LazyLock<String> = LazyLock::new(|| format!("SELECT {}, {} FROM task WHERE seq = ?1", rows::SHARED, rows::LIVE));
+    let Some(handled) = claim.handlers.get(&due.name) else {
+        hold_due(tx, due, HANDLER_MISSING, &handler_key(&due.name))?;
+        return Ok(Start::Held(0));
+    };
+    if let Some(paused) = open.paused(&due.name) {
+        hold_due(tx, due, &paused.why, &paused.key)?;
+        return Ok(Start::Held(0));
+    }
+    let fits = handled.memory <= memory_left;
+    if !fits && !open.concern(&due.name, handled) {
+        return Ok(Start::TooLarge);
+    }
+    let seq = due.seq;
     let mut waiting = tx
         .db
         .prepare_cached(&READ)
@@ -227,13 +248,16 @@ fn start(tx: &mut Tx<'_>, claim: &Claim, open: &Gates, seq: i64, handled: &Handl
     if waiting.expires_at.is_some_and(|at| at <= claim.now) && timers::expire(tx, waiting.id, claim.now)? {
         return Ok(Start::Expired(waiting.id));
     }
-    match gates::pass(tx, open, &waiting, handled, claim.now)? {
-        Ok(limited) => waiting.limited = limited,
+    let taken = match gates::look(tx, open, &waiting, handled, claim.now)? {
+        Ok(_) if !fits => return Ok(Start::TooLarge),
+        Ok(taken) => taken,
         Err(closed) => {
-            hold(tx, seq, &closed.why, &closed.key)?;
-            return Ok(Start::Held);
+            hold_due(tx, due, &closed.why, &closed.key)?;
+            gates::await_token(tx, &closed)?;
+            return Ok(Start::Held(waiting.payload.len()));
         }
-    }
+    };
+    waiting.limited = gates::take(tx, waiting.id, &taken)?;
     tx.db
         .prepare_cached(
             "UPDATE task SET queue = 3, attempt = attempt + 1, attempt_started_at = ?2, started_at = COALESCE(started_at, ?2), node = ?3,
@@ -246,7 +270,7 @@ fn start(tx: &mut Tx<'_>, claim: &Claim, open: &Gates, seq: i64, handled: &Handl
             s.execute(params![seq, now, claim.node.as_bytes(), handled.idempotent, plugin, digest])
         })
         .failed()?;
-    Ok(Start::Leased(Box::new(waiting.begun(&handled.plugin, claim.now))))
+    Ok(Start::Leased(Box::new(waiting.begun(&handled.plugin, claim.now)), handled.memory))
 }
 
 /// What a task of this name waits for whose handler is missing.
@@ -261,6 +285,12 @@ pub(super) fn hold(tx: &Tx<'_>, seq: i64, why: &str, key: &str) -> Result<()> {
         .and_then(|mut s| s.execute(params![seq, why, key]))
         .failed()
         .map(drop)
+}
+
+/// The same of a row that may have been let in: its places go to the next.
+fn hold_due(tx: &Tx<'_>, due: &Due, why: &str, key: &str) -> Result<()> {
+    hold(tx, due.seq, why, key)?;
+    gates::leave(tx, TaskId::from_bytes(due.key.2), true)
 }
 
 /// Offers held tasks that wait for this again, so many at most, the most urgent first. Returns how many.

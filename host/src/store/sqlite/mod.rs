@@ -34,7 +34,7 @@ use super::{
     AlertFilter, Claim, Claimed, Delivery, FireEvent, FireSchedule, Fired, Handlers, Lease, Listing, MadeFires, MakeFires, NamedCalendar,
     Offer, Orphan, Page, PageRequest, Publish, PutSchedule, Result, Settle, Stage, Store, StoreError,
 };
-use super::{Batch, CancelledSome, Queue, RequestKey, Rung, StepRetried, Waiting, Workflow};
+use super::{Batch, CancelledSome, Queue, RequestKey, Rung, StepRetried, Swept, Waiting, Workflow};
 use crate::model::Time;
 use crate::model::alert::{Alert, AlertType, NewAlert};
 use crate::model::attempt::LogLine;
@@ -58,8 +58,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use writer::{Tx, Writer};
 
-/// Rows of each kind that one sweep forgets, at most.
-const TIDIED: usize = 1_000;
 /// Readers at once; more wait.
 const READERS: usize = 4;
 const FILE: &str = "taskhost.sqlite";
@@ -260,13 +258,8 @@ impl Store for Sqlite {
     async fn ring(&self, now: Time) -> Result<Rung> {
         self.writer.write(move |tx| timers::ring(tx, now)).await
     }
-    async fn sweep(&self, handlers: Arc<Handlers>, after: String, now: Time) -> Result<String> {
-        self.writer
-            .write(move |tx| {
-                once::tidy(tx, now, TIDIED)?;
-                gates::sweep(tx, &handlers, &after, now)
-            })
-            .await
+    async fn sweep(&self, handlers: Arc<Handlers>, after: Swept, now: Time) -> Result<Swept> {
+        self.writer.write(move |tx| gates::sweep(tx, &handlers, after.clone(), now)).await
     }
     async fn pause(&self, name: &str, now: Time) -> Result<bool> {
         let name = name.to_owned();

@@ -11,6 +11,8 @@ use crate::model::unique::OnConflict;
 use crate::store::{RequestKey, Result, StoreError};
 use rusqlite::{Connection, OptionalExtension, params};
 
+/// Rows of each kind that one sweep looks at, at most.
+const TIDIED: i64 = 1_000;
 /// How long a key is remembered.
 const REMEMBERED: chrono::TimeDelta = chrono::TimeDelta::hours(24);
 
@@ -89,32 +91,42 @@ pub(super) fn unique(tx: &mut Tx<'_>, task: &NewTask) -> Result<Option<TaskId>> 
         }
     }
     let until = unique.window.and_then(|window| chrono::TimeDelta::from_std(window).ok());
-    let until = until.and_then(|window| now.checked_add_signed(window)).unwrap_or(now);
+    // Without a window it counts by nothing but its task, whatever the clock does.
+    let until = until.and_then(|window| now.checked_add_signed(window)).map_or(i64::MIN, micros);
     tx.db
         .prepare_cached("INSERT OR REPLACE INTO unique_task VALUES (?1, ?2, ?3)")
-        .and_then(|mut s| s.execute(params![unique.key, task.id.as_bytes(), micros(until)]))
+        .and_then(|mut s| s.execute(params![unique.key, task.id.as_bytes(), until]))
         .failed()?;
     Ok(None)
 }
 
-/// Forgets some of what binds nobody any more.
-pub(super) fn tidy(tx: &Tx<'_>, now: Time, limit: usize) -> Result<()> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    for (sql, before) in [
-        (
-            "DELETE FROM request WHERE key IN (SELECT key FROM request WHERE at <= ?1 ORDER BY at LIMIT ?2)",
-            now - REMEMBERED,
-        ),
-        (
-            "DELETE FROM unique_task WHERE key IN (SELECT key FROM unique_task WHERE until <= ?1
-               AND NOT EXISTS (SELECT 1 FROM task WHERE task.id = unique_task.task) ORDER BY until LIMIT ?2)",
-            now,
-        ),
-    ] {
+/// Forgets some requests that are old, and some of the tasks that are unique no more: from this key on. Returns where to go on.
+pub(super) fn tidy(tx: &Tx<'_>, after: Vec<u8>, now: Time) -> Result<Vec<u8>> {
+    tx.db
+        .prepare_cached("DELETE FROM request WHERE key IN (SELECT key FROM request WHERE at <= ?1 ORDER BY at LIMIT ?2)")
+        .and_then(|mut s| s.execute(params![micros(now - REMEMBERED), TIDIED]))
+        .failed()?;
+    let looked_at: Vec<(Vec<u8>, bool)> = tx
+        .db
+        .prepare_cached(
+            "SELECT key, until <= ?2 AND NOT EXISTS (SELECT 1 FROM task WHERE task.id = unique_task.task)
+             FROM unique_task WHERE key > ?1 ORDER BY key LIMIT ?3",
+        )
+        .and_then(|mut s| {
+            s.query_map(params![after, micros(now), TIDIED], |row| Ok((row.get(0)?, row.get(1)?)))
+                .and_then(Iterator::collect)
+        })
+        .failed()?;
+    for (key, _) in looked_at.iter().filter(|(_, is_over)| *is_over) {
         tx.db
-            .prepare_cached(sql)
-            .and_then(|mut s| s.execute(params![micros(before), limit]))
+            .prepare_cached("DELETE FROM unique_task WHERE key = ?1")
+            .and_then(|mut s| s.execute([key]))
             .failed()?;
     }
-    Ok(())
+    let is_end = (looked_at.len() as i64) < TIDIED;
+    Ok(looked_at
+        .into_iter()
+        .next_back()
+        .filter(|_| !is_end)
+        .map_or_else(Vec::new, |(key, _)| key))
 }

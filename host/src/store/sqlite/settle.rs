@@ -38,7 +38,7 @@ pub(super) fn settle(tx: &mut Tx<'_>, settle: &Settle) -> Result<()> {
         };
         wait_again(tx, settle, &attempt, &again)?;
         if settle.ties.limited {
-            gates::leave(tx, id)?;
+            gates::leave(tx, id, false)?;
         }
     } else {
         let result = match &settle.outcome {

@@ -46,6 +46,8 @@ pub(super) struct Tx<'a> {
     pub(super) workflows: &'a mut WorkflowBook,
     /// Whether due tasks wait for a slot, as far as the last intention knows that looked.
     pub(super) crowded: &'a Cell<bool>,
+    /// How many held tasks were let in, for the one-in-16 rule.
+    pub(super) let_in: &'a Cell<u64>,
 }
 
 /// What the writer knows of the database, read anew after a transaction was taken back; and what the intentions of a commit add to,
@@ -55,6 +57,7 @@ struct Books {
     metrics: MetricsBook,
     batches: BatchBook,
     gates: Option<Arc<Gates>>,
+    let_in: Cell<u64>,
     workflows: WorkflowBook,
 }
 
@@ -67,6 +70,7 @@ impl Books {
             gates: &mut self.gates,
             workflows: &mut self.workflows,
             crowded,
+            let_in: &self.let_in,
         }
     }
 }
