@@ -11,6 +11,7 @@ mod durability;
 mod events;
 mod fairness;
 mod flow_store;
+mod gates;
 mod http;
 mod limits;
 mod manifest;

@@ -228,11 +228,11 @@ enum Start {
 fn start(tx: &mut Tx<'_>, claim: &Claim, open: &Gates, due: &Due, memory_left: u64) -> Result<Start> {
     static READ: LazyLock<String> = LazyLock::new(|| format!("SELECT {}, {} FROM task WHERE seq = ?1", rows::SHARED, rows::LIVE));
     let Some(handled) = claim.handlers.get(&due.name) else {
-        hold_due(tx, due, HANDLER_MISSING, &handler_key(&due.name))?;
+        give_up(tx, due, HANDLER_MISSING, &handler_key(&due.name))?;
         return Ok(Start::Held(0));
     };
     if let Some(paused) = open.paused(&due.name) {
-        hold_due(tx, due, &paused.why, &paused.key)?;
+        give_up(tx, due, &paused.why, &paused.key)?;
         return Ok(Start::Held(0));
     }
     let fits = handled.memory <= memory_left;
@@ -251,8 +251,9 @@ fn start(tx: &mut Tx<'_>, claim: &Claim, open: &Gates, due: &Due, memory_left: u
     let taken = match gates::look(tx, open, &waiting, handled, claim.now)? {
         Ok(_) if !fits => return Ok(Start::TooLarge),
         Ok(taken) => taken,
-        Err(closed) => {
-            hold_due(tx, due, &closed.why, &closed.key)?;
+        Err((closed, taken)) => {
+            gates::take(tx, waiting.id, &taken)?;
+            hold(tx, seq, &closed.why, &closed.key)?;
             gates::await_token(tx, &closed)?;
             return Ok(Start::Held(waiting.payload.len()));
         }
@@ -287,8 +288,8 @@ pub(super) fn hold(tx: &Tx<'_>, seq: i64, why: &str, key: &str) -> Result<()> {
         .map(drop)
 }
 
-/// The same of a row that may have been let in: its places go to the next.
-fn hold_due(tx: &Tx<'_>, due: &Due, why: &str, key: &str) -> Result<()> {
+/// The same of a row that no limit holds: places that it may have go to the next.
+fn give_up(tx: &Tx<'_>, due: &Due, why: &str, key: &str) -> Result<()> {
     hold(tx, due.seq, why, key)?;
     gates::leave(tx, TaskId::from_bytes(due.key.2), true)
 }

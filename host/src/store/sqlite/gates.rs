@@ -3,7 +3,8 @@
 //! Such a row leaves the due index and is held under a key (`pause/NAME/`, `task/NAME/`, `limit/NAME/VALUE`, `rate/NAME/VALUE`) until that
 //! is free, so that a million of them cost a claim nothing. (Rows are also held as `handler/NAME`, `schedule/ID` and `needs`, which other
 //! files release.) A place under a limit is a row tied to the task that has it, so that no count can drift from what runs. Who leaves a
-//! place lets the next one in, in the same commit and with the place: whoever comes meanwhile cannot take it. [`sweep`] is the slow fallback.
+//! place lets the next one in, in the same commit and with the place: whoever comes meanwhile cannot take it. [`sweep`] is the slow
+//! fallback.
 
 use super::Failed;
 use super::rows::{from_micros, micros, micros_of};
@@ -104,70 +105,79 @@ pub(super) struct Taken {
     tokens: Vec<(String, Bucket)>,
 }
 
-/// What a row is told.
-pub(super) type Look = std::result::Result<Taken, Closed>;
+/// What a row is told: what it would take to start; or what holds it, and what it takes while it waits for that.
+pub(super) type Look = std::result::Result<Taken, (Closed, Taken)>;
 
 /// Whether a due task may start, and what it would take, or what holds it. Writes nothing.
+///
+/// What is taken is taken in one order for all tasks, and kept while the rest is waited for, so that no two wait for one another for ever:
+/// tokens of rates, then places under limits with a key, then the others. So who waits for one of many values keeps no place from all.
 pub(super) fn look(tx: &Tx<'_>, gates: &Gates, task: &Task, handled: &Handled, now: Time) -> Result<Look> {
     let mut taken = Taken::default();
     if !gates.concern(&task.name, handled) {
         return Ok(Ok(taken));
     }
-    if let Some(closed) = gates.paused(&task.name) {
-        return Ok(Err(closed));
+    let matching = gates.limits.iter().filter(|limit| limit.matches(&task.name, &task.tags));
+    let keyed: Vec<(&Limit, String)> = matching.filter_map(|limit| Some((limit, limit.key_of(&task.payload)?))).collect();
+    for (limit, value) in &keyed {
+        if let Some(closed) = token(tx.db, limit, value, task.id, now, &mut taken)? {
+            return Ok(Err((closed, taken)));
+        }
     }
-    if let Some(max) = handled.max_running {
-        let key = format!("task/{}/", task.name);
+    let of_limits = keyed.iter().filter_map(|(limit, value)| {
+        let max = limit.max_running?;
+        let why = || format!("limit {}: {max} may run at once", shown(limit, value));
+        Some((limit.key.is_none(), format!("limit/{}/{value}", limit.name), max, why()))
+    });
+    let of_definition = handled.max_running.map(|max| {
+        let why = format!("limit: {max} of {} may run at once", task.name);
+        (true, format!("task/{}/", task.name), max, why)
+    });
+    let mut places: Vec<(bool, String, u32, String)> = of_limits.chain(of_definition).collect();
+    places.sort();
+    for (_, key, max, why) in places {
         if is_full(tx.db, &key, task.id, max)? {
-            let why = format!("limit: {max} of {} may run at once", task.name);
-            return Ok(Err(Closed { why, key, at: None }));
+            return Ok(Err((Closed { why, key, at: None }, taken)));
         }
         taken.places.push(key);
-    }
-    for limit in gates.limits.iter().filter(|limit| limit.matches(&task.name, &task.tags)) {
-        let Some(value) = limit.key_of(&task.payload) else { continue };
-        if let Some(closed) = room(tx.db, limit, (&value, task.id), now, &mut taken)? {
-            return Ok(Err(closed));
-        }
     }
     Ok(Ok(taken))
 }
 
-/// Adds what a task would take under a limit, or says what holds it there.
-fn room(db: &Connection, limit: &Limit, (value, task): (&str, TaskId), now: Time, taken: &mut Taken) -> Result<Option<Closed>> {
-    let shown = match value {
+fn shown(limit: &Limit, value: &str) -> String {
+    match value {
         "" => limit.name.clone(),
         value => format!("{} of {value}", limit.name),
-    };
-    if let Some(max) = limit.max_running {
-        let key = format!("limit/{}/{value}", limit.name);
-        if is_full(db, &key, task, max)? {
-            let why = format!("limit {shown}: {max} may run at once");
-            return Ok(Some(Closed { why, key, at: None }));
-        }
-        taken.places.push(key);
     }
+}
+
+/// Adds the token that a task would take of a limit's rate, or says what holds it there.
+fn token(db: &Connection, limit: &Limit, value: &str, task: TaskId, now: Time, taken: &mut Taken) -> Result<Option<Closed>> {
     let Some(rate) = limit.rate else { return Ok(None) };
     let key = format!("rate/{}/{value}", limit.name);
     if has_place(db, &key, task)? {
-        return Ok(None); // its token was taken as its turn came
+        return Ok(None); // it has its token
     }
     let (bucket, is_awaited) = bucket(db, &key, rate, now)?;
     match bucket.take().filter(|_| !is_awaited) {
-        Some(left) => taken.tokens.push((key, left)),
+        Some(left) => {
+            taken.tokens.push((key, left));
+            Ok(None)
+        }
         None => {
-            let why = format!("limit {shown}: {} may start in {} s", rate.count, rate.per.as_secs_f64());
+            let (count, per) = (rate.count, rate.per.as_secs_f64());
+            let why = format!("limit {}: {count} may start in {per} s", shown(limit, value));
             let at = Some(bucket.next(rate));
-            return Ok(Some(Closed { why, key, at }));
+            Ok(Some(Closed { why, key, at }))
         }
     }
-    Ok(None)
 }
 
 /// Takes what was found free. Returns whether it took a place.
 pub(super) fn take(tx: &Tx<'_>, id: TaskId, taken: &Taken) -> Result<bool> {
     for (key, bucket) in &taken.tokens {
         keep_bucket(tx, key, *bucket)?;
+        put_place(tx, key, id)?;
     }
     for key in &taken.places {
         put_place(tx, key, id)?;
