@@ -111,6 +111,11 @@ async fn take_in(state: &State, headers: &HeaderMap, query: Query<BatchQuery>, r
     if let Some(answer) = keyed.answered {
         return BatchAccepted::again(&answer);
     }
+    if let Source::Lines(upload) = &mut source
+        && let Some(answer) = upload.answered().await?
+    {
+        return BatchAccepted::again(&answer);
+    }
     let reader = Reader {
         snapshot: state.registry.snapshot(),
         now: state.clock.now(),
@@ -302,6 +307,27 @@ impl Upload {
         }
         let lines = Lines::new(LIMITS);
         Ok(Self { state, body, lines, key })
+    }
+
+    /// What was answered when this request was carried out before. Where its key is known, the body says whether it is the same, and is
+    /// not checked again: its tasks may be gone or too late by now.
+    async fn answered(&mut self) -> Result<Option<String>, Problem> {
+        match &self.key {
+            Some(key) if key.is_known(&self.state).await? => {}
+            _ => return Ok(None),
+        }
+        while self.line().await?.is_some() {}
+        let answered = match &self.key {
+            Some(key) => key.answered(&self.state).await?,
+            None => None,
+        };
+        let forgotten = || {
+            Problem::new(
+                Code::InFlight,
+                "the first request with this `Idempotency-Key` was just forgotten; send it again",
+            )
+        };
+        answered.map(Some).ok_or_else(forgotten)
     }
 
     async fn line(&mut self) -> Result<Option<(u64, Bytes)>, Problem> {

@@ -2,7 +2,7 @@
 
 use super::State;
 use super::error::{Code, Problem};
-use super::extract::KeyedBody;
+use super::extract::{KeyedBody, Name};
 use super::state::check_payload;
 use super::wire::{Accepted, Submitted, TaskRecord};
 use crate::model::Time;
@@ -10,6 +10,7 @@ use crate::model::definition::Definition;
 use crate::model::ids::TaskId;
 use crate::model::request::TaskRequest;
 use crate::model::task::{NewTask, Origin, Submission};
+use crate::store::StoreError;
 use axum::Json;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
@@ -53,9 +54,13 @@ pub(crate) async fn submit(
     let id = task.id;
     // Listens before the task exists, so that its end cannot be missed. Where too many wait already, nobody is kept waiting.
     let waiter = wait.and_then(|wait| Some((wait, state.place_to_wait()?, state.monitor.wait_for(id))));
-    let key = key.map(|key| key.with_answer(id.to_string()));
-    let first = state.scheduler.submit(task, key, handler).await?;
-    drop(room);
+    let kept = key.as_ref().map(|key| key.with_answer(id.to_string()));
+    let first = match state.scheduler.submit(task, kept, handler).await {
+        // Carried out meanwhile by a request whose client hung up.
+        Err(StoreError::Answered(before)) => Name(before).id("task")?,
+        submitted => submitted?,
+    };
+    drop((room, key));
     if first != id {
         return told(&state, first, wait).await;
     }
