@@ -183,6 +183,10 @@ fn the_conclusion_is_told_to_the_world() {
         let emitted = ctx.emitted();
         assert_eq!((emitted.len(), emitted[0].event_type.as_str()), (1, event));
     }
+    let odd = Context::mock().with_need("compare", &json!({"promote": "perhaps"}));
+    let error = odd.run::<conclude>(&input).expect_err("what cannot be read is no verdict");
+    assert!(error.message().contains("does not fit"), "{error}");
+    assert!(odd.emitted().is_empty());
     let concluded = Context::mock().denied().run::<conclude>(&input).expect("it has still decided");
     assert_eq!(concluded["event_id"], Value::Null);
 }
