@@ -208,6 +208,20 @@ fn within_its_window_a_unique_task_counts_although_it_has_ended() {
 }
 
 #[test]
+fn a_task_that_is_tried_again_stands_where_the_one_before_did() {
+    let host = Host::with_probe();
+    let body = json!({"task_name": "spin", "timeout": 0.2, "deadline": in_ms(3_600_000), "unique": {"window": 3_600}});
+    let first = host.run_with(&body);
+    assert_eq!(first["status"], "failed", "{first}");
+    host.post("/queue/pause", &json!({})).ok();
+    let again = host.post(&format!("/task/{}/retry", first["task_id"].as_str().expect("an id")), &json!({}));
+    let again = again.ok()["task_id"].as_str().expect("an id").to_owned();
+    assert_eq!(host.post("/task/submit", &body).ok()["task_id"], json!(again));
+    let deadline = host.task(&again)["deadline"].clone();
+    assert!(deadline.is_string() && deadline == first["deadline"], "{deadline}");
+}
+
+#[test]
 fn what_has_not_begun_in_time_expires_and_says_so_to_whoever_waits() {
     let mut host = Host::with_probe();
     host.post("/queue/pause", &json!({})).ok();

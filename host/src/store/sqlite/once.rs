@@ -97,6 +97,15 @@ pub(super) fn unique(tx: &mut Tx<'_>, task: &NewTask) -> Result<Option<TaskId>> 
     Ok(None)
 }
 
+/// Gives a task that is tried again the place of the one before.
+pub(super) fn stand_in(tx: &Tx<'_>, before: TaskId, now: TaskId) -> Result<()> {
+    tx.db
+        .prepare_cached("UPDATE unique_task SET task = ?2 WHERE task = ?1")
+        .and_then(|mut s| s.execute([before.as_bytes(), now.as_bytes()]))
+        .failed()
+        .map(drop)
+}
+
 /// Forgets some of what binds nobody any more.
 pub(super) fn tidy(tx: &Tx<'_>, now: Time, limit: usize) -> Result<()> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
