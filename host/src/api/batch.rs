@@ -8,7 +8,6 @@ use super::extract::{KeyedBody, Query, Room, media_type};
 use super::lines::{Limits, Lines, too_large};
 use super::once::Key;
 use super::state::{check_payload, handler};
-use super::submit::{check, submission};
 use super::wire::BatchAccepted;
 use crate::model::request::{BatchRequest, CallbackRequest, Input, Payload, TaskRequest, parse};
 use crate::model::sweep::Sweep;
@@ -418,7 +417,7 @@ impl Reader {
 fn task(text: &[u8], snapshot: &Snapshot, now: Time) -> Result<(NewTask, Unchecked), Problem> {
     let mut request: TaskRequest = parse(text)?;
     let handler = handler(snapshot, &request.task_name).map_err(|problem| problem.member("task_name"))?;
-    check(&request, &handler.definition, now)?;
+    request.check(&handler.definition, now)?;
     if request.unique.is_some() {
         return Err(Problem::invalid(
             "/unique",
@@ -427,7 +426,7 @@ fn task(text: &[u8], snapshot: &Snapshot, now: Time) -> Result<(NewTask, Uncheck
     }
     let value = std::mem::take(&mut request.payload.value);
     let errors = handler.check_quickly(&value);
-    let task = NewTask::from_submission(submission(request), Some(&handler.definition), Origin::Submitted, now);
+    let task = NewTask::from_submission(request.into(), Some(&handler.definition), Origin::Submitted, now);
     match errors {
         None => {
             let text = String::new(); // only what it says is checked

@@ -5,7 +5,6 @@
 use super::State;
 use super::error::{Code, Problem};
 use crate::store::{RequestKey, StoreError};
-use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Uri};
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
@@ -34,11 +33,6 @@ impl Drop for Key {
 
 impl Key {
     /// The key that the headers name, if they do.
-    pub(crate) fn of_parts(parts: &Parts, state: &State) -> Result<Option<Self>, Problem> {
-        Self::of(&parts.headers, &parts.method, &parts.uri, state)
-    }
-
-    /// The same.
     pub(crate) fn of(headers: &HeaderMap, method: &Method, uri: &Uri, state: &State) -> Result<Option<Self>, Problem> {
         let mut values = headers.get_all(HEADER).iter();
         let Some(value) = values.next() else { return Ok(None) };

@@ -1,5 +1,6 @@
 //! From what was submitted to what can be rolled out: every rule about values, each with a pointer to what breaks it.
 
+use business_days::parse_date;
 use chrono::NaiveDate;
 use std::collections::BTreeMap;
 use taskhost_sdk::{InputErrors, prelude::*, serde_json::Value};
@@ -117,13 +118,10 @@ pub(crate) fn check(input: Input) -> TaskResult<Rollout> {
         errors.add("/fee_bps", "must be from 0 to 10000");
     }
     check_thresholds(&input.thresholds, &mut errors);
-    let from = input.canary_from.as_deref().and_then(|text| {
-        let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().filter(|_| text.len() == 10);
-        if day.is_none() {
-            errors.add("/canary_from", format!("`{text:.40}` is no date YYYY-MM-DD"));
-        }
-        day
-    });
+    let from = input
+        .canary_from
+        .as_deref()
+        .and_then(|text| parse_date(text).map_err(|detail| errors.add("/canary_from", detail)).ok());
     if input.canary_from.is_some() && input.canary_fraction.is_some() {
         errors.add("/canary_fraction", "give either `canary_fraction` or `canary_from`, not both");
     }

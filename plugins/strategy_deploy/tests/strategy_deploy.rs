@@ -75,6 +75,7 @@ fn wrong_input_is_pointed_at() {
         (json!({"canary_fraction": 1.0}), "/canary_fraction"),
         (json!({"canary_fraction": 0.5, "canary_from": "2026-02-01"}), "/canary_fraction"),
         (json!({"canary_from": "soon"}), "/canary_from"),
+        (json!({"canary_from": "+024-02-03"}), "/canary_from"),
         (json!({"canary_from": "2027-01-01"}), "/bars"),
         (json!({"data": "x.csv"}), "/data"),
         (json!({"bars": bars(3)}), "/bars"),
