@@ -62,8 +62,11 @@ pub(super) fn prune(tx: &Tx<'_>, before: Time, keep: u64, limit: usize, after: O
     Ok(Pruned { most: most as u64, after })
 }
 
+/// A row of history by its place and its task.
+type Row = (i64, [u8; 16]);
+
 /// The next old rows, and where to go on; no place where all has been looked at.
-fn old(tx: &Tx<'_>, before: Time, keep: u64, limit: usize, after: Option<Place>) -> Result<(Vec<(i64, [u8; 16])>, Option<Place>)> {
+fn old(tx: &Tx<'_>, before: Time, keep: u64, limit: usize, after: Option<Place>) -> Result<(Vec<Row>, Option<Place>)> {
     let total: i64 = tx
         .db
         .prepare_cached("SELECT COALESCE(MAX(seq), 0) FROM history")
