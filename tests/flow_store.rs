@@ -13,7 +13,7 @@ use taskhost::model::retry::Next;
 use taskhost::model::task::{Origin, Task};
 use taskhost::model::workflow::{Change, Graph, NewWorkflow, State, When};
 use taskhost::store::sqlite::Sqlite;
-use taskhost::store::{Claim, Handled, Lease, Room, Settle, Store};
+use taskhost::store::{Claim, Filter, Handled, Lease, Listing, PageRequest, Room, Settle, Store};
 
 /// A store, and what it should hold.
 struct Pair {
@@ -183,7 +183,7 @@ impl Pair {
             alert: None,
             outbox: Outbox::default(),
         };
-        self.store.settle(settle).await.expect("settled");
+        self.store.settle(Arc::new(settle)).await.expect("settled");
     }
 
     /// Takes some step up again, if its state allows; the store and the rules agree on that too.
@@ -240,4 +240,54 @@ async fn the_store_follows_the_rules_whatever_happens() {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workflows_are_forgotten_many_at_a_time_and_those_that_have_not_ended_stay() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Sqlite::open(folder.path()).expect("a store");
+    let now: Time = "2026-01-01T00:00:00Z".parse().expect("a time");
+    let submit = async || {
+        let request = parse(br#"{"steps":[{"key":"a","task_name":"t"},{"key":"b","task_name":"t"}]}"#).expect("a request");
+        let id = WorkflowId::new(now);
+        let new = NewWorkflow::new(id, request, |_| None, (Origin::Submitted, 0), now).expect("a workflow");
+        store.submit_workflow(new, None).await.expect("submitted");
+        id
+    };
+    for _ in 0..200 {
+        let id = submit().await;
+        store.cancel_workflow(id, now).await.expect("cancelled");
+    }
+    let mut unfinished = Vec::new();
+    for _ in 0..30 {
+        let id = submit().await;
+        let kept = store.workflow(id).await.expect("it");
+        store.cancel(kept.steps[0].task, now).await.expect("cancelled");
+        unfinished.push(id);
+    }
+    let prune = async |limit, after| {
+        let before = now + chrono::TimeDelta::days(1);
+        store.prune(before, 0, limit, after).await.expect("pruned")
+    };
+    let (mut pruned, mut pieces) = (prune(10, None).await, 1);
+    while !pruned.is_all() {
+        (pruned, pieces) = (prune(10, pruned.after).await, pieces + 1);
+    }
+    assert!(pieces < 100, "{pieces} pieces");
+    // What has to stay is walked over piece by piece too.
+    let first = prune(1, None).await;
+    assert!(first.most == 0 && first.after.is_some(), "{first:?}");
+    assert!(prune(1, first.after).await.is_all());
+    let page = PageRequest {
+        limit: 1_000,
+        cursor: None,
+    };
+    assert_eq!(store.workflows(page.clone()).await.expect("a page").items.len(), unfinished.len());
+    for id in unfinished {
+        for step in store.workflow(id).await.expect("it").steps {
+            store.task(step.task).await.expect("its task");
+        }
+    }
+    let left = store.tasks(Listing::History(Filter::default()), page).await.expect("a page");
+    assert_eq!(left.items.len(), 30);
 }

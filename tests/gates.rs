@@ -137,7 +137,7 @@ impl House {
             alert: None,
             outbox: Outbox::default(),
         };
-        self.store.settle(settle).await.expect("settled");
+        self.store.settle(Arc::new(settle)).await.expect("settled");
     }
 
     /// How many run under each key of each limit.

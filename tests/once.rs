@@ -2,6 +2,7 @@
 
 use crate::harness::{Answer, Host, eventually, in_ms};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::io::Write;
 use std::net::TcpStream;
 
@@ -79,6 +80,42 @@ fn batches_and_workflows_are_carried_out_once_under_a_key() {
         host.get("/tasks/history?limit=1000").ok().as_array().map(Vec::len) == Some(23)
     });
     assert_eq!(count(&host), 23);
+}
+
+#[test]
+fn what_was_carried_out_is_answered_again_although_it_would_be_refused_by_now() {
+    let host = Host::with_probe();
+    let lines = "{\"task_name\":\"echo\"}\n".repeat(3);
+    let send = |lines: &str| {
+        let headers = [("content-type", "application/x-ndjson"), ("idempotency-key", "b")];
+        host.request("POST", "/tasks/batch", Some(lines.as_bytes()), &headers)
+    };
+    let first = send(&lines).ok();
+    host.delete("/plugin/probe").ok();
+    host.post("/task/submit", &json!({"task_name": "echo"})).problem(404);
+    assert_eq!(send(&lines).ok(), first);
+    assert_eq!(send(&lines[1..]).problem(422)["code"], "key_reused");
+}
+
+#[test]
+fn the_same_request_at_the_same_moment_is_carried_out_once() {
+    let host = Host::with_probe();
+    for round in 0..10 {
+        let (body, key) = (json!({"task_name": "echo"}), format!("k{round}"));
+        let ids: HashSet<String> = std::thread::scope(|scope| {
+            let same: Vec<_> = (0..8).map(|_| scope.spawn(|| keyed(&host, "/task/submit", &body, &key))).collect();
+            let told = same.into_iter().filter_map(|sent| {
+                let answer = sent.join().expect("an answer");
+                if answer.status == 409 {
+                    assert_eq!(answer.problem(409)["code"], "in_flight");
+                    return None;
+                }
+                Some(answer.ok()["task_id"].to_string())
+            });
+            told.collect()
+        });
+        assert_eq!(ids.len(), 1, "{ids:?}");
+    }
 }
 
 #[test]
@@ -168,6 +205,20 @@ fn within_its_window_a_unique_task_counts_although_it_has_ended() {
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem}");
     }
     assert_eq!(count(&host), 1);
+}
+
+#[test]
+fn a_task_that_is_tried_again_stands_where_the_one_before_did() {
+    let host = Host::with_probe();
+    let body = json!({"task_name": "spin", "timeout": 0.2, "deadline": in_ms(3_600_000), "unique": {"window": 3_600}});
+    let first = host.run_with(&body);
+    assert_eq!(first["status"], "failed", "{first}");
+    host.post("/queue/pause", &json!({})).ok();
+    let again = host.post(&format!("/task/{}/retry", first["task_id"].as_str().expect("an id")), &json!({}));
+    let again = again.ok()["task_id"].as_str().expect("an id").to_owned();
+    assert_eq!(host.post("/task/submit", &body).ok()["task_id"], json!(again));
+    let deadline = host.task(&again)["deadline"].clone();
+    assert!(deadline.is_string() && deadline == first["deadline"], "{deadline}");
 }
 
 #[test]

@@ -238,6 +238,29 @@ fn an_operator_overrides_a_definition_and_takes_it_back() {
 }
 
 #[test]
+fn two_operators_who_override_at_once_are_both_heard() {
+    let host = Host::with_probe();
+    let path = "/registry/task/flaky";
+    for round in 1..=9 {
+        std::thread::scope(|scope| {
+            for body in [
+                json!({"priority": round}),
+                json!({"timeout": round}),
+                json!({"max_concurrency": round}),
+            ] {
+                let host = &host;
+                scope.spawn(move || patch(host, path, &body).ok());
+            }
+        });
+        let seen = host.get(path).ok()["overrides"].clone();
+        assert_eq!(
+            seen,
+            json!({"priority": round, "timeout": f64::from(round), "max_concurrency": round})
+        );
+    }
+}
+
+#[test]
 fn a_definition_bounds_how_many_of_it_run() {
     let host = Host::with_probe();
     patch(&host, "/registry/task/sleep", &json!({"max_concurrency": 1})).ok();

@@ -239,10 +239,13 @@ async fn an_attempt_settles_once_and_only_under_its_fence() {
         },
         f.lease(TaskId::new(f.now), 1),
     ] {
-        assert!(matches!(f.store.settle(f.ok(wrong)).await, Err(StoreError::LeaseLost)));
+        assert!(matches!(f.store.settle(Arc::new(f.ok(wrong))).await, Err(StoreError::LeaseLost)));
     }
-    f.store.settle(f.ok(f.lease(id, 1))).await.expect("settled");
-    assert!(matches!(f.store.settle(f.ok(f.lease(id, 1))).await, Err(StoreError::LeaseLost)));
+    f.store.settle(Arc::new(f.ok(f.lease(id, 1)))).await.expect("settled");
+    assert!(matches!(
+        f.store.settle(Arc::new(f.ok(f.lease(id, 1)))).await,
+        Err(StoreError::LeaseLost)
+    ));
     assert!(matches!(
         f.store.save_checkpoint(f.lease(id, 1), vec![1]).await,
         Err(StoreError::LeaseLost)
@@ -272,7 +275,10 @@ async fn a_cancelled_attempt_cannot_be_settled_any_more() {
     let id = f.enqueue("a", 5, 0).await;
     f.claim(1).await;
     assert_eq!(f.store.cancel(id, f.now).await.expect("cancelled"), Some(f.lease(id, 1)));
-    assert!(matches!(f.store.settle(f.ok(f.lease(id, 1))).await, Err(StoreError::LeaseLost)));
+    assert!(matches!(
+        f.store.settle(Arc::new(f.ok(f.lease(id, 1)))).await,
+        Err(StoreError::LeaseLost)
+    ));
     assert!(matches!(f.store.cancel(id, f.now).await, Err(StoreError::Conflict(_))));
     assert!(matches!(f.store.cancel(TaskId::new(f.now), f.now).await, Err(StoreError::NotFound)));
     assert_eq!(f.store.task(id).await.expect("the task").status, Status::Cancelled);
@@ -296,7 +302,10 @@ async fn retries_carry_counters_and_failures_into_the_next_attempt() {
         counters,
     };
     f.store.save_checkpoint(f.lease(id, 1), b"kept".to_vec()).await.expect("saved");
-    f.store.settle(f.settle(f.lease(id, 1), outcome, next)).await.expect("settled");
+    f.store
+        .settle(Arc::new(f.settle(f.lease(id, 1), outcome, next)))
+        .await
+        .expect("settled");
     assert!(f.claim(1).await.tasks.is_empty());
     let page = PageRequest { limit: 10, cursor: None };
     let failed = f.store.tasks(Listing::Failed, page.clone()).await.expect("a list").items;
@@ -308,7 +317,7 @@ async fn retries_carry_counters_and_failures_into_the_next_attempt() {
     let again = f.claim(1).await;
     assert_eq!((again.tasks[0].attempt, again.tasks[0].counters), (2, counters));
     assert_eq!(f.store.load_checkpoint(id).await.expect("read").as_deref(), Some(&b"kept"[..]));
-    f.store.settle(f.ok(f.lease(id, 2))).await.expect("settled");
+    f.store.settle(Arc::new(f.ok(f.lease(id, 2)))).await.expect("settled");
     assert_eq!(f.store.load_checkpoint(id).await.expect("read"), None, "gone when the task ends");
     assert!(f.store.tasks(Listing::Failed, page).await.expect("a list").items.is_empty());
 }
@@ -350,7 +359,7 @@ async fn a_task_is_leased_as_it_enters_only_where_it_may_start_at_once() {
     );
     assert!(f.claim(10).await.tasks.is_empty(), "nobody else may have it");
     f.store
-        .settle(f.ok(f.lease(task.id, 1)))
+        .settle(Arc::new(f.ok(f.lease(task.id, 1))))
         .await
         .expect("settled under the same fence");
 
@@ -381,12 +390,12 @@ async fn old_history_is_forgotten_but_never_the_newest() {
     for _ in 0..10 {
         let id = f.enqueue("a", 5, 0).await;
         f.claim(1).await;
-        f.store.settle(f.ok(f.lease(id, 1))).await.expect("settled");
+        f.store.settle(Arc::new(f.ok(f.lease(id, 1)))).await.expect("settled");
     }
     let before = f.now;
     f.now += chrono::TimeDelta::days(40);
-    assert_eq!(f.store.prune(before, 0, 100).await.expect("pruned"), 0);
-    assert_eq!(f.store.prune(f.now, 4, 100).await.expect("pruned"), 6);
+    assert_eq!(f.store.prune(before, 0, 100, None).await.expect("pruned").most, 0);
+    assert_eq!(f.store.prune(f.now, 4, 100, None).await.expect("pruned").most, 6);
     let left = f
         .store
         .tasks(Listing::History(Filter::default()), PageRequest { limit: 100, cursor: None })
@@ -487,7 +496,7 @@ async fn what_a_definition_says_holds_for_its_attempt_and_does_not_stick() {
         counters: Counters::default(),
     };
     f.store
-        .settle(f.settle(f.lease(id, 1), Outcome::Interrupted, again))
+        .settle(Arc::new(f.settle(f.lease(id, 1), Outcome::Interrupted, again)))
         .await
         .expect("settled");
     let unsafe_now = Handled {
@@ -556,7 +565,7 @@ async fn events_are_forgotten_too() {
     let before = f.now + chrono::TimeDelta::days(1);
     let mut counts = Vec::new();
     for _ in 0..3 {
-        counts.push(f.store.prune(before, 0, 5).await.expect("pruned"));
+        counts.push(f.store.prune(before, 0, 5, None).await.expect("pruned").most);
     }
     assert_eq!(counts, [5, 2, 0]);
 }
@@ -690,7 +699,7 @@ async fn a_batch_is_unfolded_in_its_order_once_it_is_whole_and_not_before() {
     );
     f.now += chrono::TimeDelta::seconds(29);
     assert_eq!(ids(&f.claim(10).await), [late_id]);
-    f.store.settle(f.ok(f.lease(late_id, 1))).await.expect("settled");
+    f.store.settle(Arc::new(f.ok(f.lease(late_id, 1)))).await.expect("settled");
     assert_eq!(f.store.task(late_id).await.expect("it").batch, Some(first));
 }
 
@@ -728,7 +737,7 @@ async fn a_batch_is_published_or_discarded_and_never_both() {
     assert_eq!(unfolded, 1_200);
     let before = f.now + chrono::TimeDelta::days(1);
     assert_eq!(
-        f.store.prune(before, 0, 5).await.expect("pruned"),
+        f.store.prune(before, 0, 5, None).await.expect("pruned").most,
         0,
         "a batch is not old while it is not whole or tasks of it have not ended"
     );
@@ -757,7 +766,7 @@ async fn what_an_attempt_sent_is_kept_with_an_ok_and_delivered_once() {
     let (id, failing) = (f.enqueue("a", 5, 0).await, f.enqueue("a", 6, 0).await);
     f.claim(2).await;
     assert!(matches!(
-        f.store.settle(sends(f.ok(f.lease(id, 2)))).await,
+        f.store.settle(Arc::new(sends(f.ok(f.lease(id, 2))))).await,
         Err(StoreError::LeaseLost)
     ));
     let failed = f.settle(
@@ -768,12 +777,12 @@ async fn what_an_attempt_sent_is_kept_with_an_ok_and_delivered_once() {
             error: "gone".into(),
         },
     );
-    f.store.settle(sends(failed)).await.expect("settled");
+    f.store.settle(Arc::new(sends(failed))).await.expect("settled");
     assert_eq!(f.store.undelivered(9, vec![]).await.expect("the outbox"), []);
 
     let settle = sends(f.ok(f.lease(id, 1)));
     let sent = settle.outbox.sent.clone();
-    f.store.settle(settle).await.expect("settled");
+    f.store.settle(Arc::new(settle)).await.expect("settled");
     let kept = f.store.undelivered(9, vec![]).await.expect("the outbox");
     assert_eq!(kept.iter().map(|kept| kept.sent.clone()).collect::<Vec<_>>(), sent);
     assert!(kept.iter().all(|kept| kept.parent == id && kept.depth == 2));
@@ -814,13 +823,13 @@ async fn a_batch_is_forgotten_once_all_of_it_has_ended_and_is_old() {
     while f.store.unfold(f.now).await.expect("unfolded") > 0 {}
     let before = f.now + chrono::TimeDelta::days(1);
     for (cancelled, id) in (1..).zip(ids) {
-        while f.store.prune(before, 10, 5).await.expect("pruned") > 0 {}
+        while f.store.prune(before, 10, 5, None).await.expect("pruned").most > 0 {}
         f.store.cancel(id, f.now).await.expect("cancelled");
         let counted = f.store.batch(batch).await.expect("it is kept");
         assert_eq!((counted.cancelled, counted.pending()), (cancelled, 3 - cancelled));
         assert_eq!(counted.completed_at.is_some(), cancelled == 3);
     }
-    while f.store.prune(before, 10, 5).await.expect("pruned") > 0 {}
+    while f.store.prune(before, 10, 5, None).await.expect("pruned").most > 0 {}
     assert!(matches!(f.store.batch(batch).await, Err(StoreError::NotFound)));
 }
 
@@ -841,14 +850,14 @@ async fn steps_outlive_their_age_as_long_as_their_workflow_does() {
     );
     let settle = f.ok(f.lease(claimed[0].id, 1));
     let ties = claimed[0].ties();
-    f.store.settle(Settle { ties, ..settle }).await.expect("settled");
+    f.store.settle(Arc::new(Settle { ties, ..settle })).await.expect("settled");
     let before = f.now + chrono::TimeDelta::days(1);
-    while f.store.prune(before, 0, 5).await.expect("pruned") > 0 {}
+    while f.store.prune(before, 0, 5, None).await.expect("pruned").most > 0 {}
     assert_eq!(f.claim(5).await.tasks.iter().map(|task| task.id).collect::<Vec<_>>(), tasks[1..]);
     let needs = f.store.needs(tasks[1]).await.expect("its needs");
     assert_eq!(needs.into_iter().collect::<Vec<_>>(), [("a".to_owned(), "1".to_owned())]);
     f.store.cancel_workflow(id, f.now).await.expect("cancelled");
-    while f.store.prune(before, 0, 5).await.expect("pruned") > 0 {}
+    while f.store.prune(before, 0, 5, None).await.expect("pruned").most > 0 {}
     assert!(matches!(f.store.workflow(id).await, Err(StoreError::NotFound)));
     for task in tasks {
         assert!(

@@ -1,7 +1,7 @@
 //! Counting business days: the rule by which a trade date and T+n become a settlement date.
 //!
 //! The host's calendars and the settlement plugin both ask here, so that a date that the one promises is the date that the other
-//! settles on. What a business day is, the caller says; nothing here knows a holiday.
+//! settles on. What a business day is, the caller says; nothing here knows a holiday. How a date is written stands here too, once for all plugins.
 
 use chrono::NaiveDate;
 
@@ -32,12 +32,51 @@ pub fn on_or_before(date: NaiveDate, is_business_day: impl Fn(NaiveDate) -> bool
         .find(|day| is_business_day(*day))
 }
 
+/// Exactly `YYYY-MM-DD`; chrono's own parser also accepts `2020-1-2` and signs. The error is a sentence.
+pub fn parse_date(text: &str) -> Result<NaiveDate, String> {
+    let number = |part: &str| {
+        part.bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| part.parse::<u16>().ok())
+            .flatten()
+    };
+    let date = || {
+        let (year, month, day) = (
+            text.get(..4)?,
+            text.get(4..)?.strip_prefix('-')?.get(..2)?,
+            text.get(7..)?.strip_prefix('-')?,
+        );
+        let (year, month, day) = (number(year)?, number(month)?, number(day).filter(|_| day.len() == 2)?);
+        NaiveDate::from_ymd_opt(year.into(), month.into(), day.into())
+    };
+    date().ok_or_else(|| format!("`{text:.40}` is no date YYYY-MM-DD"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use chrono::{Datelike, Days};
     use proptest::prelude::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn only_the_one_form_of_a_date_is_read() {
+        assert_eq!(parse_date("2024-02-29").unwrap().to_string(), "2024-02-29");
+        for text in [
+            "",
+            "2024-02-30",
+            "2024-2-03",
+            "2024-02-3",
+            "2024-02-031",
+            "+024-02-03",
+            "2024-02-+3",
+            "2024/02/03",
+            "20240203",
+            "2024-0é-03",
+        ] {
+            assert!(parse_date(text).is_err(), "{text}");
+        }
+    }
 
     fn day(text: &str) -> NaiveDate {
         text.parse().unwrap()

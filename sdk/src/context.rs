@@ -186,7 +186,7 @@ impl Context {
     /// ```
     ///
     /// # Errors
-    /// `fatal` where `data` is no object, the type is not granted, a bound of the host is reached, or the task stands at the end of
+    /// `fatal` where `data` is no object, the type is not granted ([`is_denied`](TaskError::is_denied)), a bound of the host is reached, or the task stands at the end of
     /// too long a chain of tasks that emit and submit.
     pub fn emit<T: Serialize + ?Sized>(&self, event_type: &str, data: &T) -> TaskResult<String> {
         self.host.emit(event_type, &object(data, "the data of an event")?)
@@ -209,7 +209,8 @@ impl Context {
     ///
     /// # Errors
     /// `fatal` where the request is no object, the name is not granted, a bound of the host is reached, or the task stands at the end
-    /// of too long a chain of tasks that emit and submit; `invalid_input` where the host does not accept the request.
+    /// of too long a chain of tasks that emit and submit; `invalid_input` where the host does not accept the request. Its pointers then
+    /// lead into the request, not into this task's own input, and passed up by `?` it fails this task for good.
     pub fn submit<T: Serialize + ?Sized>(&self, request: &T) -> TaskResult<String> {
         self.host.submit(&object(request, "a submission")?)
     }

@@ -126,6 +126,7 @@ pub struct TaskError {
     kind: FailureKind,
     message: String,
     details: Map<String, Value>,
+    denied: bool,
 }
 
 impl TaskError {
@@ -229,7 +230,19 @@ impl TaskError {
         &self.details
     }
 
-    /// An error as the contract writes it; a kind that is unknown here, such as `denied`, counts as fatal.
+    /// Whether the host refused a call because the plugin's manifest does not grant it. Its kind is fatal: who can do without goes on.
+    ///
+    /// ```
+    /// use taskhost_sdk::{FailureKind, prelude::*};
+    /// let error = Context::mock().denied().emit("strategy.promoted", &json!({})).unwrap_err();
+    /// assert!(error.is_denied() && error.kind() == FailureKind::Fatal);
+    /// assert!(!TaskError::fatal("no").is_denied());
+    /// ```
+    pub fn is_denied(&self) -> bool {
+        self.denied
+    }
+
+    /// An error as the contract writes it; a kind that is unknown here counts as fatal.
     pub(crate) fn from_contract(kind: &str, message: String, details: Option<&str>) -> Self {
         const KINDS: [FailureKind; 5] = [
             FailureKind::Retryable,
@@ -238,9 +251,15 @@ impl TaskError {
             FailureKind::Cancelled,
             FailureKind::Snooze,
         ];
+        let denied = kind == "denied";
         let kind = KINDS.into_iter().find(|known| known.as_str() == kind).unwrap_or(FailureKind::Fatal);
         let details = details.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-        Self { kind, message, details }
+        Self {
+            kind,
+            message,
+            details,
+            denied,
+        }
     }
 
     fn new(kind: FailureKind, message: impl Into<String>) -> Self {
@@ -248,6 +267,7 @@ impl TaskError {
             kind,
             message: message.into(),
             details: Map::new(),
+            denied: false,
         }
     }
 

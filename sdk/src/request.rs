@@ -113,7 +113,7 @@ impl Submission {
         self.with("idempotent", &idempotent)
     }
 
-    /// Any other member of `POST /task/submit`, such as `deadline` or `unique`.
+    /// Any other member of `POST /task/submit`, such as `deadline`; all but `unique`, which the host refuses within an attempt.
     #[must_use]
     pub fn with<T: Serialize + ?Sized>(self, member: &str, value: &T) -> Self {
         Self(self.0.set(member, value))
@@ -285,8 +285,8 @@ mod tests {
         let expected = json!({"task_name": "a", "tags": ["x", "y"], "timeout": 30.0, "max_retries": 0, "idempotent": false});
         assert_eq!(json!(task), expected);
         assert_eq!(
-            json!(Submission::new("a").with("unique", &json!({"window": 60}))),
-            json!({"task_name": "a", "unique": {"window": 60}})
+            json!(Submission::new("a").with("deadline", &"2026-03-02T18:00:00Z")),
+            json!({"task_name": "a", "deadline": "2026-03-02T18:00:00Z"})
         );
         let workflow = Workflow::new()
             .step(Step::new("k", "t").when(When::AnySuccess))

@@ -91,6 +91,7 @@ CREATE TABLE request (key TEXT PRIMARY KEY, fingerprint BLOB NOT NULL, answer TE
 CREATE INDEX request_by_time ON request (at);
 -- The latest task of those that are alike, and until when it counts although it has ended.
 CREATE TABLE unique_task (key BLOB PRIMARY KEY, task BLOB NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX unique_task_by_task ON unique_task (task);
 
 -- Tasks that came in together. All of one become visible by one write to its row here, and move to `task` little by little after it.
 CREATE TABLE batch (

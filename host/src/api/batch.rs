@@ -8,7 +8,6 @@ use super::extract::{KeyedBody, Query, Room, media_type};
 use super::lines::{Limits, Lines, too_large};
 use super::once::Key;
 use super::state::{check_payload, handler};
-use super::submit::{check, submission};
 use super::wire::BatchAccepted;
 use crate::model::request::{BatchRequest, CallbackRequest, Input, Payload, TaskRequest, parse};
 use crate::model::sweep::Sweep;
@@ -109,6 +108,11 @@ async fn take_in(state: &State, headers: &HeaderMap, query: Query<BatchQuery>, r
     let _place = state.place_to_upload()?;
     let (mut source, about, keyed) = Source::open(state, headers, request, about).await?;
     if let Some(answer) = keyed.answered {
+        return BatchAccepted::again(&answer);
+    }
+    if let Source::Lines(upload) = &mut source
+        && let Some(answer) = upload.answered().await?
+    {
         return BatchAccepted::again(&answer);
     }
     let reader = Reader {
@@ -304,6 +308,27 @@ impl Upload {
         Ok(Self { state, body, lines, key })
     }
 
+    /// What was answered when this request was carried out before. Where its key is known, the body says whether it is the same, and is
+    /// not checked again: its tasks may be gone or too late by now.
+    async fn answered(&mut self) -> Result<Option<String>, Problem> {
+        match &self.key {
+            Some(key) if key.is_known(&self.state).await? => {}
+            _ => return Ok(None),
+        }
+        while self.line().await?.is_some() {}
+        let answered = match &self.key {
+            Some(key) => key.answered(&self.state).await?,
+            None => None,
+        };
+        let forgotten = || {
+            Problem::new(
+                Code::InFlight,
+                "the first request with this `Idempotency-Key` was just forgotten; send it again",
+            )
+        };
+        answered.map(Some).ok_or_else(forgotten)
+    }
+
     async fn line(&mut self) -> Result<Option<(u64, Bytes)>, Problem> {
         loop {
             match self.lines.next()? {
@@ -392,7 +417,7 @@ impl Reader {
 fn task(text: &[u8], snapshot: &Snapshot, now: Time) -> Result<(NewTask, Unchecked), Problem> {
     let mut request: TaskRequest = parse(text)?;
     let handler = handler(snapshot, &request.task_name).map_err(|problem| problem.member("task_name"))?;
-    check(&request, &handler.definition, now)?;
+    request.check(&handler.definition, now)?;
     if request.unique.is_some() {
         return Err(Problem::invalid(
             "/unique",
@@ -401,7 +426,7 @@ fn task(text: &[u8], snapshot: &Snapshot, now: Time) -> Result<(NewTask, Uncheck
     }
     let value = std::mem::take(&mut request.payload.value);
     let errors = handler.check_quickly(&value);
-    let task = NewTask::from_submission(submission(request), Some(&handler.definition), Origin::Submitted, now);
+    let task = NewTask::from_submission(request.into(), Some(&handler.definition), Origin::Submitted, now);
     match errors {
         None => {
             let text = String::new(); // only what it says is checked

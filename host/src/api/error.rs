@@ -326,6 +326,7 @@ impl From<RegistryError> for Problem {
         match error {
             RegistryError::UnknownPlugin(name) => Self::unknown("plugin", &name),
             RegistryError::Refused(sentence) => Self::new(Code::PluginRefused, sentence),
+            RegistryError::Patch(refusal) => refusal.into(),
             RegistryError::Store(error) => error.into(),
             RegistryError::Io(cause) => {
                 tracing::error!(%cause, "a plugin directory failed");

@@ -48,7 +48,7 @@ impl<T: Input + Send + 'static> FromRequest<State> for KeyedBody<T> {
 
     async fn from_request(request: Request, state: &State) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        let mut key = Key::of_parts(&parts, state)?;
+        let mut key = Key::of(&parts.headers, &parts.method, &parts.uri, state)?;
         let (bytes, room) = read_json(Request::from_parts(parts, body), state).await?;
         let mut answered = None;
         if let Some(key) = &mut key {

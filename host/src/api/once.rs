@@ -4,8 +4,7 @@
 
 use super::State;
 use super::error::{Code, Problem};
-use crate::store::RequestKey;
-use axum::http::request::Parts;
+use crate::store::{RequestKey, StoreError};
 use axum::http::{HeaderMap, Method, Uri};
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
@@ -34,11 +33,6 @@ impl Drop for Key {
 
 impl Key {
     /// The key that the headers name, if they do.
-    pub(crate) fn of_parts(parts: &Parts, state: &State) -> Result<Option<Self>, Problem> {
-        Self::of(&parts.headers, &parts.method, &parts.uri, state)
-    }
-
-    /// The same.
     pub(crate) fn of(headers: &HeaderMap, method: &Method, uri: &Uri, state: &State) -> Result<Option<Self>, Problem> {
         let mut values = headers.get_all(HEADER).iter();
         let Some(value) = values.next() else { return Ok(None) };
@@ -79,12 +73,21 @@ impl Key {
         }
     }
 
+    /// Whether a request with this key was carried out before, be it this one or another.
+    pub(crate) async fn is_known(&self, state: &State) -> Result<bool, Problem> {
+        match state.store.admit(self.with_answer(""), state.clock.now()).await {
+            Ok(()) => Ok(false),
+            Err(StoreError::Answered(_) | StoreError::KeyReused) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// What was answered when this request was carried out before.
     pub(crate) async fn answered(&self, state: &State) -> Result<Option<String>, Problem> {
         let key = self.with_answer("");
         match state.store.admit(key, state.clock.now()).await {
             Ok(()) => Ok(None),
-            Err(crate::store::StoreError::Answered(answer)) => Ok(Some(answer)),
+            Err(StoreError::Answered(answer)) => Ok(Some(answer)),
             Err(error) => Err(error.into()),
         }
     }

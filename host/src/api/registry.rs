@@ -7,8 +7,8 @@ use super::page::{self, Listed};
 use super::state::unknown_task;
 use super::tasks::PageQuery;
 use super::wire::DefinitionRecord;
-use crate::model::overrides::{Override, merge_patch};
-use crate::model::request::{Input, parse};
+use crate::model::overrides::Override;
+use crate::model::request::Input;
 use axum::Json;
 use axum::extract::OriginalUri;
 use serde::Deserialize;
@@ -48,15 +48,8 @@ pub(crate) async fn get(state: State, name: Name) -> Result<Json<DefinitionRecor
     responses((status = 200, description = "The definition as it is now", body = DefinitionRecord), (status = 400), (status = 404), (status = 408),
         (status = 413), (status = 415), (status = 503)))]
 pub(crate) async fn edit(state: State, name: Name, JsonBody(patch, _room): JsonBody<Edit>) -> Result<Json<DefinitionRecord>, Problem> {
-    let handler = state.handler(&name.0)?;
-    let mut word = serde_json::to_value(&handler.overridden).unwrap_or_default();
-    merge_patch(&mut word, Value::Object(patch.0));
-    let word: Override = parse(word.to_string().as_bytes())?;
-    word.check().map_err(|why| {
-        let member = why.split([' ', ':']).next().unwrap_or_default().replace('.', "/");
-        Problem::invalid(format!("/{member}"), why)
-    })?;
-    state.registry.override_task(name.0.clone(), word).await?;
+    state.handler(&name.0)?;
+    state.registry.override_task(name.0.clone(), patch.0).await?;
     state.scheduler.wake();
     Ok(Json(state.handler(&name.0)?.as_ref().into()))
 }

@@ -10,6 +10,7 @@ use super::wire::{Accepted, Backfilled, FireRecord, Previewed, Removed, Schedule
 use crate::model::ids::ScheduleId;
 use crate::model::request::{BackfillRequest, CronTaskRequest, Payload, PreviewRequest, ScheduleEdit, without_position};
 use crate::model::schedule::{Schedule, declared, text};
+use crate::model::unique;
 use crate::store::{PageRequest, ScheduleError};
 use axum::Json;
 use axum::extract::OriginalUri;
@@ -35,7 +36,7 @@ fn name_of(request: &CronTaskRequest) -> String {
     members.retain(|member, _| !["task_name", "payload", "priority", "tags", "cron_expression", "start", "end"].contains(&member.as_str()));
     let more = if members.is_empty() { String::new() } else { text(&members) };
     let when = format!("{}{more}", request.cron_expression.as_deref().unwrap_or_default());
-    derived_name(&request.task_name, [&when, &request.payload.value.to_string()])
+    derived_name(&request.task_name, [&when, &unique::text(&request.payload.text)])
 }
 
 /// The name of a rule that was given none: the same for the same content, so that a service that registers its rules at every
@@ -220,6 +221,7 @@ pub(crate) async fn preview(state: State, JsonBody(request, _room): JsonBody<Pre
 mod tests {
     use super::*;
     use crate::model::name;
+    use crate::model::request::parse;
 
     #[test]
     fn a_derived_name_depends_on_the_content_alone() {
@@ -233,5 +235,16 @@ mod tests {
         assert_ne!(first, derived_name("settlement", ["@daily", r#"{"a":1}"#]));
         assert_ne!(derived_name("a", ["bc", ""]), derived_name("a", ["b", "c"]));
         assert!(name::is_valid(&derived_name(&"x".repeat(128), ["", ""])));
+    }
+
+    #[test]
+    fn payloads_that_differ_in_one_digit_have_names_of_their_own() {
+        let name = |payload: &str| {
+            let text = format!(r#"{{"task_name":"t","cron_expression":"@daily","payload":{payload}}}"#);
+            name_of(&parse(text.as_bytes()).unwrap())
+        };
+        let long = r#"{"n":12345678901234567890.12345678901,"a":1}"#;
+        assert_ne!(name(long), name(&long.replace("8901,", "8902,")));
+        assert_eq!(name(long), name(r#"{ "a": 1, "n": 12345678901234567890.12345678901 }"#));
     }
 }

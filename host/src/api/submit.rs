@@ -2,14 +2,13 @@
 
 use super::State;
 use super::error::{Code, Problem};
-use super::extract::KeyedBody;
+use super::extract::{KeyedBody, Name};
 use super::state::check_payload;
 use super::wire::{Accepted, Submitted, TaskRecord};
-use crate::model::Time;
-use crate::model::definition::Definition;
 use crate::model::ids::TaskId;
 use crate::model::request::TaskRequest;
-use crate::model::task::{NewTask, Origin, Submission};
+use crate::model::task::{NewTask, Origin};
+use crate::store::StoreError;
 use axum::Json;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
@@ -47,15 +46,19 @@ pub(crate) async fn submit(
     }
     let handler = state.handler(&request.task_name)?;
     let now = state.clock.now();
-    check(&request, &handler.definition, now)?;
+    request.check(&handler.definition, now)?;
     check_payload(&handler, &mut request.payload).await?;
-    let task = NewTask::from_submission(submission(request), Some(&handler.definition), Origin::Submitted, now);
+    let task = NewTask::from_submission(request.into(), Some(&handler.definition), Origin::Submitted, now);
     let id = task.id;
     // Listens before the task exists, so that its end cannot be missed. Where too many wait already, nobody is kept waiting.
     let waiter = wait.and_then(|wait| Some((wait, state.place_to_wait()?, state.monitor.wait_for(id))));
-    let key = key.map(|key| key.with_answer(id.to_string()));
-    let first = state.scheduler.submit(task, key, handler).await?;
-    drop(room);
+    let kept = key.as_ref().map(|key| key.with_answer(id.to_string()));
+    let first = match state.scheduler.submit(task, kept, handler).await {
+        // Carried out meanwhile by a request whose client hung up.
+        Err(StoreError::Answered(before)) => Name(before).id("task")?,
+        submitted => submitted?,
+    };
+    drop((room, key));
     if first != id {
         return told(&state, first, wait).await;
     }
@@ -93,15 +96,6 @@ async fn waited(state: &State, id: TaskId, wait: u64) -> Result<Response, Proble
     let applied = HeaderValue::from_str(&format!("wait={wait}")).unwrap_or(HeaderValue::from_static("wait"));
     let headers = [(HeaderName::from_static("preference-applied"), applied)];
     Ok((headers, Json(Submitted::Task(TaskRecord::whole(task, live)))).into_response())
-}
-
-/// What the types of the members cannot check.
-pub(super) fn check(request: &TaskRequest, definition: &Definition, now: Time) -> Result<(), Problem> {
-    Ok(request.check(definition, now)?)
-}
-
-pub(super) fn submission(request: TaskRequest) -> Submission {
-    request.into()
 }
 
 /// The seconds of `Prefer: wait=N` (RFC 7240), among other preferences, which are not ours.

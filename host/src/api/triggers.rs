@@ -10,6 +10,7 @@ use super::wire::{Accepted, Removed, TriggerRecord};
 use crate::model::ids::TriggerId;
 use crate::model::request::{EventTriggerRequest, TriggerPatch};
 use crate::model::trigger::{Edits, Patch, Trigger};
+use crate::model::unique;
 use axum::Json;
 use axum::extract::OriginalUri;
 
@@ -24,7 +25,7 @@ pub(crate) async fn create(state: State, JsonBody(request, _room): JsonBody<Even
     state.handler(&request.task_name)?;
     let name = request.name.clone().unwrap_or_else(|| {
         let filter = request.filter.as_deref().map(|filter| format!("\n{filter}")).unwrap_or_default();
-        let content = format!("{}{filter}", request.payload.value);
+        let content = format!("{}{filter}", unique::text(&request.payload.text));
         derived_name(&request.task_name, [request.event_type.as_str(), &content])
     });
     let trigger = Trigger::declare(&request, name, state.clock.now());

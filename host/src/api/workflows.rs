@@ -47,9 +47,13 @@ pub(crate) async fn submit(
     let id = WorkflowId::new(now);
     let workflow = NewWorkflow::new(id, request, definition, (Origin::Submitted, 0), now)?;
     let workflow_id = id.to_string();
-    let key = key.as_ref().map(|key| key.with_answer(&workflow_id));
-    state.scheduler.submit_workflow(workflow, key).await?;
-    drop(room);
+    let kept = key.as_ref().map(|key| key.with_answer(&workflow_id));
+    let workflow_id = match state.scheduler.submit_workflow(workflow, kept).await {
+        // Carried out meanwhile by a request whose client hung up.
+        Err(StoreError::Answered(before)) => before,
+        submitted => submitted.map(|()| workflow_id)?,
+    };
+    drop((room, key));
     Ok(Json(WorkflowAccepted { workflow_id }))
 }
 

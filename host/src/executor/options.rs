@@ -39,7 +39,7 @@ impl Default for Options {
             log_limit: ByteSize::mib(4),
             max_emits: 1_000,
             max_submits: 1_000,
-            outbox_limit: ByteSize::mib(16),
+            outbox_limit: ByteSize::mib(4),
             calls_per_second: 10_000,
             compile_timeout: 60,
             compile_memory: ByteSize::gib(2),

@@ -3,10 +3,10 @@
 
 use crate::model::definition::{Definition, max_concurrency};
 use crate::model::priority::Priority;
-use crate::model::request::Input;
+use crate::model::request::{Input, Refusal, RefusalKind, parse};
 use crate::model::retry::RetryPolicy;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::time::Duration;
 use utoipa::ToSchema;
 
@@ -68,6 +68,18 @@ impl Override {
         self.retry(&RetryPolicy::default()).check()
     }
 
+    /// What it comes to with a change over it, member by member (RFC 7396).
+    pub fn patched(&self, patch: Map<String, Value>) -> Result<Self, Refusal> {
+        let mut word = serde_json::to_value(self).unwrap_or_default();
+        merge_patch(&mut word, Value::Object(patch));
+        let word: Self = parse(word.to_string().as_bytes())?;
+        word.check().map_err(|why| {
+            let member = why.split([' ', ':']).next().unwrap_or_default().replace('.', "/");
+            Refusal::new(RefusalKind::Value, format!("/{member}"), why)
+        })?;
+        Ok(word)
+    }
+
     fn max_concurrency(&self) -> Result<Option<u32>, String> {
         self.max_concurrency.map(max_concurrency).transpose()
     }
@@ -114,13 +126,13 @@ impl Override {
 }
 
 /// A change over what was there, member by member (RFC 7396): null takes a member away.
-pub fn merge_patch(target: &mut Value, patch: Value) {
+fn merge_patch(target: &mut Value, patch: Value) {
     let Value::Object(members) = patch else {
         *target = patch;
         return;
     };
     if !target.is_object() {
-        *target = Value::Object(serde_json::Map::new());
+        *target = Value::Object(Map::new());
     }
     let Value::Object(object) = target else { return };
     for (name, value) in members {

@@ -49,6 +49,11 @@ pub fn key(name: &str, payload: &str, fields: &[String]) -> [u8; 32] {
     hash.finalize().into()
 }
 
+/// What a payload says, in the same text however it was written: see [`key`].
+pub fn text(payload: &str) -> String {
+    serde_json::from_str(payload).map(canonical).unwrap_or_default()
+}
+
 fn part(hash: &mut Sha256, text: &str) {
     hash.update(text.len().to_be_bytes());
     hash.update(text);

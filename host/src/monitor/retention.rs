@@ -49,17 +49,20 @@ impl Default for Options {
 
 /// Forgets what is too old, a little at a time, until the process ends.
 pub async fn keep_pruned(options: Options, store: Arc<dyn Store>, clock: Clock) {
+    let mut after = None;
     loop {
         let age = chrono::TimeDelta::days(options.retention_days.into());
         let Some(before) = clock.now().checked_sub_signed(age) else {
             return; // nothing will ever be so old
         };
-        match store.prune(before, options.keep_newest, AT_ONCE).await {
-            Ok(1..) => {
-                tokio::time::sleep(BREATH).await;
-                continue;
+        match store.prune(before, options.keep_newest, AT_ONCE, after).await {
+            Ok(pruned) => {
+                after = pruned.after;
+                if !pruned.is_all() {
+                    tokio::time::sleep(BREATH).await;
+                    continue;
+                }
             }
-            Ok(0) => {}
             Err(error) => tracing::error!(%error, "old history could not be forgotten; trying again"),
         }
         tokio::time::sleep(LOOK_EVERY).await;

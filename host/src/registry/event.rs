@@ -4,7 +4,7 @@ use super::RegistryError;
 use super::load::Version;
 use super::snapshot::Plugin;
 use crate::executor::LoadError;
-use crate::model::overrides::Override;
+use serde_json::{Map, Value};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -46,10 +46,10 @@ pub(super) enum Event {
     },
     /// Delete a plugin's file.
     Remove { name: String, reply: Reply<()> },
-    /// An operator's word on a task, in place of the one before.
+    /// A change of an operator's word on a task.
     Override {
         task_name: String,
-        word: Override,
+        patch: Map<String, Value>,
         reply: Reply<()>,
     },
     /// End.

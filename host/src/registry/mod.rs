@@ -26,11 +26,12 @@ mod watch;
 use crate::clock::Clock;
 pub use crate::executor::MAX_COMPONENT;
 use crate::executor::{self, Engine};
-use crate::model::overrides::Override;
+use crate::model::request::Refusal;
 use crate::store::{Store, StoreError};
 use event::{Event, Reply};
 pub use load::load_one;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use service::Service;
 use snapshot::{Plugin, Snapshot};
 use std::path::PathBuf;
@@ -108,6 +109,9 @@ pub enum RegistryError {
     /// A plugin directory could not be read or written.
     #[error("{0}")]
     Io(String),
+    /// A change of an operator's word was refused.
+    #[error("{}", .0.sentence)]
+    Patch(Refusal),
     /// The store could not keep it.
     #[error(transparent)]
     Store(StoreError),
@@ -188,10 +192,9 @@ impl Registry {
         self.ask(|reply| Event::Remove { name, reply }).await
     }
 
-    /// Keeps an operator's word on a task in place of the one before, and lets it hold from now on; an empty one takes it back.
-    /// It was checked before.
-    pub async fn override_task(&self, task_name: String, word: Override) -> Result<(), RegistryError> {
-        self.ask(|reply| Event::Override { task_name, word, reply }).await
+    /// Changes an operator's word on a task member by member (RFC 7396), and lets it hold from now on; an empty one is taken back.
+    pub async fn override_task(&self, task_name: String, patch: Map<String, Value>) -> Result<(), RegistryError> {
+        self.ask(|reply| Event::Override { task_name, patch, reply }).await
     }
 
     /// Ends the task; what is loading is given up. Snapshots stay as they are.

@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::executor::LoadError;
 use crate::model::overrides::Override;
 use crate::store::{Store, StoreError};
+use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,6 +57,8 @@ pub(super) struct Service {
     pub(super) loads: JoinSet<()>,
     /// What operators said of tasks by the API, by name.
     overrides: BTreeMap<String, Override>,
+    /// Whether what they said before this start is known.
+    overrides_read: bool,
     /// Numbers the loads.
     pub(super) started: u64,
     /// Who waits until nothing is loading.
@@ -91,6 +94,7 @@ impl Service {
             plugins: BTreeMap::new(),
             loads: JoinSet::new(),
             overrides: BTreeMap::new(),
+            overrides_read: false,
             started: 0,
             waiting: Vec::new(),
             disown: BTreeSet::new(),
@@ -150,16 +154,23 @@ impl Service {
                 let answer = self.remove(&name).await;
                 let _ = reply.send(answer); // whoever asked has gone
             }
-            Event::Override { task_name, word, reply } => {
-                let answer = self.override_task(task_name, word).await;
+            Event::Override { task_name, patch, reply } => {
+                let answer = self.override_task(task_name, patch).await;
                 let _ = reply.send(answer); // whoever asked has gone
             }
             Event::Stop => (),
         }
     }
 
-    /// Keeps the operator's word on a task, and lets it hold from now on.
-    async fn override_task(&mut self, task_name: String, word: Override) -> Result<(), RegistryError> {
+    /// Changes the operator's word on a task, and lets it hold from now on. Over what could not be read nothing is written.
+    async fn override_task(&mut self, task_name: String, patch: Map<String, Value>) -> Result<(), RegistryError> {
+        if !self.overrides_read {
+            self.overrides = self.store.overrides().await.map_err(RegistryError::Store)?;
+            self.overrides_read = true;
+            self.publish();
+        }
+        let before = self.overrides.get(&task_name).cloned().unwrap_or_default();
+        let word = before.patched(patch).map_err(RegistryError::Patch)?;
         let kept = self.store.put_override(&task_name, word.clone()).await;
         kept.map_err(RegistryError::Store)?;
         if word.is_empty() {
@@ -174,8 +185,11 @@ impl Service {
     /// What operators said before this start. Tasks run as their plugins say where it cannot be read.
     async fn read_overrides(&mut self) {
         match self.store.overrides().await {
-            Ok(overrides) => self.overrides = overrides,
-            Err(error) => tracing::error!(%error, "what operators said of tasks could not be read; it does not hold until the next start"),
+            Ok(overrides) => (self.overrides, self.overrides_read) = (overrides, true),
+            Err(error) => tracing::error!(
+                %error,
+                "what operators said of tasks could not be read; it does not hold until the next start, or until more is said"
+            ),
         }
     }
 

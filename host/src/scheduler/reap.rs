@@ -6,6 +6,7 @@ use crate::model::attempt::{Outcome, Usage};
 use crate::model::outbox::Outbox;
 use crate::model::retry::{Bounds, Next, RetryPolicy, decide};
 use crate::store::{Orphan, Settle, StoreError};
+use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -24,7 +25,7 @@ pub(super) async fn orphans(context: &Context) -> Result<(), StoreError> {
             settled(settling.join_next().await)?;
         }
         let (store, settle) = (context.store.clone(), lost(context, orphan));
-        settling.spawn(async move { store.settle(settle).await });
+        settling.spawn(async move { store.settle(Arc::new(settle)).await });
     }
     while !settling.is_empty() {
         settled(settling.join_next().await)?;

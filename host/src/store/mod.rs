@@ -8,11 +8,13 @@
 
 mod changes;
 mod flow;
+mod prune;
 mod schedule;
 pub mod sqlite;
 
 pub use changes::{Calendars, Change, ScheduleError, change_schedule, read_schedule, replan, rule_of};
 pub use flow::{Batch, Callback, CallbackKind, CallbackState, CancelledSome, Step, StepRetried, Workflow};
+pub use prune::{Place, Pruned};
 pub use schedule::{FireSchedule, Made, MadeFires, MakeFires, PutSchedule};
 
 use crate::model::Time;
@@ -499,7 +501,7 @@ pub trait Store: Send + Sync + 'static {
     /// Leases due tasks.
     async fn claim(&self, claim: Claim) -> Result<Claimed>;
     /// Ends an attempt. [`StoreError::LeaseLost`] where the fence no longer holds.
-    async fn settle(&self, settle: Settle) -> Result<()>;
+    async fn settle(&self, settle: Arc<Settle>) -> Result<()>;
     /// What attempts sent and nobody delivered yet, oldest first, at most so many, without those in `skip`.
     async fn undelivered(&self, limit: usize, skip: Vec<i64>) -> Result<Vec<Undelivered>>;
     /// Delivers what stands at `seq` of the outbox and takes it out, in one commit. [`StoreError::Conflict`] where it was delivered before.
@@ -598,8 +600,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Forgets events, fires, batches and ended tasks older than `before`, but never the newest `keep` tasks, nor any that has not ended, nor the
     /// steps of a workflow that is kept;
-    /// at most `limit` of each, and fewer where they are large. Returns the greatest of the counts: 0 when nothing is left to forget.
-    async fn prune(&self, before: Time, keep: u64, limit: usize) -> Result<u64>;
+    /// at most `limit` of each, and fewer where they are large. Of ended tasks it looks at some a call, those behind `after` in order.
+    async fn prune(&self, before: Time, keep: u64, limit: usize, after: Option<Place>) -> Result<Pruned>;
 
     /// Keeps an operator's word on a task in place of the one before; an empty one takes it back.
     async fn put_override(&self, task_name: &str, word: Override) -> Result<()>;

@@ -374,7 +374,7 @@ async fn settle(context: &Context, assignment: &Assignment, started_at: Time, re
         alert,
         outbox,
     };
-    let settled = settle_at_last(context, settle).await;
+    let settled = settle_at_last(context, Arc::new(settle)).await;
     if !task.ties().is_none() {
         context.wake.notify_one(); // what follows it may be due
     }
@@ -390,7 +390,7 @@ async fn settle(context: &Context, assignment: &Assignment, started_at: Time, re
 }
 
 /// An outcome is not given up because the disk is full: it is tried again until the store takes it or the process ends.
-async fn settle_at_last(context: &Context, settle: Settle) -> bool {
+async fn settle_at_last(context: &Context, settle: Arc<Settle>) -> bool {
     loop {
         match context.store.settle(settle.clone()).await {
             Ok(()) => return true,

@@ -3,7 +3,8 @@
 //! Whose mistake it is decides the kind of the error: a folder that is not granted is the operator's (fatal, with the line
 //! that grants it), a file that is not there or not readable as prices is the submitter's (invalid input).
 
-use crate::input::{Checked, Close, parse_date, too_many};
+use crate::input::{Checked, Close, too_many};
+use business_days::parse_date;
 use std::{
     fs::File,
     io::{ErrorKind, Read},

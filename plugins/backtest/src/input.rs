@@ -1,6 +1,7 @@
 //! From what was submitted to what can be run: every rule about values, each with a pointer to what breaks it.
 
 use crate::{data, strategy::Strategy};
+use business_days::parse_date;
 use chrono::NaiveDate;
 use taskhost_sdk::{InputErrors, prelude::*};
 
@@ -228,24 +229,4 @@ impl Checked {
 
 fn check_date(text: &str, pointer: &str, errors: &mut InputErrors) -> Option<NaiveDate> {
     parse_date(text).map_err(|detail| errors.add(pointer, detail)).ok()
-}
-
-/// Exactly `YYYY-MM-DD`; chrono's own parser also accepts `2020-1-2` and signs.
-pub(crate) fn parse_date(text: &str) -> Result<NaiveDate, String> {
-    let number = |part: &str| {
-        part.bytes()
-            .all(|byte| byte.is_ascii_digit())
-            .then(|| part.parse::<u16>().ok())
-            .flatten()
-    };
-    let date = || {
-        let (year, month, day) = (
-            text.get(..4)?,
-            text.get(4..)?.strip_prefix('-')?.get(..2)?,
-            text.get(7..)?.strip_prefix('-')?,
-        );
-        let (year, month, day) = (number(year)?, number(month)?, number(day).filter(|_| day.len() == 2)?);
-        NaiveDate::from_ymd_opt(year.into(), month.into(), day.into())
-    };
-    date().ok_or_else(|| format!("`{text:.40}` is no date YYYY-MM-DD"))
 }

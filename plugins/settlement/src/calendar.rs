@@ -23,29 +23,10 @@ impl Calendar {
     }
 }
 
-/// Exactly `YYYY-MM-DD`; chrono's own parser also accepts `2020-1-2` and signs.
-pub(crate) fn parse_date(text: &str) -> Result<NaiveDate, String> {
-    let number = |part: &str| {
-        part.bytes()
-            .all(|byte| byte.is_ascii_digit())
-            .then(|| part.parse::<u16>().ok())
-            .flatten()
-    };
-    let date = || {
-        let (year, month, day) = (
-            text.get(..4)?,
-            text.get(4..)?.strip_prefix('-')?.get(..2)?,
-            text.get(7..)?.strip_prefix('-')?,
-        );
-        let (year, month, day) = (number(year)?, number(month)?, number(day).filter(|_| day.len() == 2)?);
-        NaiveDate::from_ymd_opt(year.into(), month.into(), day.into())
-    };
-    date().ok_or_else(|| format!("`{text:.40}` is no date YYYY-MM-DD"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use business_days::parse_date;
 
     fn check(days: u32, holidays: &[&str], trade_date: &str, expected: &str) {
         let calendar = Calendar {
@@ -53,25 +34,6 @@ mod tests {
             holidays: holidays.iter().map(|day| parse_date(day).unwrap()).collect(),
         };
         assert_eq!(calendar.settlement_date(parse_date(trade_date).unwrap()).to_string(), expected);
-    }
-
-    #[test]
-    fn only_the_one_form_of_a_date_is_read() {
-        assert_eq!(parse_date("2024-02-29").unwrap().to_string(), "2024-02-29");
-        for text in [
-            "",
-            "2024-02-30",
-            "2024-2-03",
-            "2024-02-3",
-            "2024-02-031",
-            "+024-02-03",
-            "2024-02-+3",
-            "2024/02/03",
-            "20240203",
-            "2024-0é-03",
-        ] {
-            assert!(parse_date(text).is_err(), "{text}");
-        }
     }
 
     #[test]

@@ -1,9 +1,7 @@
 //! From what was submitted to trades that can be netted: every rule about values, each with a pointer to what breaks it.
 
-use crate::{
-    amount::Amount,
-    calendar::{Calendar, parse_date},
-};
+use crate::{amount::Amount, calendar::Calendar};
+use business_days::parse_date;
 use chrono::NaiveDate;
 use std::collections::{BTreeMap, BTreeSet};
 use taskhost_sdk::{InputErrors, prelude::*};

@@ -1,5 +1,6 @@
 //! From what was submitted to what can be rolled out: every rule about values, each with a pointer to what breaks it.
 
+use business_days::parse_date;
 use chrono::NaiveDate;
 use std::collections::BTreeMap;
 use taskhost_sdk::{InputErrors, prelude::*, serde_json::Value};
@@ -24,7 +25,8 @@ pub struct Input {
     pub bars: Option<Vec<Bar>>,
     /// The prices as a CSV file that `backtest` can read.
     pub data: Option<String>,
-    /// Which share of `bars`, the newest, is the canary's: 0.05 to 0.95, default 0.3.
+    /// Which share of `bars`, the newest, is the canary's: 0.05 to 0.95, default 0.3. A backtest knows no bar before its own: let the
+    /// canary be much longer than the longest period of a strategy, which is flat until then.
     pub canary_fraction: Option<f64>,
     /// The canary's first day instead, `YYYY-MM-DD`; needed with `data`.
     #[schemars(extend("format" = "date"))]
@@ -53,13 +55,13 @@ pub struct Bar {
 pub struct Thresholds {
     /// Bars of each backtest, at least.
     pub min_bars: usize,
-    /// Trades of the validation, at least.
+    /// Trades of the candidate, at least, in validation and canary.
     pub min_trades: usize,
     /// The largest fall from a peak that can be borne, as a fraction of it, in validation and canary.
     pub max_drawdown: f64,
-    /// By how much the canary's total return has to exceed the baseline's.
+    /// By how much the canary's total return has to exceed the baseline's: at 0 by anything at all, below 0 it may fall short by as much.
     pub min_return_gain: f64,
-    /// By how much its Sharpe ratio has to; may be below 0.
+    /// By how much its Sharpe ratio has to, in the same way.
     pub min_sharpe_gain: f64,
     /// By how much its drawdown may exceed the baseline's.
     pub max_drawdown_increase: f64,
@@ -116,13 +118,10 @@ pub(crate) fn check(input: Input) -> TaskResult<Rollout> {
         errors.add("/fee_bps", "must be from 0 to 10000");
     }
     check_thresholds(&input.thresholds, &mut errors);
-    let from = input.canary_from.as_deref().and_then(|text| {
-        let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().filter(|_| text.len() == 10);
-        if day.is_none() {
-            errors.add("/canary_from", format!("`{text:.40}` is no date YYYY-MM-DD"));
-        }
-        day
-    });
+    let from = input
+        .canary_from
+        .as_deref()
+        .and_then(|text| parse_date(text).map_err(|detail| errors.add("/canary_from", detail)).ok());
     if input.canary_from.is_some() && input.canary_fraction.is_some() {
         errors.add("/canary_fraction", "give either `canary_fraction` or `canary_from`, not both");
     }

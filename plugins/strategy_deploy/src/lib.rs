@@ -11,6 +11,8 @@
 //! became of the stages before it: it promotes the candidate where the comparison says so, and rolls back in every other case, and
 //! emits `strategy.promoted` or `strategy.rolled_back`.
 //!
+//! A stage that is retried by hand promotes nothing, since `conclude` has run by then: submit the roll-out anew.
+//!
 //! The backtests are tasks of the `backtest` plugin. This plugin trades nothing itself: who runs strategies listens to the events.
 //!
 //! `input` turns what was submitted into two spans of bars or says what is wrong with it, `plan` makes the workflow of them, `stages`
@@ -24,6 +26,7 @@ pub use input::{Bar, Input, Thresholds};
 pub use stages::{Comparison, ConcludeInput, Conclusion, Figures, StageInput};
 
 use taskhost_sdk::prelude::*;
+use taskhost_sdk::serde_json::Value;
 
 /// The roll-out that was begun.
 #[derive(Serialize, JsonSchema, Clone, PartialEq, Debug)]
@@ -59,13 +62,18 @@ pub fn compare(ctx: &Context, input: StageInput) -> TaskResult<Comparison> {
 /// Promotes the candidate or rolls back, and tells the world.
 #[task(name = "strategy_deploy.conclude", timeout = 30, tags = ["deployment"])]
 pub fn conclude(ctx: &Context, input: ConcludeInput) -> TaskResult<Conclusion> {
-    let comparison = ctx.needs::<Comparison>("compare").ok();
+    // There is none where an earlier stage failed; one that cannot be read is a mistake, not a verdict.
+    let comparison = match ctx.needs::<Value>("compare") {
+        Ok(_) => Some(ctx.needs::<Comparison>("compare")?),
+        Err(_) => None,
+    };
     let mut conclusion = stages::conclude(&input, comparison);
     let event = json!({ "strategy": conclusion.strategy, "params": conclusion.params, "reasons": conclusion.reasons });
-    // Who may not tell has still decided.
     match ctx.emit(conclusion.event_type(), &event) {
         Ok(id) => conclusion.event_id = Some(id),
-        Err(error) => log::warn!("the conclusion was not told as an event: {error}"),
+        // Who may not tell has still decided.
+        Err(error) if error.is_denied() => log::warn!("the conclusion was not told as an event: {error}"),
+        Err(error) => return Err(error),
     }
     Ok(conclusion)
 }

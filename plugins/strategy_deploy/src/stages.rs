@@ -105,10 +105,7 @@ impl Conclusion {
 /// `fatal` with all that the candidate does not reach: the stages after it are then cancelled, and `conclude` rolls back.
 pub(crate) fn validate(report: &Report, thresholds: &Thresholds) -> TaskResult<Figures> {
     let figures = Figures::from(report);
-    let mut reasons = sanity(&figures, thresholds);
-    if figures.trades < thresholds.min_trades {
-        reasons.push(format!("it made {} trades; {} are needed", figures.trades, thresholds.min_trades));
-    }
+    let reasons = sanity(&figures, thresholds);
     if reasons.is_empty() {
         Ok(figures)
     } else {
@@ -121,6 +118,9 @@ fn sanity(figures: &Figures, thresholds: &Thresholds) -> Vec<String> {
     if figures.bars < thresholds.min_bars {
         reasons.push(format!("there are {} bars; {} are needed", figures.bars, thresholds.min_bars));
     }
+    if figures.trades < thresholds.min_trades {
+        reasons.push(format!("it made {} trades; {} are needed", figures.trades, thresholds.min_trades));
+    }
     if figures.max_drawdown > thresholds.max_drawdown {
         let (fell, most) = (percent(figures.max_drawdown), percent(thresholds.max_drawdown));
         reasons.push(format!("it fell by {fell} from a peak; {most} can be borne"));
@@ -128,20 +128,31 @@ fn sanity(figures: &Figures, thresholds: &Thresholds) -> Vec<String> {
     reasons
 }
 
+/// Who does as well as the baseline has no gain: an exchange for nothing is not asked for unless a loss is allowed.
+fn suffices(gain: f64, least: f64) -> bool {
+    gain >= least && (gain > 0.0 || least < 0.0)
+}
+
+fn needed(least: f64, write: impl Fn(f64) -> String) -> String {
+    if least == 0.0 {
+        "more than 0 is needed".to_owned()
+    } else {
+        format!("{} are needed", write(least))
+    }
+}
+
 pub(crate) fn compare(candidate: &Report, baseline: &Report, thresholds: &Thresholds) -> Comparison {
     let (candidate, baseline) = (Figures::from(candidate), Figures::from(baseline));
     let mut reasons = sanity(&candidate, thresholds);
     let gain = candidate.total_return - baseline.total_return;
-    if gain < thresholds.min_return_gain {
-        let (gain, least) = (percent(gain), percent(thresholds.min_return_gain));
-        reasons.push(format!("its return exceeds the baseline's by {gain}; {least} are needed"));
+    if !suffices(gain, thresholds.min_return_gain) {
+        let needed = needed(thresholds.min_return_gain, percent);
+        reasons.push(format!("its return exceeds the baseline's by {}; {needed}", percent(gain)));
     }
     let sharpe = candidate.sharpe - baseline.sharpe;
-    if sharpe < thresholds.min_sharpe_gain {
-        let least = thresholds.min_sharpe_gain;
-        reasons.push(format!(
-            "its Sharpe ratio exceeds the baseline's by {sharpe:.2}; {least:.2} are needed"
-        ));
+    if !suffices(sharpe, thresholds.min_sharpe_gain) {
+        let needed = needed(thresholds.min_sharpe_gain, |least| format!("{least:.2}"));
+        reasons.push(format!("its Sharpe ratio exceeds the baseline's by {sharpe:.2}; {needed}"));
     }
     let deeper = candidate.max_drawdown - baseline.max_drawdown;
     if deeper > thresholds.max_drawdown_increase {

@@ -75,6 +75,7 @@ fn wrong_input_is_pointed_at() {
         (json!({"canary_fraction": 1.0}), "/canary_fraction"),
         (json!({"canary_fraction": 0.5, "canary_from": "2026-02-01"}), "/canary_fraction"),
         (json!({"canary_from": "soon"}), "/canary_from"),
+        (json!({"canary_from": "+024-02-03"}), "/canary_from"),
         (json!({"canary_from": "2027-01-01"}), "/bars"),
         (json!({"data": "x.csv"}), "/data"),
         (json!({"bars": bars(3)}), "/bars"),
@@ -145,6 +146,22 @@ fn the_better_one_is_promoted_and_every_shortfall_is_named() {
 }
 
 #[test]
+fn a_candidate_that_did_nothing_is_never_promoted() {
+    let judge = |candidate: &Value, baseline: &Value, thresholds: Value| {
+        let ctx = Context::mock().with_need("canary", candidate).with_need("baseline", baseline);
+        ctx.run::<compare>(&json!({ "thresholds": thresholds })).expect("compared")["promote"].clone()
+    };
+    let mut flat = report(0.0, 0.0, 0.0);
+    flat["trades"] = json!([]);
+    assert_eq!(judge(&flat, &report(-0.01, -0.3, 0.02), json!({})), false, "the baseline lost");
+    assert_eq!(judge(&flat, &flat, json!({})), false, "both were flat");
+    let same = report(0.10, 1.0, 0.10);
+    assert_eq!(judge(&same, &same, json!({})), false, "no gain");
+    let any = json!({"min_trades": 0, "min_return_gain": -0.01, "min_sharpe_gain": -0.1});
+    assert_eq!(judge(&same, &same, any), true, "a loss would be borne");
+}
+
+#[test]
 fn the_conclusion_is_told_to_the_world() {
     let input = json!({"strategy": "sma_cross", "candidate": {"fast": 5}, "baseline": {"fast": 10}});
     let figures = json!({"bars": 60, "trades": 2, "total_return": 0.1, "sharpe": 1.0, "max_drawdown": 0.1});
@@ -167,6 +184,10 @@ fn the_conclusion_is_told_to_the_world() {
         let emitted = ctx.emitted();
         assert_eq!((emitted.len(), emitted[0].event_type.as_str()), (1, event));
     }
+    let odd = Context::mock().with_need("compare", &json!({"promote": "perhaps"}));
+    let error = odd.run::<conclude>(&input).expect_err("what cannot be read is no verdict");
+    assert!(error.message().contains("does not fit"), "{error}");
+    assert!(odd.emitted().is_empty());
     let concluded = Context::mock().denied().run::<conclude>(&input).expect("it has still decided");
     assert_eq!(concluded["event_id"], Value::Null);
 }

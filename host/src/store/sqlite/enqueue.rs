@@ -161,9 +161,9 @@ pub(super) fn retry(tx: &mut Tx<'_>, id: TaskId, new_id: TaskId, now: Time) -> R
     tx.db
         .prepare_cached(
             "INSERT INTO task (id, name, payload, priority, tags, queue, trigger_at, due_at, submitted_at, timeout, max_retries, idempotent,
-               origin_kind, origin, idempotency_key, batch)
+               origin_kind, origin, idempotency_key, batch, depth, deadline)
              SELECT ?2, name, payload, priority, tags, 1, ?3, ?3, ?3, timeout, max_retries, idempotent, 3, id, COALESCE(idempotency_key, id),
-               batch
+               batch, depth, deadline
              FROM history WHERE seq = ?1",
         )
         .and_then(|mut s| s.execute(params![seq, new_id.as_bytes(), micros(now)]))
@@ -178,6 +178,8 @@ pub(super) fn retry(tx: &mut Tx<'_>, id: TaskId, new_id: TaskId, now: Time) -> R
         .prepare_cached("UPDATE history SET dismissed = 1, retried_by = ?2 WHERE seq = ?1")
         .and_then(|mut s| s.execute(params![seq, new_id.as_bytes()]))
         .failed()?;
+    timers::set_deadline_again(tx, new_id)?;
+    once::stand_in(tx, id, new_id)?;
     // It counts as waiting again, and is counted anew when it ends.
     if let Some(batch) = batch {
         tx.batches.add(BatchId::from_bytes(batch), Status::Failed, -1, now);

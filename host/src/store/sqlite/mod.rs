@@ -34,7 +34,7 @@ use super::{
     AlertFilter, Claim, Claimed, Delivery, FireEvent, FireSchedule, Fired, Handlers, Lease, Listing, MadeFires, MakeFires, NamedCalendar,
     Offer, Orphan, Page, PageRequest, Publish, PutSchedule, Result, Settle, Stage, Store, StoreError,
 };
-use super::{Batch, CancelledSome, Queue, RequestKey, Rung, StepRetried, Swept, Waiting, Workflow};
+use super::{Batch, CancelledSome, Place, Pruned, Queue, RequestKey, Rung, StepRetried, Swept, Waiting, Workflow};
 use crate::model::Time;
 use crate::model::alert::{Alert, AlertType, NewAlert};
 use crate::model::attempt::LogLine;
@@ -339,7 +339,7 @@ impl Store for Sqlite {
     async fn claim(&self, claim: Claim) -> Result<Claimed> {
         self.writer.write(move |tx| claim::claim(tx, &claim)).await
     }
-    async fn settle(&self, settle: Settle) -> Result<()> {
+    async fn settle(&self, settle: Arc<Settle>) -> Result<()> {
         self.writer.write(move |tx| settle::settle(tx, &settle)).await
     }
     async fn undelivered(&self, limit: usize, skip: Vec<i64>) -> Result<Vec<Undelivered>> {
@@ -494,8 +494,8 @@ impl Store for Sqlite {
     async fn clear_alerts(&self, kind: Option<AlertType>) -> Result<u64> {
         self.writer.write(move |tx| monitor::clear_alerts(tx, kind)).await
     }
-    async fn prune(&self, before: Time, keep: u64, limit: usize) -> Result<u64> {
-        self.writer.write(move |tx| prune::prune(tx, before, keep, limit)).await
+    async fn prune(&self, before: Time, keep: u64, limit: usize, after: Option<Place>) -> Result<Pruned> {
+        self.writer.write(move |tx| prune::prune(tx, before, keep, limit, after)).await
     }
 
     async fn put_override(&self, task_name: &str, word: Override) -> Result<()> {

@@ -100,6 +100,15 @@ pub(super) fn unique(tx: &mut Tx<'_>, task: &NewTask) -> Result<Option<TaskId>> 
     Ok(None)
 }
 
+/// Gives a task that is tried again the place of the one before.
+pub(super) fn stand_in(tx: &Tx<'_>, before: TaskId, now: TaskId) -> Result<()> {
+    tx.db
+        .prepare_cached("UPDATE unique_task SET task = ?2 WHERE task = ?1")
+        .and_then(|mut s| s.execute([before.as_bytes(), now.as_bytes()]))
+        .failed()
+        .map(drop)
+}
+
 /// Forgets some requests that are old, and some of the tasks that are unique no more: from this key on. Returns where to go on.
 pub(super) fn tidy(tx: &Tx<'_>, after: Vec<u8>, now: Time) -> Result<Vec<u8>> {
     tx.db

@@ -31,6 +31,15 @@ pub(super) fn set(tx: &Tx<'_>, task: &NewTask) -> Result<()> {
     Ok(())
 }
 
+/// Sets the timer of a task that was made of another's row.
+pub(super) fn set_deadline_again(tx: &Tx<'_>, id: TaskId) -> Result<()> {
+    tx.db
+        .prepare_cached("INSERT OR IGNORE INTO timer SELECT deadline, ?2, id FROM task WHERE id = ?1 AND deadline IS NOT NULL")
+        .and_then(|mut s| s.execute(params![id.as_bytes(), LATE]))
+        .failed()
+        .map(drop)
+}
+
 /// Does what is to be done by now.
 pub(super) fn ring(tx: &mut Tx<'_>, now: Time) -> Result<Rung> {
     let due: Vec<(i64, i64, [u8; 16])> = tx
