@@ -16,7 +16,7 @@ use crate::model::workflow::NewWorkflow;
 use crate::registry::Registry;
 use crate::registry::snapshot::Snapshot;
 use crate::store::{Delivery, StoreError};
-use crate::worker::Accepts;
+use crate::worker::{Accepts, NotAccepted};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,14 +31,18 @@ pub fn accepts(registry: Registry) -> Accepts {
     Arc::new(move |task_name, payload| accept(&registry.snapshot(), task_name, payload))
 }
 
-fn accept(snapshot: &Snapshot, task_name: &str, payload: &Value) -> Result<Option<Arc<Definition>>, Vec<InputError>> {
+fn accept(snapshot: &Snapshot, task_name: &str, payload: &Value) -> Result<Option<Arc<Definition>>, NotAccepted> {
     let Some(handler) = snapshot.handlers.get(task_name) else {
+        if !snapshot.ready {
+            let sentence = format!("the plugins are still being loaded, and none that handles {task_name:?} is yet; submit it again later");
+            return Err(NotAccepted::NotYet(sentence));
+        }
         let near = snapshot.near(task_name);
         let hint = near.first().map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
-        return Err(vec![InputError {
+        return Err(NotAccepted::Invalid(vec![InputError {
             pointer: "/task_name".to_owned(),
             detail: format!("no loaded plugin handles this task{hint}"),
-        }]);
+        }]));
     };
     // A busy machine can make a moment of any check: only what is long each time is left to the delivery.
     let errors = (0..3).find_map(|_| handler.check_quickly(payload)).unwrap_or_default();
@@ -48,7 +52,7 @@ fn accept(snapshot: &Snapshot, task_name: &str, payload: &Value) -> Result<Optio
     };
     match errors.is_empty() {
         true => Ok(Some(handler.definition.clone())),
-        false => Err(errors.into_iter().map(inside).collect()),
+        false => Err(NotAccepted::Invalid(errors.into_iter().map(inside).collect())),
     }
 }
 

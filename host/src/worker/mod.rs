@@ -8,7 +8,7 @@ mod lease;
 mod outbox;
 
 pub use attempt::{Assignment, Needs};
-pub use outbox::{Accepts, Judge, Outbox};
+pub use outbox::{Accepts, Judge, NotAccepted, Outbox};
 
 use crate::clock::Clock;
 use crate::executor;
