@@ -9,19 +9,24 @@ use crate::model::alert::{AlertType, NewAlert};
 use crate::model::attempt::InputError;
 use crate::model::definition::Definition;
 use crate::model::event::{NewEvent, Source};
+use crate::model::ids::EventId;
 use crate::model::outbox::{Sent, Undelivered};
 use crate::model::request::{TaskRequest, WorkflowRequest, parse};
 use crate::model::task::Origin;
 use crate::model::workflow::NewWorkflow;
 use crate::registry::Registry;
 use crate::registry::snapshot::Snapshot;
-use crate::store::{Delivery, StoreError};
+use crate::store::{Delivery, FireEvent, StoreError};
 use crate::worker::{Accepts, NotAccepted};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
+
+/// How often an event is tried whose filters are too slow, with a pause each time that doubles from a second: some eight minutes, which no
+/// machine is busy for a moment. Then they are too slow for good, and would keep the filters of all others waiting.
+const TRIES: u32 = 10;
 
 /// On their way into the store at once; their writes share commits. Each may have a mebibyte.
 const AT_ONCE: usize = 64;
@@ -131,7 +136,10 @@ impl Deliveries {
 async fn deliver(context: Context, undelivered: Undelivered) -> bool {
     let seq = undelivered.seq;
     let delivered = match delivery(&context, undelivered).await {
-        Ok(delivery) => context.store.deliver(seq, delivery).await,
+        Ok(delivery) => match context.store.deliver(seq, delivery).await {
+            Err(StoreError::Conflict(_)) => return true, // it was delivered before
+            delivered => delivered,
+        },
         Err(error) => Err(error),
     };
     match delivered {
@@ -139,12 +147,23 @@ async fn deliver(context: Context, undelivered: Undelivered) -> bool {
             context.wake.notify_one();
             true
         }
-        Err(StoreError::Conflict(_)) => true,
         Err(error) => {
             tracing::error!(%error, "what an attempt sent could not be delivered; trying again");
             false
         }
     }
+}
+
+/// An event that was accepted is not given up for filters that are slow for a moment.
+async fn prepare(context: &Context, id: EventId, event: NewEvent) -> Result<Vec<FireEvent>, EventError> {
+    for tried in 1..TRIES {
+        match event::prepare(context, vec![(id, event.clone())]).await {
+            Err(EventError::TooSlow(sentence)) => tracing::warn!(event_type = event.event_type, tried, "{sentence}; trying again"),
+            prepared => return prepared,
+        }
+        tokio::time::sleep(POLL * (1 << (tried - 1))).await;
+    }
+    event::prepare(context, vec![(id, event)]).await
 }
 
 /// What has to be stored for it.
@@ -166,11 +185,12 @@ async fn delivery(context: &Context, undelivered: Undelivered) -> Result<Deliver
                 data,
                 depth,
             };
-            match event::prepare(context, vec![(id, event)]).await {
+            match prepare(context, id, event).await {
                 Ok(mut prepared) => match prepared.pop() {
                     Some(event) => return Ok(Delivery::Event(event)),
                     None => (what, "nothing was made of it".to_owned()),
                 },
+                Err(EventError::Store(StoreError::Conflict(sentence))) => (what, sentence),
                 Err(EventError::Store(error)) => return Err(error),
                 Err(error) => (what, error.to_string()),
             }
@@ -186,10 +206,17 @@ async fn delivery(context: &Context, undelivered: Undelivered) -> Result<Deliver
         Sent::Workflow { id, request } => {
             let handlers = &snapshot.handlers;
             let definition = |name: &str| handlers.get(name).map(|handler| handler.definition.as_ref());
-            let read = parse::<WorkflowRequest>(request.as_bytes());
-            match read.and_then(|request| NewWorkflow::new(id, request, definition, (Origin::Task(parent), depth), now)) {
+            let checked = match parse::<WorkflowRequest>(request.as_bytes()) {
+                Ok(mut request) => check_steps(&snapshot, &mut request).await.map(|()| request),
+                Err(refusal) => Err(refusal.sentence),
+            };
+            let made = checked.and_then(|request| {
+                let made = NewWorkflow::new(id, request, definition, (Origin::Task(parent), depth), now);
+                made.map_err(|refusal| refusal.sentence)
+            });
+            match made {
                 Ok(workflow) => return Ok(Delivery::Workflow(workflow)),
-                Err(refusal) => (format!("workflow {id}"), refusal.sentence),
+                Err(sentence) => (format!("workflow {id}"), sentence),
             }
         }
     };
@@ -209,4 +236,27 @@ async fn delivery(context: &Context, undelivered: Undelivered) -> Result<Deliver
         execution_time: None,
         at: now,
     }))
+}
+
+/// Checks what took too long when it was sent. The error is a sentence.
+async fn check_steps(snapshot: &Snapshot, request: &mut WorkflowRequest) -> Result<(), String> {
+    for step in &mut request.steps {
+        let Some(handler) = snapshot.handlers.get(&step.task_name) else {
+            continue;
+        };
+        let errors = match handler.check_quickly(&step.payload.value) {
+            Some(errors) => errors,
+            None => {
+                let checked = handler.check_aside(std::mem::take(&mut step.payload.value)).await;
+                checked.map(|(errors, _)| errors).unwrap_or_default()
+            }
+        };
+        if let Some(InputError { pointer, detail }) = errors.first() {
+            return Err(format!(
+                "the payload of step {:?} does not fit the task's schema: {detail} at {pointer:?}",
+                step.key
+            ));
+        }
+    }
+    Ok(())
 }
