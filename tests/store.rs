@@ -14,7 +14,7 @@ use taskhost::model::priority::Priority;
 use taskhost::model::request::{WorkflowRequest, parse};
 use taskhost::model::retry::{Counters, Next};
 use taskhost::model::task::{NewTask, Origin, Status, Submission, Ties};
-use taskhost::model::trigger::{Edits, Terms, Trigger};
+use taskhost::model::trigger::{Edits, Patch, Terms, Trigger};
 use taskhost::model::workflow::NewWorkflow;
 use taskhost::store::sqlite::Sqlite;
 use taskhost::store::{
@@ -561,17 +561,14 @@ async fn events_are_forgotten_too() {
     assert_eq!(counts, [5, 2, 0]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_debounced_task_is_postponed_until_it_has_waited_ten_times_as_long_or_begins() {
-    let mut f = Fixture::new();
-    let (began, second) = (f.now, chrono::TimeDelta::seconds(1));
-    let trigger = Trigger {
+fn trigger_of(f: &Fixture, name: &str, event_type: &str, payload: String) -> Trigger {
+    Trigger {
         id: TriggerId::new(f.now),
-        name: "t".into(),
+        name: name.into(),
         task_name: "a".into(),
-        event_type: "e".into(),
+        event_type: event_type.into(),
         declared: Terms {
-            payload: "{}".into(),
+            payload,
             priority: None,
             tags: vec![],
             filter: None,
@@ -584,7 +581,109 @@ async fn a_debounced_task_is_postponed_until_it_has_waited_ten_times_as_long_or_
         last_fired: None,
         skipped_count: 0,
         filter_error: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn triggers_that_an_event_could_not_read_are_refused() {
+    let f = Fixture::new();
+    let payload = |mebibytes: usize| format!(r#"{{"a":"{}"}}"#, "x".repeat(mebibytes << 20));
+    let put =
+        async |name: &str, event_type: &str, mebibytes| f.store.put_trigger(trigger_of(&f, name, event_type, payload(mebibytes))).await;
+    put("a", "e", 60).await.expect("put");
+    let second = put("b", "e", 60).await.expect("put");
+    let Err(StoreError::Conflict(sentence)) = put("c", "e", 10).await else {
+        panic!("too large")
     };
+    assert!(sentence.contains("128 MiB"), "{sentence}");
+    put("c", "f", 10).await.expect("another type");
+    put("a", "e", 60).await.expect("in its own place");
+    let grown = Patch {
+        payload: Some(Some(Edits::of_payload(&payload(10)))),
+        ..Patch::default()
+    };
+    assert!(matches!(f.store.edit_trigger(second, grown).await, Err(StoreError::Conflict(_))));
+    assert_eq!(f.store.triggers_of("e").await.expect("those that were let in").len(), 2);
+    put("a", "f", 1).await.expect("moved");
+    put("d", "e", 60).await.expect("its room is free");
+    f.store.remove_trigger(second).await.expect("removed");
+    put("e", "e", 60).await.expect("its room is free");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_filters_let_pass_by_is_counted_over_a_delivery() {
+    let f = Fixture::new();
+    let trigger = f.store.put_trigger(trigger_of(&f, "t", "e", "{}".into())).await.expect("put");
+    let event = |fires: bool, error: Option<&str>| FireEvent {
+        id: EventId::new(f.now),
+        event: NewEvent {
+            event_type: "e".into(),
+            source: None,
+            time: None,
+            data: "{}".into(),
+            depth: 0,
+        },
+        now: f.now,
+        firings: Vec::from_iter(fires.then(|| Firing {
+            trigger,
+            task: f.new_task("a", 5, 0),
+            debounce: None,
+        })),
+        skipped: Vec::from_iter((!fires).then(|| (trigger, error.map(str::to_owned)))),
+    };
+    for (events, skipped, error) in [
+        (
+            vec![event(false, Some("x")), event(false, None), event(false, Some("y"))],
+            3,
+            Some("y"),
+        ),
+        (vec![event(false, Some("x")), event(true, None)], 4, None),
+        (vec![event(true, None), event(false, Some("z"))], 5, Some("z")),
+    ] {
+        f.store.fire_events(events).await.expect("fired");
+        let trigger = f.store.trigger(trigger).await.expect("it");
+        assert_eq!((trigger.skipped_count, trigger.filter_error.as_deref()), (skipped, error));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_debounced_task_of_a_trigger_that_makes_another_now_is_left_alone() {
+    let f = Fixture::new();
+    let trigger = f.store.put_trigger(trigger_of(&f, "t", "e", "{}".into())).await.expect("put");
+    let fire = async |name: &str, priority: i64| {
+        let event = FireEvent {
+            id: EventId::new(f.now),
+            event: NewEvent {
+                event_type: "e".into(),
+                source: None,
+                time: None,
+                data: "{}".into(),
+                depth: 0,
+            },
+            now: f.now,
+            firings: vec![Firing {
+                trigger,
+                task: f.new_task(name, priority, 1),
+                debounce: Some(Duration::from_secs(1)),
+            }],
+            skipped: vec![],
+        };
+        f.store.fire_events(vec![event]).await.expect("fired")[0].tasks[0]
+    };
+    let first = fire("a", 5).await;
+    assert_eq!(fire("a", 2).await, first);
+    assert_eq!(f.store.task(first).await.expect("it").priority.get(), 2);
+    let second = fire("b", 5).await;
+    assert_ne!(second, first);
+    assert_eq!(f.store.task(second).await.expect("it").name, "b");
+    assert_eq!(f.store.task(first).await.expect("it").name, "a");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_debounced_task_is_postponed_until_it_has_waited_ten_times_as_long_or_begins() {
+    let mut f = Fixture::new();
+    let (began, second) = (f.now, chrono::TimeDelta::seconds(1));
+    let trigger = trigger_of(&f, "t", "e", "{}".into());
     let trigger = f.store.put_trigger(trigger).await.expect("put");
     async fn fire(f: &Fixture, trigger: TriggerId, n: u32) -> TaskId {
         let mut task = f.new_task("a", 5, 1);

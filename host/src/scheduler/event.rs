@@ -25,6 +25,8 @@ const MAX_MERGED: usize = 16 << 20;
 const MAX_READ: usize = 256 << 20;
 /// Tasks that events delivered together may make: one transaction, in which nobody else writes.
 const MAX_TASKS: usize = 100_000;
+/// Triggers that are asked, each of them once for each event to which it listens.
+const MAX_ASKED: usize = 1_000_000;
 /// Tasks made between two looks at what else there is to do.
 const TURN: usize = 64;
 
@@ -141,7 +143,19 @@ async fn listeners(context: &Context, events: &[NewEvent]) -> Result<Listeners, 
             );
         }
     }
+    check_asked(events, &listeners)?;
     Ok(listeners)
+}
+
+fn check_asked(events: &[NewEvent], listeners: &Listeners) -> Result<(), EventError> {
+    let of_event = |event: &NewEvent| listeners.get(&event.event_type).map_or(0, |of_type| of_type.len());
+    let asked: usize = events.iter().map(of_event).sum();
+    if asked > MAX_ASKED {
+        return Err(EventError::TooLarge(format!(
+            "{asked} triggers would have to be asked, each once for each event to which it listens; {MAX_ASKED} are allowed: send the events in smaller batches"
+        )));
+    }
+    Ok(())
 }
 
 /// Each trigger's task holds a copy of the event: a small event with many triggers could take all memory.

@@ -551,6 +551,7 @@ pub trait Store: Send + Sync + 'static {
     async fn fires(&self, id: ScheduleId, page: PageRequest) -> Result<Page<Fire>>;
 
     /// Creates a trigger, or updates what was declared of the one of its name; edits, pause and counts stay. Returns its id.
+    /// [`StoreError::Conflict`] where the triggers that listen to its events would be too large together.
     async fn put_trigger(&self, trigger: Trigger) -> Result<TriggerId>;
     /// Removes a trigger; its tasks stay.
     async fn remove_trigger(&self, id: TriggerId) -> Result<()>;
@@ -559,6 +560,7 @@ pub trait Store: Send + Sync + 'static {
     /// All triggers, oldest first.
     async fn triggers(&self, page: PageRequest) -> Result<Page<Trigger>>;
     /// Changes what an operator may change of a trigger, which no registration takes back; returns it as it is then.
+    /// [`StoreError::Conflict`] as of [`Store::put_trigger`].
     async fn edit_trigger(&self, id: TriggerId, patch: Patch) -> Result<Trigger>;
     /// Those that listen to `event_type` and are not paused, by their ids.
     async fn triggers_of(&self, event_type: &str) -> Result<Vec<Trigger>>;

@@ -458,7 +458,8 @@ impl Store for Sqlite {
     }
     async fn triggers_of(&self, event_type: &str) -> Result<Vec<Trigger>> {
         let event_type = event_type.to_owned();
-        self.own_reader.ask(move |db| events::triggers_of(db, &event_type)).await
+        // They may be large, and are many where clients send events: the scheduler's own questions do not wait for them.
+        self.read(move |db| events::triggers_of(db, &event_type)).await
     }
     async fn edit_trigger(&self, id: TriggerId, patch: Patch) -> Result<Trigger> {
         self.writer.write(move |tx| events::edit_trigger(tx, id, &patch)).await

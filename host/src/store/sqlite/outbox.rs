@@ -2,7 +2,7 @@
 
 use super::Failed;
 use super::enqueue::enqueue;
-use super::events::fire_event;
+use super::events::fire_events;
 use super::monitor::raise;
 use super::rows;
 use super::workflow;
@@ -113,7 +113,7 @@ pub(super) fn deliver(tx: &mut Tx<'_>, seq: i64, delivery: &Delivery) -> Result<
         return Err(StoreError::Conflict("it was delivered before".into()));
     }
     match delivery {
-        Delivery::Event(event) => fire_event(tx, event).map(drop),
+        Delivery::Event(event) => fire_events(tx, std::slice::from_ref(event)).map(drop),
         Delivery::Task(task) => enqueue(tx, task, None).map(drop),
         Delivery::Workflow(new) => workflow::submit(tx, new),
         Delivery::Refused(alert) => raise(tx, alert),
