@@ -489,7 +489,8 @@ pub trait Store: Send + Sync + 'static {
     async fn claim(&self, claim: Claim) -> Result<Claimed>;
     /// Ends an attempt. [`StoreError::LeaseLost`] where the fence no longer holds.
     async fn settle(&self, settle: Settle) -> Result<()>;
-    /// What attempts sent and nobody delivered yet, oldest first, at most so many, without those in `skip`.
+    /// What attempts sent and nobody delivered yet, oldest first, at most so many, without those in `skip`, which are being delivered. Of the
+    /// events of one task only the first is under way: they are delivered in their order.
     async fn undelivered(&self, limit: usize, skip: Vec<i64>) -> Result<Vec<Undelivered>>;
     /// Delivers what stands at `seq` of the outbox and takes it out, in one commit. [`StoreError::Conflict`] where it was delivered before.
     async fn deliver(&self, seq: i64, delivery: Delivery) -> Result<()>;
