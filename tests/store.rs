@@ -18,8 +18,8 @@ use taskhost::model::trigger::{Edits, Patch, Terms, Trigger};
 use taskhost::model::workflow::{NewWorkflow, WorkflowStatus};
 use taskhost::store::sqlite::Sqlite;
 use taskhost::store::{
-    Claim, Claimed, Delivery, Filter, FireEvent, Firing, Handled, Lease, Listing, Offer, PageRequest, Publish, Room, Settle, Stage, Store,
-    StoreError,
+    Claim, Claimed, Delivery, Filter, FireEvent, Firing, Handled, Lease, Listened, Listing, Offer, PageRequest, Publish, Room, Settle,
+    Stage, Store, StoreError,
 };
 
 const MEMORY: u64 = 1 << 20;
@@ -610,8 +610,10 @@ async fn triggers_that_an_event_could_not_read_are_refused() {
     assert_eq!(f.store.triggers_of("e").await.expect("those that were let in").len(), 2);
     put("a", "f", 1).await.expect("moved");
     put("d", "e", 60).await.expect("its room is free");
+    assert_eq!(f.store.listened("e").await.expect("how much").triggers, 2);
     f.store.remove_trigger(second).await.expect("removed");
     put("e", "e", 60).await.expect("its room is free");
+    assert_eq!(f.store.listened("g").await.expect("how much"), Listened::default());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 //! The store kept it in the commit that settled the attempt; here each is delivered in a commit of its own, which also takes it out of the
 //! outbox. So a death in between loses nothing and doubles nothing: what is left is delivered after the next start.
 
-use super::event::{self, EventError};
+use super::event::{self, EventError, Room};
 use super::{Context, POLL, plan};
 use crate::model::alert::{AlertType, NewAlert};
 use crate::model::attempt::InputError;
@@ -136,7 +136,7 @@ impl Deliveries {
 async fn deliver(context: Context, undelivered: Undelivered) -> bool {
     let seq = undelivered.seq;
     let delivered = match delivery(&context, undelivered).await {
-        Ok(delivery) => match context.store.deliver(seq, delivery).await {
+        Ok((delivery, _room)) => match context.store.deliver(seq, delivery).await {
             Err(StoreError::Conflict(_)) => return true, // it was delivered before
             delivered => delivered,
         },
@@ -155,19 +155,25 @@ async fn deliver(context: Context, undelivered: Undelivered) -> bool {
 }
 
 /// An event that was accepted is not given up for filters that are slow for a moment.
-async fn prepare(context: &Context, id: EventId, event: NewEvent) -> Result<Vec<FireEvent>, EventError> {
-    for tried in 1..TRIES {
-        match event::prepare(context, vec![(id, event.clone())]).await {
-            Err(EventError::TooSlow(sentence)) => tracing::warn!(event_type = event.event_type, tried, "{sentence}; trying again"),
-            prepared => return prepared,
+async fn prepare(context: &Context, id: EventId, event: NewEvent) -> Result<(Vec<FireEvent>, Room), EventError> {
+    let mut tried = 0;
+    loop {
+        let room = Room::take(context, std::slice::from_ref(&event)).await?;
+        let prepared = event::prepare(context, vec![(id, event.clone())]).await;
+        tried += 1;
+        match prepared {
+            Err(EventError::TooSlow(sentence)) if tried < TRIES => {
+                tracing::warn!(event_type = event.event_type, tried, "{sentence}; trying again");
+            }
+            prepared => return prepared.map(|fires| (fires, room)),
         }
+        drop(room);
         tokio::time::sleep(POLL * (1 << (tried - 1))).await;
     }
-    event::prepare(context, vec![(id, event)]).await
 }
 
-/// What has to be stored for it.
-async fn delivery(context: &Context, undelivered: Undelivered) -> Result<Delivery, StoreError> {
+/// What has to be stored for it, and the room that it takes until then.
+async fn delivery(context: &Context, undelivered: Undelivered) -> Result<(Delivery, Option<Room>), StoreError> {
     let Undelivered { parent, depth, sent, .. } = undelivered;
     let now = context.clock.now();
     let snapshot = context.registry.snapshot();
@@ -186,8 +192,8 @@ async fn delivery(context: &Context, undelivered: Undelivered) -> Result<Deliver
                 depth,
             };
             match prepare(context, id, event).await {
-                Ok(mut prepared) => match prepared.pop() {
-                    Some(event) => return Ok(Delivery::Event(event)),
+                Ok((mut prepared, room)) => match prepared.pop() {
+                    Some(event) => return Ok((Delivery::Event(event), Some(room))),
                     None => (what, "nothing was made of it".to_owned()),
                 },
                 Err(EventError::Store(StoreError::Conflict(sentence))) => (what, sentence),
@@ -199,7 +205,7 @@ async fn delivery(context: &Context, undelivered: Undelivered) -> Result<Deliver
             Ok(request) => {
                 let mut task = plan::new_task(&snapshot, request.into(), Origin::Task(parent), now).await;
                 (task.id, task.idempotency_key, task.depth) = (id, id, depth);
-                return Ok(Delivery::Task(task));
+                return Ok((Delivery::Task(task), None));
             }
             Err(refusal) => (format!("task {id}"), refusal.sentence),
         },
@@ -215,7 +221,7 @@ async fn delivery(context: &Context, undelivered: Undelivered) -> Result<Deliver
                 made.map_err(|refusal| refusal.sentence)
             });
             match made {
-                Ok(workflow) => return Ok(Delivery::Workflow(workflow)),
+                Ok(workflow) => return Ok((Delivery::Workflow(workflow), None)),
                 Err(sentence) => (format!("workflow {id}"), sentence),
             }
         }
@@ -228,14 +234,15 @@ async fn delivery(context: &Context, undelivered: Undelivered) -> Result<Deliver
         Err(StoreError::NotFound) => "unknown".to_owned(), // forgotten meanwhile
         Err(error) => return Err(error),
     };
-    Ok(Delivery::Refused(NewAlert {
+    let alert = NewAlert {
         kind: AlertType::TaskFailure,
         task_id: parent,
         task_name,
         error: Some(error),
         execution_time: None,
         at: now,
-    }))
+    };
+    Ok((Delivery::Refused(alert), None))
 }
 
 /// Checks what took too long when it was sent. The error is a sentence.

@@ -327,6 +327,15 @@ pub struct FireEvent {
     pub skipped: Vec<(TriggerId, Option<String>)>,
 }
 
+/// The triggers that listen to a type of event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listened {
+    /// That they have together.
+    pub bytes: u64,
+    /// How many.
+    pub triggers: u64,
+}
+
 /// What one trigger makes of an event.
 #[derive(Clone, Debug)]
 pub struct Firing {
@@ -563,6 +572,8 @@ pub trait Store: Send + Sync + 'static {
     /// Changes what an operator may change of a trigger, which no registration takes back; returns it as it is then.
     /// [`StoreError::Conflict`] as of [`Store::put_trigger`].
     async fn edit_trigger(&self, id: TriggerId, patch: Patch) -> Result<Trigger>;
+    /// How much listens to `event_type`, paused or not.
+    async fn listened(&self, event_type: &str) -> Result<Listened>;
     /// Those that listen to `event_type` and are not paused, by their ids.
     async fn triggers_of(&self, event_type: &str) -> Result<Vec<Trigger>>;
     /// Keeps events with their tasks, in their order and all in one transaction; what came of each. An event whose source and id were

@@ -8,8 +8,8 @@ use super::writer::Tx;
 use crate::model::Time;
 use crate::model::ids::{TaskId, TriggerId};
 use crate::model::trigger::{Edits, Patch, Trigger, postponed};
-use crate::store::{FireEvent, Fired, Firing, Page, PageRequest, Result, StoreError};
-use rusqlite::{Connection, OptionalExtension, params};
+use crate::store::{FireEvent, Fired, Firing, Listened, Page, PageRequest, Result, StoreError};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -103,6 +103,20 @@ pub(super) fn triggers(db: &Connection, request: &PageRequest) -> Result<Page<Tr
     list(db, (rows::TRIGGERS, rows::TRIGGER), rows::trigger, request, |t| {
         (micros(t.created_at), *t.id.as_bytes())
     })
+}
+
+pub(super) fn listened(db: &Connection, event_type: &str) -> Result<Listened> {
+    let read = |row: &Row<'_>| {
+        let (bytes, triggers): (i64, i64) = (row.get(0)?, row.get(1)?);
+        Ok(Listened {
+            bytes: bytes.unsigned_abs(),
+            triggers: triggers.unsigned_abs(),
+        })
+    };
+    db.prepare_cached("SELECT bytes, triggers FROM listened WHERE event_type = ?1")
+        .and_then(|mut s| s.query_row([event_type], read).optional())
+        .failed()
+        .map(Option::unwrap_or_default)
 }
 
 pub(super) fn triggers_of(db: &Connection, event_type: &str) -> Result<Vec<Trigger>> {

@@ -31,8 +31,8 @@ mod workflow_view;
 mod writer;
 
 use super::{
-    AlertFilter, Claim, Claimed, Delivery, FireEvent, FireSchedule, Fired, Handlers, Lease, Listing, MadeFires, MakeFires, NamedCalendar,
-    Offer, Orphan, Page, PageRequest, Publish, PutSchedule, Result, Settle, Stage, Store, StoreError,
+    AlertFilter, Claim, Claimed, Delivery, FireEvent, FireSchedule, Fired, Handlers, Lease, Listened, Listing, MadeFires, MakeFires,
+    NamedCalendar, Offer, Orphan, Page, PageRequest, Publish, PutSchedule, Result, Settle, Stage, Store, StoreError,
 };
 use super::{Batch, CancelledSome, Queue, RequestKey, Rung, StepRetried, Waiting, Workflow};
 use crate::model::Time;
@@ -455,6 +455,10 @@ impl Store for Sqlite {
     }
     async fn triggers(&self, page: PageRequest) -> Result<Page<Trigger>> {
         self.read(move |db| events::triggers(db, &page)).await
+    }
+    async fn listened(&self, event_type: &str) -> Result<Listened> {
+        let event_type = event_type.to_owned();
+        self.read(move |db| events::listened(db, &event_type)).await
     }
     async fn triggers_of(&self, event_type: &str) -> Result<Vec<Trigger>> {
         let event_type = event_type.to_owned();
