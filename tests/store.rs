@@ -915,6 +915,8 @@ async fn events_of_one_attempt_are_delivered_in_their_order() {
         };
         found.iter().map(word).collect()
     };
+    let has_more_than = async |most| f.store.has_undelivered(most).await.expect("the outbox");
+    assert_eq!((has_more_than(5).await, has_more_than(6).await), (true, false));
     let found = all(9, vec![]).await;
     assert_eq!(words(&found), ["1", "task", "task", "4"]);
     assert_eq!(words(&all(2, vec![]).await), ["1", "task"]);

@@ -21,8 +21,13 @@ use crate::worker::{Accepts, NotAccepted};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::MissedTickBehavior;
+
+/// What may wait for its delivery, before attempts are told to send more later: each may send a thousand, and what it sends as many again.
+const MOST: u32 = 100_000;
 
 /// How often an event is tried whose filters are too slow, with a pause each time that doubles from a second: some eight minutes, which no
 /// machine is busy for a moment. Then they are too slow for good, and would keep the filters of all others waiting.
@@ -67,19 +72,39 @@ pub(super) async fn run(context: &Context, mut stop: watch::Receiver<bool>) {
         () = plan::until_loaded(context) => {}
     }
     let mut deliveries = Deliveries::default();
+    let mut look = tokio::time::interval(POLL);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_time = true;
     loop {
+        if std::mem::take(&mut is_time) {
+            see_whether_full(context).await;
+        }
         deliveries.start(context).await;
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => return,
+            _ = look.tick() => is_time = true,
             () = context.sent.notified() => {}
             () = deliveries.one_ended() => {}
-            () = tokio::time::sleep(POLL) => {}
         }
         if std::mem::take(&mut deliveries.failed) {
             let stopped = stop.wait_for(|stop| *stop);
             let _ = tokio::time::timeout(POLL, stopped).await; // still there, and the store is in trouble: not at once
         }
+    }
+}
+
+async fn see_whether_full(context: &Context) {
+    match context.store.has_undelivered(MOST).await {
+        Ok(full) => {
+            if full && !context.outbox_full.swap(full, Ordering::Relaxed) {
+                tracing::warn!(
+                    "more than {MOST} emitted events and submitted tasks wait for their delivery; attempts may send no more until then"
+                );
+            }
+            context.outbox_full.store(full, Ordering::Relaxed);
+        }
+        Err(error) => tracing::error!(%error, "what waits for its delivery could not be counted"),
     }
 }
 

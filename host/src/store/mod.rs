@@ -501,6 +501,8 @@ pub trait Store: Send + Sync + 'static {
     /// What attempts sent and nobody delivered yet, oldest first, at most so many, without those in `skip`, which are being delivered. Of the
     /// events of one task only the first is under way: they are delivered in their order.
     async fn undelivered(&self, limit: usize, skip: Vec<i64>) -> Result<Vec<Undelivered>>;
+    /// Whether there is more than `most` of it.
+    async fn has_undelivered(&self, most: u32) -> Result<bool>;
     /// Delivers what stands at `seq` of the outbox and takes it out, in one commit. [`StoreError::Conflict`] where it was delivered before.
     async fn deliver(&self, seq: i64, delivery: Delivery) -> Result<()>;
     /// Ends a task by request, whatever it is doing; returns the attempt that ran. [`StoreError::Conflict`] where it has ended.

@@ -51,6 +51,8 @@ pub struct Judge<'a> {
     pub grants: &'a Grants,
     /// What those who know the loaded plugins say.
     pub accepts: &'a Accepts,
+    /// Whether so much waits for its delivery that no more is taken.
+    pub full: bool,
     /// How deep the attempt's task stands.
     pub depth: u32,
     /// When.
@@ -71,6 +73,10 @@ impl Outbox {
     pub fn take(&mut self, what: Outgoing, judge: &Judge<'_>) -> Result<String, Refused> {
         if judge.depth >= MAX_DEPTH {
             return Err(Refused::new("fatal", too_deep()));
+        }
+        if judge.full {
+            let why = "too much of what attempts emitted and submitted waits for its delivery; try again later";
+            return Err(Refused::new("retryable", why));
         }
         // Before anything is read, which may be long.
         match what {
@@ -212,6 +218,7 @@ mod tests {
         limits: executor::Options,
         grants: Grants,
         accepts: Accepts,
+        full: bool,
         depth: u32,
         outbox: Outbox,
     }
@@ -236,6 +243,7 @@ mod tests {
                     "to_come" => Err(NotAccepted::NotYet("still loading".into())),
                     _ => Err(refused()),
                 }),
+                full: false,
                 depth: 0,
                 outbox: Outbox::default(),
             }
@@ -246,6 +254,7 @@ mod tests {
                 limits: &self.limits,
                 grants: &self.grants,
                 accepts: &self.accepts,
+                full: self.full,
                 depth: self.depth,
                 now: Time::UNIX_EPOCH,
             };
@@ -356,5 +365,8 @@ mod tests {
         assert!(bench.emit("e.x", "{}").unwrap_err().message.contains("chain of 16"));
         bench.depth = MAX_DEPTH - 1;
         bench.emit("e.x", "{}").unwrap();
+        bench.full = true;
+        assert_eq!(bench.emit("e.x", "{}").unwrap_err().kind, "retryable");
+        assert_eq!(bench.submit(r#"{"task_name":"tasks"}"#).unwrap_err().kind, "retryable");
     }
 }

@@ -352,8 +352,12 @@ impl Store for Sqlite {
     async fn undelivered(&self, limit: usize, skip: Vec<i64>) -> Result<Vec<Undelivered>> {
         self.own_reader.ask(move |db| outbox::undelivered(db, limit, &skip)).await
     }
+    async fn has_undelivered(&self, most: u32) -> Result<bool> {
+        self.own_reader.ask(move |db| outbox::has_more_than(db, most)).await
+    }
     async fn deliver(&self, seq: i64, delivery: Delivery) -> Result<()> {
-        self.writer.write(move |tx| outbox::deliver(tx, seq, &delivery)).await
+        // It makes new work: attempts that send much must not keep clients out.
+        self.writer.bring(move |tx| outbox::deliver(tx, seq, &delivery)).await
     }
     async fn cancel(&self, id: TaskId, now: Time) -> Result<Option<Lease>> {
         self.writer.write(move |tx| settle::cancel(tx, id, now)).await

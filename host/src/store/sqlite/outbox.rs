@@ -67,6 +67,12 @@ pub(super) fn undelivered(db: &Connection, limit: usize, skip: &[i64]) -> Result
     Ok(found)
 }
 
+pub(super) fn has_more_than(db: &Connection, most: u32) -> Result<bool> {
+    db.prepare_cached("SELECT 1 FROM outbox INDEXED BY outbox_by_id ORDER BY id LIMIT 1 OFFSET ?1")
+        .and_then(|mut s| s.exists([most]))
+        .failed()
+}
+
 /// Whose events stand at these places.
 fn tellers(db: &Connection, places: &[i64]) -> Result<HashSet<[u8; 16]>> {
     let mut query = db
