@@ -9,17 +9,17 @@ use taskhost::model::attempt::{Class, Level, LogLine, Outcome, Source, Usage};
 use taskhost::model::calendar::Calendar;
 use taskhost::model::event::NewEvent;
 use taskhost::model::ids::{BatchId, EventId, NodeId, TaskId, TriggerId, WorkflowId};
-use taskhost::model::outbox::{Outbox, Sent};
+use taskhost::model::outbox::{Outbox, Sent, Undelivered};
 use taskhost::model::priority::Priority;
 use taskhost::model::request::{WorkflowRequest, parse};
 use taskhost::model::retry::{Counters, Next};
 use taskhost::model::task::{NewTask, Origin, Status, Submission, Ties};
-use taskhost::model::trigger::{Edits, Terms, Trigger};
-use taskhost::model::workflow::NewWorkflow;
+use taskhost::model::trigger::{Edits, Patch, Terms, Trigger};
+use taskhost::model::workflow::{NewWorkflow, WorkflowStatus};
 use taskhost::store::sqlite::Sqlite;
 use taskhost::store::{
-    Claim, Claimed, Delivery, Filter, FireEvent, Firing, Handled, Lease, Listing, Offer, PageRequest, Publish, Room, Settle, Stage, Store,
-    StoreError,
+    Claim, Claimed, Delivery, Filter, FireEvent, Firing, Handled, Lease, Listened, Listing, Offer, PageRequest, Publish, Room, Settle,
+    Stage, Store, StoreError,
 };
 
 const MEMORY: u64 = 1 << 20;
@@ -547,19 +547,7 @@ async fn the_last_lines_of_a_cancelled_attempt_are_kept_and_a_strangers_are_not(
 async fn events_are_forgotten_too() {
     let f = Fixture::new();
     for _ in 0..7 {
-        let event = FireEvent {
-            id: EventId::new(f.now),
-            event: NewEvent {
-                event_type: "e".into(),
-                source: None,
-                time: None,
-                data: "{}".into(),
-                depth: 0,
-            },
-            now: f.now,
-            firings: vec![],
-            skipped: vec![],
-        };
+        let event = fire_event(&f, vec![], vec![]);
         f.store.fire_events(vec![event]).await.expect("fired");
     }
     let before = f.now + chrono::TimeDelta::days(1);
@@ -570,17 +558,30 @@ async fn events_are_forgotten_too() {
     assert_eq!(counts, [5, 2, 0]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_debounced_task_is_postponed_until_it_has_waited_ten_times_as_long_or_begins() {
-    let mut f = Fixture::new();
-    let (began, second) = (f.now, chrono::TimeDelta::seconds(1));
-    let trigger = Trigger {
+fn fire_event(f: &Fixture, firings: Vec<Firing>, skipped: Vec<(TriggerId, Option<String>)>) -> FireEvent {
+    FireEvent {
+        id: EventId::new(f.now),
+        event: NewEvent {
+            event_type: "e".into(),
+            source: None,
+            time: None,
+            data: "{}".into(),
+            depth: 0,
+        },
+        now: f.now,
+        firings,
+        skipped,
+    }
+}
+
+fn trigger_of(f: &Fixture, name: &str, event_type: &str, payload: String) -> Trigger {
+    Trigger {
         id: TriggerId::new(f.now),
-        name: "t".into(),
+        name: name.into(),
         task_name: "a".into(),
-        event_type: "e".into(),
+        event_type: event_type.into(),
         declared: Terms {
-            payload: "{}".into(),
+            payload,
             priority: None,
             tags: vec![],
             filter: None,
@@ -593,29 +594,111 @@ async fn a_debounced_task_is_postponed_until_it_has_waited_ten_times_as_long_or_
         last_fired: None,
         skipped_count: 0,
         filter_error: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn triggers_that_an_event_could_not_read_are_refused() {
+    let f = Fixture::new();
+    let payload = |mebibytes: usize| format!(r#"{{"a":"{}"}}"#, "x".repeat(mebibytes << 20));
+    let put =
+        async |name: &str, event_type: &str, mebibytes| f.store.put_trigger(trigger_of(&f, name, event_type, payload(mebibytes))).await;
+    put("a", "e", 60).await.expect("put");
+    let second = put("b", "e", 60).await.expect("put");
+    let Err(StoreError::Conflict(sentence)) = put("c", "e", 10).await else {
+        panic!("too large")
     };
+    assert!(sentence.contains("128 MiB"), "{sentence}");
+    put("c", "f", 10).await.expect("another type");
+    put("a", "e", 60).await.expect("in its own place");
+    let grown = Patch {
+        payload: Some(Some(Edits::of_payload(&payload(10)))),
+        ..Patch::default()
+    };
+    assert!(matches!(f.store.edit_trigger(second, grown).await, Err(StoreError::Conflict(_))));
+    assert_eq!(f.store.triggers_of("e").await.expect("those that were let in").len(), 2);
+    put("a", "f", 1).await.expect("moved");
+    put("d", "e", 60).await.expect("its room is free");
+    assert_eq!(f.store.listened("e").await.expect("how much").triggers, 2);
+    f.store.remove_trigger(second).await.expect("removed");
+    put("e", "e", 60).await.expect("its room is free");
+    assert_eq!(f.store.listened("g").await.expect("how much"), Listened::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_filters_let_pass_by_is_counted_over_a_delivery() {
+    let f = Fixture::new();
+    let trigger = f.store.put_trigger(trigger_of(&f, "t", "e", "{}".into())).await.expect("put");
+    let event = |fires: bool, error: Option<&str>| {
+        fire_event(
+            &f,
+            Vec::from_iter(fires.then(|| Firing {
+                trigger,
+                task: f.new_task("a", 5, 0),
+                debounce: None,
+            })),
+            Vec::from_iter((!fires).then(|| (trigger, error.map(str::to_owned)))),
+        )
+    };
+    for (events, skipped, error) in [
+        (
+            vec![event(false, Some("x")), event(false, None), event(false, Some("y"))],
+            3,
+            Some("y"),
+        ),
+        (vec![event(false, Some("x")), event(true, None)], 4, None),
+        (vec![event(true, None), event(false, Some("z"))], 5, Some("z")),
+    ] {
+        f.store.fire_events(events).await.expect("fired");
+        let trigger = f.store.trigger(trigger).await.expect("it");
+        assert_eq!((trigger.skipped_count, trigger.filter_error.as_deref()), (skipped, error));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_debounced_task_of_a_trigger_that_makes_another_now_is_left_alone() {
+    let f = Fixture::new();
+    let trigger = f.store.put_trigger(trigger_of(&f, "t", "e", "{}".into())).await.expect("put");
+    let fire = async |name: &str, priority: i64| {
+        let event = fire_event(
+            &f,
+            vec![Firing {
+                trigger,
+                task: f.new_task(name, priority, 1),
+                debounce: Some(Duration::from_secs(1)),
+            }],
+            vec![],
+        );
+        f.store.fire_events(vec![event]).await.expect("fired")[0].tasks[0]
+    };
+    let first = fire("a", 5).await;
+    assert_eq!(fire("a", 2).await, first);
+    assert_eq!(f.store.task(first).await.expect("it").priority.get(), 2);
+    let second = fire("b", 5).await;
+    assert_ne!(second, first);
+    assert_eq!(f.store.task(second).await.expect("it").name, "b");
+    assert_eq!(f.store.task(first).await.expect("it").name, "a");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_debounced_task_is_postponed_until_it_has_waited_ten_times_as_long_or_begins() {
+    let mut f = Fixture::new();
+    let (began, second) = (f.now, chrono::TimeDelta::seconds(1));
+    let trigger = trigger_of(&f, "t", "e", "{}".into());
     let trigger = f.store.put_trigger(trigger).await.expect("put");
     async fn fire(f: &Fixture, trigger: TriggerId, n: u32) -> TaskId {
         let mut task = f.new_task("a", 5, 1);
         task.payload = format!(r#"{{"n":{n}}}"#);
         task.depth = n;
-        let event = FireEvent {
-            id: EventId::new(f.now),
-            event: NewEvent {
-                event_type: "e".into(),
-                source: None,
-                time: None,
-                data: "{}".into(),
-                depth: 0,
-            },
-            now: f.now,
-            firings: vec![Firing {
+        let event = fire_event(
+            &f,
+            vec![Firing {
                 trigger,
                 task,
                 debounce: Some(Duration::from_secs(1)),
             }],
-            skipped: vec![],
-        };
+            vec![],
+        );
         f.store.fire_events(vec![event]).await.expect("fired")[0].tasks[0]
     }
     let first = fire(&f, trigger, 1).await;
@@ -809,6 +892,89 @@ async fn what_an_attempt_sent_is_kept_with_an_ok_and_delivered_once() {
         Err(StoreError::Conflict(_))
     ));
     assert_eq!(f.store.undelivered(9, vec![]).await.expect("the outbox"), kept[1..]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_one_attempt_are_delivered_in_their_order() {
+    let f = Fixture::new();
+    let event = |event_type: &str| Sent::Event {
+        id: EventId::new(f.now),
+        event_type: event_type.into(),
+        data: "{}".into(),
+    };
+    let task = || Sent::Task {
+        id: TaskId::new(f.now),
+        request: r#"{"task_name":"b"}"#.into(),
+    };
+    let (first, second) = (f.enqueue("a", 5, 0).await, f.enqueue("a", 6, 0).await);
+    f.claim(2).await;
+    for (id, sent) in [
+        (first, vec![event("1"), event("2"), task(), event("3")]),
+        (second, vec![task(), event("4")]),
+    ] {
+        let outbox = Outbox { depth: 1, sent };
+        let settle = f.ok(f.lease(id, 1));
+        f.store.settle(Settle { outbox, ..settle }).await.expect("settled");
+    }
+    let all = async |limit, skip| f.store.undelivered(limit, skip).await.expect("the outbox");
+    let words = |found: &[Undelivered]| -> Vec<String> {
+        let word = |one: &Undelivered| match &one.sent {
+            Sent::Event { event_type, .. } => event_type.clone(),
+            _ => "task".to_owned(),
+        };
+        found.iter().map(word).collect()
+    };
+    let has_more_than = async |most| f.store.has_undelivered(most).await.expect("the outbox");
+    assert_eq!((has_more_than(5).await, has_more_than(6).await), (true, false));
+    let found = all(9, vec![]).await;
+    assert_eq!(words(&found), ["1", "task", "task", "4"]);
+    assert_eq!(words(&all(2, vec![]).await), ["1", "task"]);
+    assert_eq!(words(&all(9, vec![found[0].seq, found[1].seq]).await), ["task", "4"]);
+    let fired = Delivery::Event(fire_event(&f, vec![], vec![]));
+    f.store.deliver(found[0].seq, fired).await.expect("delivered");
+    assert_eq!(words(&all(9, vec![found[0].seq, found[1].seq]).await), ["2", "task", "4"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_promised_is_found_and_cancelled() {
+    let f = Fixture::new();
+    let (task, workflow) = (TaskId::new(f.now), WorkflowId::new(f.now));
+    let sent = vec![
+        Sent::Task {
+            id: task,
+            request: r#"{"task_name":"b"}"#.into(),
+        },
+        Sent::Workflow {
+            id: workflow,
+            request: r#"{"name":"w","steps":[{"key":"a","task_name":"b"},{"key":"c","task_name":"b","needs":["a"]}]}"#.into(),
+        },
+    ];
+    let parent = f.enqueue("a", 5, 0).await;
+    f.claim(1).await;
+    let settle = f.ok(f.lease(parent, 1));
+    let outbox = Outbox { depth: 1, sent };
+    f.store.settle(Settle { outbox, ..settle }).await.expect("settled");
+    let promised = f.store.workflow(workflow).await.expect("it was promised");
+    assert_eq!(
+        (promised.name.as_deref(), promised.status, promised.steps.len()),
+        (Some("w"), WorkflowStatus::Running, 0)
+    );
+    let kept = f.store.undelivered(9, vec![]).await.expect("the outbox");
+
+    assert_eq!(f.store.cancel(task, f.now).await.expect("cancelled"), None);
+    let cancelled = f.store.task(task).await.expect("it");
+    assert_eq!((cancelled.status, cancelled.origin), (Status::Cancelled, Origin::Task(parent)));
+    assert!(f.store.cancel_workflow(workflow, f.now).await.expect("cancelled").is_empty());
+    let cancelled = f.store.workflow(workflow).await.expect("it");
+    assert_eq!((cancelled.status, cancelled.steps.len()), (WorkflowStatus::Cancelled, 2));
+
+    assert_eq!(f.store.undelivered(9, vec![]).await.expect("the outbox"), []);
+    let late = Delivery::Task(NewTask {
+        id: task,
+        ..f.new_task("b", 5, 0)
+    });
+    assert!(matches!(f.store.deliver(kept[0].seq, late).await, Err(StoreError::Conflict(_))));
+    assert!(f.claim(9).await.tasks.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -308,6 +308,24 @@ CREATE TABLE trigger_rule (
 ) WITHOUT ROWID;
 CREATE INDEX trigger_by_event ON trigger_rule (event_type, id);
 CREATE INDEX trigger_by_creation ON trigger_rule (created_at, id);
+-- Bytes and number of all triggers that listen to a type of event, which reads them all.
+CREATE TABLE listened (event_type TEXT PRIMARY KEY, bytes INTEGER NOT NULL, triggers INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TRIGGER trigger_rule_in AFTER INSERT ON trigger_rule BEGIN
+  INSERT INTO listened VALUES (NEW.event_type, octet_length(NEW.terms) + COALESCE(octet_length(NEW.edits), 0), 1)
+    ON CONFLICT (event_type) DO UPDATE SET bytes = bytes + excluded.bytes, triggers = triggers + 1;
+END;
+CREATE TRIGGER trigger_rule_out AFTER DELETE ON trigger_rule BEGIN
+  UPDATE listened SET bytes = bytes - octet_length(OLD.terms) - COALESCE(octet_length(OLD.edits), 0), triggers = triggers - 1
+    WHERE event_type = OLD.event_type;
+  DELETE FROM listened WHERE event_type = OLD.event_type AND triggers = 0;
+END;
+CREATE TRIGGER trigger_rule_change AFTER UPDATE ON trigger_rule BEGIN
+  UPDATE listened SET bytes = bytes - octet_length(OLD.terms) - COALESCE(octet_length(OLD.edits), 0), triggers = triggers - 1
+    WHERE event_type = OLD.event_type;
+  DELETE FROM listened WHERE event_type = OLD.event_type AND triggers = 0;
+  INSERT INTO listened VALUES (NEW.event_type, octet_length(NEW.terms) + COALESCE(octet_length(NEW.edits), 0), 1)
+    ON CONFLICT (event_type) DO UPDATE SET bytes = bytes + excluded.bytes, triggers = triggers + 1;
+END;
 -- What changes with events, beside documents that may be large.
 CREATE TABLE trigger_state (
   id BLOB PRIMARY KEY,

@@ -63,7 +63,7 @@ pub(crate) async fn get(state: State, name: Name) -> Result<Json<TriggerRecord>,
 /// The payload is patched member by member.
 #[utoipa::path(patch, path = "/trigger/{id}", tag = "triggers", params(("id" = String, Path, description = "Id of a trigger")),
     request_body = TriggerPatch, responses((status = 200, description = "Its record after it", body = TriggerRecord), (status = 400), (status = 404),
-        (status = 408), (status = 413), (status = 415), (status = 503)))]
+        (status = 408), (status = 409), (status = 413), (status = 415), (status = 503)))]
 pub(crate) async fn edit(
     state: State,
     name: Name,

@@ -17,6 +17,7 @@ use anyhow::Context;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -108,6 +109,7 @@ async fn build(config: &Config, file: Option<PathBuf>, guests: &Handle) -> anyho
     let (registry, registry_loop) = Registry::start(config.plugins.clone(), engine, store.clone(), clock.clone(), context)?;
     let monitor = Monitor::default();
     let [wake, replan, unfold, sent] = [(); 4].map(|()| Arc::new(Notify::new()));
+    let outbox_full = Arc::new(AtomicBool::new(false));
     let worker = worker::Handle::new(
         &config.worker,
         worker::Context {
@@ -118,6 +120,7 @@ async fn build(config: &Config, file: Option<PathBuf>, guests: &Handle) -> anyho
             executor: config.executor.clone(),
             wake: wake.clone(),
             accepts: scheduler::accepts(registry.clone()),
+            outbox_full: outbox_full.clone(),
             sent: sent.clone(),
         },
         guests.clone(),
@@ -133,6 +136,7 @@ async fn build(config: &Config, file: Option<PathBuf>, guests: &Handle) -> anyho
         replan,
         unfold,
         filters: scheduler::Filters::default(),
+        outbox_full,
         sent,
     };
     let (stop, stopped) = watch::channel(false);

@@ -174,6 +174,7 @@ impl Heard {
                     limits,
                     grants: &grants,
                     accepts: &accepts,
+                    full: false,
                     depth: 0,
                     now: Clock::System.now(),
                 };

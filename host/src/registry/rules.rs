@@ -71,9 +71,13 @@ impl Rules {
             }
         }
         for request in &self.triggers {
-            store
-                .put_trigger(Trigger::declare(request, request.name.clone().unwrap_or_default(), now))
-                .await?;
+            let trigger = Trigger::declare(request, request.name.clone().unwrap_or_default(), now);
+            match store.put_trigger(trigger).await {
+                Err(StoreError::Conflict(sentence)) => {
+                    tracing::warn!(trigger = request.name, "a trigger of a manifest is passed over: {sentence}");
+                }
+                put => drop(put?),
+            }
         }
         Ok(())
     }

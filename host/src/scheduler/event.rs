@@ -12,19 +12,26 @@ use crate::model::outbox::MAX_DEPTH;
 use crate::model::task::{NewTask, Origin, Submission};
 use crate::model::trigger::{Terms, Trigger, merge};
 use crate::registry::snapshot::Snapshot;
-use crate::store::{FireEvent, Firing, StoreError};
+use crate::store::{FireEvent, Firing, Listened, StoreError};
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Bytes of payloads that events delivered together may make, over all their triggers.
 const MAX_FIRED: usize = 64 << 20;
 /// Bytes of one of them.
 const MAX_MERGED: usize = 16 << 20;
 /// Bytes of payloads of all triggers that listen to events delivered together, whether they fire or not.
-const MAX_READ: usize = 256 << 20;
+const MAX_READ: usize = 128 << 20;
+/// KiB of payloads, read and made, of all deliveries that are at work: more wait before they read anything. Holds the largest.
+const ROOM: u32 = 256 << 10;
+/// Bytes of payloads that are made on the async threads; more are made aside.
+const LIGHT: usize = 256 << 10;
 /// Tasks that events delivered together may make: one transaction, in which nobody else writes.
 const MAX_TASKS: usize = 100_000;
+/// Triggers that are asked, each of them once for each event to which it listens.
+const MAX_ASKED: usize = 1_000_000;
 /// Tasks made between two looks at what else there is to do.
 const TURN: usize = 64;
 
@@ -56,6 +63,15 @@ pub struct Delivered {
 /// Delivers events, all in one transaction or none.
 pub(super) async fn deliver(context: &Context, events: Vec<NewEvent>) -> Result<Vec<Delivered>, EventError> {
     let now = context.clock.now();
+    let room = Room::take(context, &events).await?;
+    let context = context.clone();
+    // Whoever asked may go: the room is taken until it is done.
+    let work = async move { deliver_in(&context, events, now, room).await };
+    let died = |error: tokio::task::JoinError| EventError::Store(StoreError::Unavailable(format!("the delivery died: {error}")));
+    tokio::spawn(work).await.map_err(died)?
+}
+
+async fn deliver_in(context: &Context, events: Vec<NewEvent>, now: Time, _room: Room) -> Result<Vec<Delivered>, EventError> {
     let fires = prepare(context, events.into_iter().map(|event| (EventId::new(now), event)).collect()).await?;
     let too_deep: Vec<bool> = fires.iter().map(|fire| is_too_deep(&fire.event)).collect();
     let fired = context.store.fire_events(fires).await?;
@@ -70,19 +86,60 @@ pub(super) async fn deliver(context: &Context, events: Vec<NewEvent>) -> Result<
     Ok(delivered.collect())
 }
 
+/// A place among the deliveries that are at work, by what they may hold in memory at most.
+pub(super) struct Room {
+    _permit: SemaphorePermit<'static>,
+}
+
+impl Room {
+    pub(super) async fn take(context: &Context, events: &[NewEvent]) -> Result<Self, EventError> {
+        static FREE: Semaphore = Semaphore::const_new(ROOM as usize);
+        let types: HashSet<&str> = events.iter().map(|event| event.event_type.as_str()).collect();
+        let mut listened = HashMap::with_capacity(types.len());
+        for event_type in types {
+            listened.insert(event_type, context.store.listened(event_type).await?);
+        }
+        let permit = FREE.acquire_many(weight(events, &listened)).await;
+        let permit = permit.map_err(|error| StoreError::Unavailable(format!("no event can be delivered any more: {error}")))?;
+        Ok(Self { _permit: permit })
+    }
+}
+
+/// KiB that a delivery may hold: its events, the triggers that it reads, and the payloads that it makes of both.
+fn weight(events: &[NewEvent], listened: &HashMap<&str, Listened>) -> u32 {
+    let read: u64 = listened.values().map(|listened| listened.bytes).sum();
+    let made: u64 = events.iter().fold(0, |sum, event| {
+        let listened = listened.get(event.event_type.as_str()).copied().unwrap_or_default();
+        sum.saturating_add(listened.bytes)
+            .saturating_add(listened.triggers.saturating_mul(event.data.len() as u64))
+    });
+    let told: u64 = events.iter().map(|event| event.data.len() as u64).sum();
+    let bytes = told + read.min(MAX_READ as u64) + made.min(MAX_FIRED as u64);
+    u32::try_from(bytes >> 10).unwrap_or(ROOM).clamp(1, ROOM)
+}
+
 /// What has to be stored of events, in their order: each with a task for each trigger that it fires.
 pub(super) async fn prepare(context: &Context, events: Vec<(EventId, NewEvent)>) -> Result<Vec<FireEvent>, EventError> {
     let (ids, events): (Vec<_>, Vec<_>) = events.into_iter().unzip();
     let listeners = listeners(context, &events).await?;
     let now = context.clock.now();
     let matched = context.filters.match_all(events, listeners, now, context.clock.clone()).await?;
-    check_size(&matched)?;
-    let snapshot = context.registry.snapshot();
+    let bytes = check_size(&matched)?;
+    let work = fire_all(context.registry.snapshot(), ids, matched, now);
+    if bytes <= LIGHT {
+        return Ok(work.await);
+    }
+    let runtime = tokio::runtime::Handle::current();
+    let fires = tokio::task::spawn_blocking(move || runtime.block_on(work)).await;
+    fires.map_err(|error| EventError::Store(StoreError::Unavailable(format!("the payloads could not be made: {error}"))))
+}
+
+async fn fire_all(snapshot: Arc<Snapshot>, ids: Vec<EventId>, matched: Vec<Matched>, now: Time) -> Vec<FireEvent> {
     let mut fires = Vec::with_capacity(matched.len());
     for (id, matched) in ids.into_iter().zip(matched) {
         fires.push(fire(&snapshot, id, matched, now).await);
     }
-    Ok(fires)
+    fires
 }
 
 /// Whether nothing is made of it any more.
@@ -141,11 +198,23 @@ async fn listeners(context: &Context, events: &[NewEvent]) -> Result<Listeners, 
             );
         }
     }
+    check_asked(events, &listeners)?;
     Ok(listeners)
 }
 
-/// Each trigger's task holds a copy of the event: a small event with many triggers could take all memory.
-pub(super) fn check_size(events: &[Matched]) -> Result<(), EventError> {
+fn check_asked(events: &[NewEvent], listeners: &Listeners) -> Result<(), EventError> {
+    let of_event = |event: &NewEvent| listeners.get(&event.event_type).map_or(0, |of_type| of_type.len());
+    let asked: usize = events.iter().map(of_event).sum();
+    if asked > MAX_ASKED {
+        return Err(EventError::TooLarge(format!(
+            "{asked} triggers would have to be asked, each once for each event to which it listens; {MAX_ASKED} are allowed: send the events in smaller batches"
+        )));
+    }
+    Ok(())
+}
+
+/// Each trigger's task holds a copy of the event: a small event with many triggers could take all memory. Returns the bytes of all.
+pub(super) fn check_size(events: &[Matched]) -> Result<usize, EventError> {
     let (mut all, mut count) = (0, 0);
     for matched in events {
         for listener in matched.firing.iter().map(|index| &matched.listeners[*index]) {
@@ -170,7 +239,7 @@ pub(super) fn check_size(events: &[Matched]) -> Result<(), EventError> {
             "this would make {count} tasks at once; {MAX_TASKS} are allowed"
         )));
     }
-    Ok(())
+    Ok(all)
 }
 
 async fn fire(snapshot: &Snapshot, id: EventId, matched: Matched, now: Time) -> FireEvent {
@@ -217,4 +286,32 @@ async fn triggered(snapshot: &Snapshot, listener: &Listener, event: &NewEvent, n
         task.trigger_time = now + debounce;
     }
     task
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delivery_weighs_what_it_may_hold_and_never_more_than_there_is() {
+        let event = |bytes: usize| NewEvent {
+            event_type: "e".into(),
+            source: None,
+            time: None,
+            data: "x".repeat(bytes),
+            depth: 0,
+        };
+        let listened = |bytes: u64, triggers: u64| HashMap::from([("e", Listened { bytes, triggers })]);
+        let kib = |kib: u64| kib << 10;
+        for (events, listened, expected) in [
+            (vec![event(2)], HashMap::new(), 1),
+            (vec![event(kib(10) as usize)], HashMap::new(), 10),
+            (vec![event(kib(10) as usize); 2], listened(kib(8), 3), 20 + 8 + 2 * (8 + 30)),
+            (vec![event(2)], listened(kib(1 << 17), 1), (128 + 64) << 10),
+            (vec![event(2)], listened(u64::MAX, u64::MAX), (128 + 64) << 10),
+            (vec![event(1 << 20); 200], listened(u64::MAX, u64::MAX), ROOM),
+        ] {
+            assert_eq!(weight(&events, &listened), expected);
+        }
+    }
 }

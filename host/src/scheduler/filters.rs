@@ -75,8 +75,13 @@ impl Filters {
             return match_all();
         }
         let closed = |cause: String| EventError::Store(StoreError::Unavailable(format!("filters could not be evaluated: {cause}")));
-        let _turn = self.turns.acquire().await.map_err(|error| closed(error.to_string()))?;
-        let matched = tokio::task::spawn_blocking(match_all).await;
+        let turn = self.turns.clone().acquire_owned().await;
+        let turn = turn.map_err(|error| closed(error.to_string()))?;
+        let match_in_turn = move || {
+            let _turn = turn; // kept to the end, even if whoever asked has gone
+            match_all()
+        };
+        let matched = tokio::task::spawn_blocking(match_in_turn).await;
         matched.map_err(|error| closed(error.to_string()))?
     }
 

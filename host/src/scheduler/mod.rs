@@ -30,6 +30,7 @@ use chrono::TimeDelta;
 pub use event::{Delivered, EventError};
 pub use filters::Filters;
 pub use outbox::accepts;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -60,6 +61,8 @@ pub struct Context {
     pub unfold: Arc<Notify>,
     /// Filters of triggers, read.
     pub filters: Filters,
+    /// Whether [`outbox`] has so much to deliver that attempts may send no more.
+    pub outbox_full: Arc<AtomicBool>,
     /// Tells [`outbox`] that an attempt has sent something.
     pub sent: Arc<Notify>,
 }

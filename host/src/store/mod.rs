@@ -340,6 +340,15 @@ pub struct FireEvent {
     pub skipped: Vec<(TriggerId, Option<String>)>,
 }
 
+/// The triggers that listen to a type of event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listened {
+    /// That they have together.
+    pub bytes: u64,
+    /// How many.
+    pub triggers: u64,
+}
+
 /// What one trigger makes of an event.
 #[derive(Clone, Debug)]
 pub struct Firing {
@@ -502,8 +511,11 @@ pub trait Store: Send + Sync + 'static {
     async fn claim(&self, claim: Claim) -> Result<Claimed>;
     /// Ends an attempt. [`StoreError::LeaseLost`] where the fence no longer holds.
     async fn settle(&self, settle: Arc<Settle>) -> Result<()>;
-    /// What attempts sent and nobody delivered yet, oldest first, at most so many, without those in `skip`.
+    /// What attempts sent and nobody delivered yet, oldest first, at most so many, without those in `skip`, which are being delivered. Of the
+    /// events of one task only the first is under way: they are delivered in their order.
     async fn undelivered(&self, limit: usize, skip: Vec<i64>) -> Result<Vec<Undelivered>>;
+    /// Whether there is more than `most` of it.
+    async fn has_undelivered(&self, most: u32) -> Result<bool>;
     /// Delivers what stands at `seq` of the outbox and takes it out, in one commit. [`StoreError::Conflict`] where it was delivered before.
     async fn deliver(&self, seq: i64, delivery: Delivery) -> Result<()>;
     /// Ends a task by request, whatever it is doing; returns the attempt that ran. [`StoreError::Conflict`] where it has ended.
@@ -564,6 +576,7 @@ pub trait Store: Send + Sync + 'static {
     async fn fires(&self, id: ScheduleId, page: PageRequest) -> Result<Page<Fire>>;
 
     /// Creates a trigger, or updates what was declared of the one of its name; edits, pause and counts stay. Returns its id.
+    /// [`StoreError::Conflict`] where the triggers that listen to its events would be too large together.
     async fn put_trigger(&self, trigger: Trigger) -> Result<TriggerId>;
     /// Removes a trigger; its tasks stay.
     async fn remove_trigger(&self, id: TriggerId) -> Result<()>;
@@ -572,7 +585,10 @@ pub trait Store: Send + Sync + 'static {
     /// All triggers, oldest first.
     async fn triggers(&self, page: PageRequest) -> Result<Page<Trigger>>;
     /// Changes what an operator may change of a trigger, which no registration takes back; returns it as it is then.
+    /// [`StoreError::Conflict`] as of [`Store::put_trigger`].
     async fn edit_trigger(&self, id: TriggerId, patch: Patch) -> Result<Trigger>;
+    /// How much listens to `event_type`, paused or not.
+    async fn listened(&self, event_type: &str) -> Result<Listened>;
     /// Those that listen to `event_type` and are not paused, by their ids.
     async fn triggers_of(&self, event_type: &str) -> Result<Vec<Trigger>>;
     /// Keeps events with their tasks, in their order and all in one transaction; what came of each. An event whose source and id were

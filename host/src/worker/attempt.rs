@@ -288,6 +288,7 @@ fn answer(context: &Context, task: &Task, lease: Lease, call: HostCall, said: &m
                 limits: &context.executor,
                 grants: &grants,
                 accepts: &context.accepts,
+                full: context.outbox_full.load(Ordering::Relaxed),
                 depth: task.depth,
                 now: context.clock.now(),
             };

@@ -8,7 +8,7 @@ mod lease;
 mod outbox;
 
 pub use attempt::{Assignment, Needs};
-pub use outbox::{Accepts, Judge, Outbox};
+pub use outbox::{Accepts, Judge, NotAccepted, Outbox};
 
 use crate::clock::Clock;
 use crate::executor;
@@ -18,6 +18,7 @@ use crate::store::{Lease, Room, Store};
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -97,6 +98,8 @@ pub struct Context {
     pub wake: Arc<Notify>,
     /// Whether what an attempt submits can run.
     pub accepts: Accepts,
+    /// Whether so much of what attempts sent waits for its delivery that no more is taken.
+    pub outbox_full: Arc<AtomicBool>,
     /// Told when an attempt has sent something.
     pub sent: Arc<Notify>,
 }

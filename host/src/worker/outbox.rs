@@ -17,9 +17,31 @@ use std::sync::Arc;
 /// What a kept thing costs besides its text.
 const COST: usize = 64;
 
-/// What those who know the loaded plugins say of a task of this name with this payload: its definition, if they can tell, or what is
-/// wrong, with pointers into a request.
-pub type Accepts = Arc<dyn Fn(&str, &Value) -> Result<Option<Arc<Definition>>, Vec<InputError>> + Send + Sync>;
+/// What those who know the loaded plugins say of a task of this name with this payload: its definition, if they can tell, or why not.
+pub type Accepts = Arc<dyn Fn(&str, &Value) -> Result<Option<Arc<Definition>>, NotAccepted> + Send + Sync>;
+
+/// Why a task cannot be submitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotAccepted {
+    /// What is wrong, with pointers into a request.
+    Invalid(Vec<InputError>),
+    /// It cannot be told yet: the plugins are being loaded. The sentence says so.
+    NotYet(String),
+}
+
+impl NotAccepted {
+    /// As the guest is told; `place` is where the task stands in its request.
+    fn refused(self, place: &str) -> Refused {
+        let inside = |error: InputError| InputError {
+            pointer: format!("{place}{}", error.pointer),
+            ..error
+        };
+        match self {
+            Self::Invalid(errors) => Refused::invalid(&errors.into_iter().map(inside).collect::<Vec<_>>()),
+            Self::NotYet(sentence) => Refused::new("retryable", sentence),
+        }
+    }
+}
 
 /// What it takes to judge what an attempt asks.
 pub struct Judge<'a> {
@@ -29,6 +51,8 @@ pub struct Judge<'a> {
     pub grants: &'a Grants,
     /// What those who know the loaded plugins say.
     pub accepts: &'a Accepts,
+    /// Whether so much waits for its delivery that no more is taken.
+    pub full: bool,
     /// How deep the attempt's task stands.
     pub depth: u32,
     /// When.
@@ -50,6 +74,15 @@ impl Outbox {
         if judge.depth >= MAX_DEPTH {
             return Err(Refused::new("fatal", too_deep()));
         }
+        if judge.full {
+            let why = "too much of what attempts emitted and submitted waits for its delivery; try again later";
+            return Err(Refused::new("retryable", why));
+        }
+        // Before anything is read, which may be long.
+        match what {
+            Outgoing::Event { .. } => self.emitted_with(1, judge)?,
+            Outgoing::Task(_) | Outgoing::Workflow(_) => self.submitted_with(1, judge)?,
+        };
         match what {
             Outgoing::Event { event_type, data } => self.emit(&event_type, &data, judge),
             Outgoing::Task(request) => self.submit(request, judge),
@@ -62,7 +95,7 @@ impl Outbox {
         judge.grants.may_emit(&event_type)?;
         let EventData(data) =
             parse(data.as_bytes()).map_err(|refusal| Refused::new("fatal", format!("the data of an event {}", about(&refusal))))?;
-        self.emitted = counted(self.emitted, 1, judge.limits.max_emits, "emit", "executor.max_emits")?;
+        self.emitted = self.emitted_with(1, judge)?;
         self.weigh(event_type.len() + data.text.len(), judge)?;
         let id = EventId::new(judge.now);
         self.sent.push(Sent::Event {
@@ -76,7 +109,7 @@ impl Outbox {
     fn submit(&mut self, request: String, judge: &Judge<'_>) -> Result<String, Refused> {
         let read: TaskRequest = parse(request.as_bytes()).map_err(|refusal| Refused::invalid(&[error(refusal)]))?;
         judge.grants.may_submit(&read.task_name)?;
-        let definition = (judge.accepts)(&read.task_name, &read.payload.value).map_err(|errors| Refused::invalid(&errors))?;
+        let definition = (judge.accepts)(&read.task_name, &read.payload.value).map_err(|why| why.refused(""))?;
         if read.unique.is_some() {
             return Err(Refused::invalid(&[InputError {
                 pointer: "/unique".to_owned(),
@@ -86,7 +119,7 @@ impl Outbox {
         }
         let checked = definition.map_or(Ok(()), |definition| read.check(&definition, judge.now));
         checked.map_err(|refusal| Refused::invalid(&[error(refusal)]))?;
-        self.submitted = counted(self.submitted, 1, judge.limits.max_submits, "submit", "executor.max_submits")?;
+        self.submitted = self.submitted_with(1, judge)?;
         self.weigh(request.len(), judge)?;
         let id = TaskId::new(judge.now);
         self.sent.push(Sent::Task { id, request });
@@ -100,21 +133,25 @@ impl Outbox {
         read.graph().map_err(invalid)?;
         for (place, step) in read.steps.iter().enumerate() {
             judge.grants.may_submit(&step.task_name)?;
-            let of_step = |error: InputError| InputError {
-                pointer: format!("/steps/{place}{}", error.pointer),
-                ..error
-            };
-            let definition = (judge.accepts)(&step.task_name, &step.payload.value)
-                .map_err(|errors| Refused::invalid(&errors.into_iter().map(of_step).collect::<Vec<_>>()))?;
+            let definition =
+                (judge.accepts)(&step.task_name, &step.payload.value).map_err(|why| why.refused(&format!("/steps/{place}")))?;
             let checked = definition.map_or(Ok(()), |definition| step.check(place, &definition));
             checked.map_err(invalid)?;
         }
         let steps = u32::try_from(read.steps.len()).unwrap_or(u32::MAX);
-        self.submitted = counted(self.submitted, steps, judge.limits.max_submits, "submit", "executor.max_submits")?;
+        self.submitted = self.submitted_with(steps, judge)?;
         self.weigh(request.len(), judge)?;
         let id = WorkflowId::new(judge.now);
         self.sent.push(Sent::Workflow { id, request });
         Ok(id.to_string())
+    }
+
+    fn emitted_with(&self, more: u32, judge: &Judge<'_>) -> Result<u32, Refused> {
+        counted(self.emitted, more, judge.limits.max_emits, "emit", "executor.max_emits")
+    }
+
+    fn submitted_with(&self, more: u32, judge: &Judge<'_>) -> Result<u32, Refused> {
+        counted(self.submitted, more, judge.limits.max_submits, "submit", "executor.max_submits")
     }
 
     fn weigh(&mut self, bytes: usize, judge: &Judge<'_>) -> Result<(), Refused> {
@@ -181,6 +218,7 @@ mod tests {
         limits: executor::Options,
         grants: Grants,
         accepts: Accepts,
+        full: bool,
         depth: u32,
         outbox: Outbox,
     }
@@ -188,10 +226,10 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let refused = || {
-                vec![InputError {
+                NotAccepted::Invalid(vec![InputError {
                     pointer: "/payload/n".into(),
                     detail: "is odd".into(),
-                }]
+                }])
             };
             Self {
                 limits: executor::Options::default(),
@@ -200,7 +238,12 @@ mod tests {
                     submit: vec![Pattern::new("t*")],
                     ..Grants::default()
                 },
-                accepts: Arc::new(move |name, _| if name == "tasks" { Ok(None) } else { Err(refused()) }),
+                accepts: Arc::new(move |name, _| match name {
+                    "tasks" => Ok(None),
+                    "to_come" => Err(NotAccepted::NotYet("still loading".into())),
+                    _ => Err(refused()),
+                }),
+                full: false,
                 depth: 0,
                 outbox: Outbox::default(),
             }
@@ -211,6 +254,7 @@ mod tests {
                 limits: &self.limits,
                 grants: &self.grants,
                 accepts: &self.accepts,
+                full: self.full,
                 depth: self.depth,
                 now: Time::UNIX_EPOCH,
             };
@@ -261,6 +305,7 @@ mod tests {
             (r#"{"task_name":"tasks","priority":0}"#, "invalid_input", "/priority"),
             (r#"{"task_name":"tasks","x":0}"#, "invalid_input", "/x"),
             (r#"{"task_name":"t"}"#, "invalid_input", "/payload/n"),
+            (r#"{"task_name":"to_come"}"#, "retryable", "still loading"),
             (r#"{"task_name":"other","task_name":"tasks"}"#, "invalid_input", "task_name"),
             ("nonsense", "invalid_input", ""),
         ] {
@@ -308,14 +353,9 @@ mod tests {
         bench.emit("e.x", "{}").unwrap();
         bench.submit(r#"{"task_name":"tasks"}"#).unwrap();
         bench.emit("e.x", "{}").unwrap();
-        assert!(bench.emit("e.x", "{}").unwrap_err().message.contains("executor.max_emits"));
-        assert!(
-            bench
-                .submit(r#"{"task_name":"tasks"}"#)
-                .unwrap_err()
-                .message
-                .contains("executor.max_submits")
-        );
+        let unread = "not even looked at";
+        assert!(bench.emit("e.x", unread).unwrap_err().message.contains("executor.max_emits"));
+        assert!(bench.submit(unread).unwrap_err().message.contains("executor.max_submits"));
         let mut bench = Bench::new();
         bench.limits.outbox_limit = ByteSize(200);
         bench.emit("e.x", "{}").unwrap();
@@ -325,5 +365,8 @@ mod tests {
         assert!(bench.emit("e.x", "{}").unwrap_err().message.contains("chain of 16"));
         bench.depth = MAX_DEPTH - 1;
         bench.emit("e.x", "{}").unwrap();
+        bench.full = true;
+        assert_eq!(bench.emit("e.x", "{}").unwrap_err().kind, "retryable");
+        assert_eq!(bench.submit(r#"{"task_name":"tasks"}"#).unwrap_err().kind, "retryable");
     }
 }

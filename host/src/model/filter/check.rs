@@ -57,8 +57,12 @@ const FUNCTIONS: [&str; 23] = [
 ];
 /// Levels of an expression: each is a step of recursion in whoever evaluates it.
 const MAX_DEPTH: usize = 48;
-/// Names, operators and calls; what is written out, such as the texts in a list, costs next to nothing.
+/// Names, operators and calls; what is written out, such as the texts in a list, costs next to nothing where it is made once.
 const MAX_NODES: usize = 200;
+/// The same within loops, which may have half a million rounds: here what is written out counts too, since each round makes it anew.
+const MAX_IN_LOOPS: usize = 100;
+/// Bytes of a text within a loop that count as one more.
+const TEXT: usize = 16;
 /// Sums, each of which may copy a text as long as the data.
 const MAX_SUMS: usize = 8;
 /// Patterns, each of which is compiled for each event.
@@ -72,6 +76,7 @@ struct Walk<'e> {
     /// The variable of the loop that is walked through.
     each: Option<&'e ComprehensionExpr>,
     nodes: usize,
+    in_loops: usize,
     sums: usize,
     patterns: usize,
 }
@@ -103,14 +108,29 @@ fn may_be_bool(expr: &Expr) -> bool {
     }
 }
 
+fn text_length(expr: &Expr) -> usize {
+    match expr {
+        Expr::Literal(LiteralValue::String(text)) => text.inner().len(),
+        Expr::Literal(LiteralValue::Bytes(bytes)) => bytes.inner().len(),
+        _ => 0,
+    }
+}
+
 impl<'e> Walk<'e> {
     fn walk(&mut self, expression: &'e IdedExpr, depth: usize) -> Result<(), String> {
         self.nodes += usize::from(!matches!(expression.expr, Expr::Literal(_)));
+        self.in_loops += self.each.map_or(0, |_| 1 + text_length(&expression.expr) / TEXT);
         if depth > MAX_DEPTH {
             return Err(format!("a filter must not be nested deeper than {MAX_DEPTH} levels"));
         }
         if self.nodes > MAX_NODES {
             return Err(format!("a filter has at most {MAX_NODES} names, operators and calls"));
+        }
+        if self.in_loops > MAX_IN_LOOPS {
+            return Err(format!(
+                "within its loops a filter has at most {MAX_IN_LOOPS} names, operators, calls and values, of which a long text counts as several; \
+                 compare with fewer"
+            ));
         }
         match &expression.expr {
             Expr::Unspecified => Err("cannot be read as a CEL expression".into()),

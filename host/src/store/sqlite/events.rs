@@ -8,9 +8,10 @@ use super::writer::Tx;
 use crate::model::Time;
 use crate::model::ids::{TaskId, TriggerId};
 use crate::model::trigger::{Edits, Patch, Trigger, postponed};
-use crate::store::{FireEvent, Fired, Firing, Page, PageRequest, Result, StoreError};
-use rusqlite::{Connection, OptionalExtension, params};
+use crate::store::{FireEvent, Fired, Firing, Listened, Page, PageRequest, Result, StoreError};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// Not yet due, due: see the table `task`.
@@ -18,6 +19,8 @@ const FUTURE: i64 = 0;
 const DUE: i64 = 1;
 /// Bytes that the triggers of one type of event may have together: an event reads them all.
 const MAX_LISTENERS: i64 = 128 << 20;
+/// What one of them has.
+const SIZE: &str = "octet_length(terms) + COALESCE(octet_length(edits), 0)";
 
 fn text(document: &impl Serialize) -> Result<String> {
     serde_json::to_string(document).map_err(|error| StoreError::Unavailable(format!("a trigger cannot be written: {error}")))
@@ -25,6 +28,7 @@ fn text(document: &impl Serialize) -> Result<String> {
 
 pub(super) fn put_trigger(tx: &Tx<'_>, t: &Trigger) -> Result<TriggerId> {
     let terms = text(&t.declared)?;
+    check_listeners(tx.db, &t.event_type, &t.name, terms.len())?;
     let id: [u8; 16] = tx
         .db
         .prepare_cached(
@@ -44,6 +48,28 @@ pub(super) fn put_trigger(tx: &Tx<'_>, t: &Trigger) -> Result<TriggerId> {
     Ok(TriggerId::from_bytes(id))
 }
 
+/// Refuses a trigger of so many bytes that an event of this type would read too much: it could not be delivered any more.
+fn check_listeners(db: &Connection, event_type: &str, name: &str, bytes: usize) -> Result<()> {
+    let others: i64 = db
+        .prepare_cached(&format!(
+            "SELECT COALESCE((SELECT bytes FROM listened WHERE event_type = ?1), 0)
+               - COALESCE((SELECT {SIZE} FROM trigger_rule WHERE name = ?2 AND event_type = ?1), 0)"
+        ))
+        .and_then(|mut s| s.query_row([event_type, name], |row| row.get(0)))
+        .failed()?;
+    match others.saturating_add_unsigned(bytes as u64) > MAX_LISTENERS {
+        true => Err(too_large(event_type)),
+        false => Ok(()),
+    }
+}
+
+fn too_large(event_type: &str) -> StoreError {
+    StoreError::Conflict(format!(
+        "the triggers that listen to {event_type:?} have more than {} MiB of payloads together; remove some, or make their payloads smaller",
+        MAX_LISTENERS >> 20
+    ))
+}
+
 pub(super) fn remove_trigger(tx: &Tx<'_>, id: TriggerId) -> Result<()> {
     remove(tx, "DELETE FROM trigger_rule WHERE id = ?1", id.as_bytes())?;
     remove(tx, "DELETE FROM trigger_state WHERE id = ?1", id.as_bytes())
@@ -53,6 +79,8 @@ pub(super) fn edit_trigger(tx: &Tx<'_>, id: TriggerId, patch: &Patch) -> Result<
     let mut trigger = trigger(tx.db, id)?;
     trigger.edit(patch.clone());
     let edits = (trigger.edits != Edits::default()).then(|| text(&trigger.edits)).transpose()?;
+    let bytes = text(&trigger.declared)?.len() + edits.as_ref().map_or(0, String::len);
+    check_listeners(tx.db, &trigger.event_type, &trigger.name, bytes)?;
     tx.db
         .prepare_cached("UPDATE trigger_rule SET edits = ?2 WHERE id = ?1")
         .and_then(|mut s| s.execute(params![id.as_bytes(), edits]))
@@ -77,9 +105,23 @@ pub(super) fn triggers(db: &Connection, request: &PageRequest) -> Result<Page<Tr
     })
 }
 
+pub(super) fn listened(db: &Connection, event_type: &str) -> Result<Listened> {
+    let read = |row: &Row<'_>| {
+        let (bytes, triggers): (i64, i64) = (row.get(0)?, row.get(1)?);
+        Ok(Listened {
+            bytes: bytes.unsigned_abs(),
+            triggers: triggers.unsigned_abs(),
+        })
+    };
+    db.prepare_cached("SELECT bytes, triggers FROM listened WHERE event_type = ?1")
+        .and_then(|mut s| s.query_row([event_type], read).optional())
+        .failed()
+        .map(Option::unwrap_or_default)
+}
+
 pub(super) fn triggers_of(db: &Connection, event_type: &str) -> Result<Vec<Trigger>> {
     let sql = format!(
-        "SELECT {}, octet_length(terms) + COALESCE(octet_length(edits), 0) FROM {} WHERE event_type = ?1 AND paused = 0 ORDER BY id",
+        "SELECT {}, {SIZE} FROM {} WHERE event_type = ?1 AND paused = 0 ORDER BY id",
         rows::TRIGGER,
         rows::TRIGGERS
     );
@@ -90,10 +132,7 @@ pub(super) fn triggers_of(db: &Connection, event_type: &str) -> Result<Vec<Trigg
     while let Some(row) = rows.next().failed()? {
         bytes += row.get::<_, i64>(size_column).failed()?;
         if bytes > MAX_LISTENERS {
-            return Err(StoreError::Conflict(format!(
-                "the triggers that listen to {event_type:?} have more than {} MiB of payloads together; remove or pause some, or make their payloads smaller",
-                MAX_LISTENERS >> 20
-            )));
+            return Err(too_large(event_type));
         }
         triggers.push(rows::trigger(row).failed()?);
     }
@@ -101,10 +140,25 @@ pub(super) fn triggers_of(db: &Connection, event_type: &str) -> Result<Vec<Trigg
 }
 
 pub(super) fn fire_events(tx: &mut Tx<'_>, events: &[FireEvent]) -> Result<Vec<Fired>> {
-    events.iter().map(|event| fire_event(tx, event)).collect()
+    let mut skips = Skips::new();
+    let fired = events
+        .iter()
+        .map(|event| fire_event(tx, event, &mut skips))
+        .collect::<Result<_>>()?;
+    for (trigger, (count, error)) in skips {
+        tx.db
+            .prepare_cached("UPDATE trigger_state SET skipped_count = skipped_count + ?3, filter_error = ?2 WHERE id = ?1")
+            .and_then(|mut s| s.execute(params![trigger.as_bytes(), error, count]))
+            .failed()?;
+    }
+    Ok(fired)
 }
 
-pub(super) fn fire_event(tx: &mut Tx<'_>, fire: &FireEvent) -> Result<Fired> {
+/// How often each trigger let an event of one delivery pass by, and what was wrong with its filter last: one write a trigger, however many
+/// the events.
+type Skips<'e> = HashMap<TriggerId, (i64, Option<&'e str>)>;
+
+fn fire_event<'e>(tx: &mut Tx<'_>, fire: &'e FireEvent, skips: &mut Skips<'e>) -> Result<Fired> {
     let event = &fire.event;
     let source = event.source.as_ref();
     let fresh = tx
@@ -135,12 +189,14 @@ pub(super) fn fire_event(tx: &mut Tx<'_>, fire: &FireEvent) -> Result<Fired> {
     let mut tasks = Vec::with_capacity(fire.firings.len());
     for firing in &fire.firings {
         tasks.extend(fire_trigger(tx, firing, fire.now)?);
+        if let Some((_, error)) = skips.get_mut(&firing.trigger) {
+            *error = None;
+        }
     }
     for (trigger, error) in &fire.skipped {
-        tx.db
-            .prepare_cached("UPDATE trigger_state SET skipped_count = skipped_count + 1, filter_error = ?2 WHERE id = ?1")
-            .and_then(|mut s| s.execute(params![trigger.as_bytes(), error]))
-            .failed()?;
+        let (count, last) = skips.entry(*trigger).or_default();
+        *count += 1;
+        *last = error.as_deref();
     }
     Ok(Fired { duplicate: false, tasks })
 }
@@ -178,16 +234,28 @@ fn fire_trigger(tx: &mut Tx<'_>, firing: &Firing, now: Time) -> Result<Option<Ta
     Ok(Some(firing.task.id))
 }
 
-/// Gives the task that waits the payload of a later event. False where it began, ended or was cancelled.
+/// Gives the task that waits the payload of a later event. False where it began, ended or was cancelled, or the trigger makes another task now.
 fn postpone(tx: &Tx<'_>, firing: &Firing, (waiting, since): ([u8; 16], Time), debounce: Duration, now: Time) -> Result<bool> {
     let due = postponed(since, now, debounce);
     let queue = if due > now { FUTURE } else { DUE };
     tx.db
         .prepare_cached(
-            "UPDATE task SET payload = ?2, trigger_at = ?3, due_at = ?3, queue = ?4, held = NULL, held_key = NULL, depth = MAX(depth, ?5)
-             WHERE id = ?1 AND attempt = 0 AND queue < 3",
+            "UPDATE task SET payload = ?2, trigger_at = ?3, due_at = ?3, queue = ?4, held = NULL, held_key = NULL, depth = MAX(depth, ?5),
+               priority = ?7
+             WHERE id = ?1 AND name = ?6 AND attempt = 0 AND queue < 3",
         )
-        .and_then(|mut s| s.execute(params![waiting, firing.task.payload, micros(due), queue, firing.task.depth]))
+        .and_then(|mut s| {
+            let task = &firing.task;
+            s.execute(params![
+                waiting,
+                task.payload,
+                micros(due),
+                queue,
+                task.depth,
+                task.name,
+                task.priority.get()
+            ])
+        })
         .failed()
         .map(|changed| changed == 1)
 }

@@ -31,8 +31,8 @@ mod workflow_view;
 mod writer;
 
 use super::{
-    AlertFilter, Claim, Claimed, Delivery, FireEvent, FireSchedule, Fired, Handlers, Lease, Listing, MadeFires, MakeFires, NamedCalendar,
-    Offer, Orphan, Page, PageRequest, Publish, PutSchedule, Result, Settle, Stage, Store, StoreError,
+    AlertFilter, Claim, Claimed, Delivery, FireEvent, FireSchedule, Fired, Handlers, Lease, Listened, Listing, MadeFires, MakeFires,
+    NamedCalendar, Offer, Orphan, Page, PageRequest, Publish, PutSchedule, Result, Settle, Stage, Store, StoreError,
 };
 use super::{Batch, CancelledSome, Place, Pruned, Queue, RequestKey, Rung, StepRetried, Swept, Waiting, Workflow};
 use crate::model::Time;
@@ -345,8 +345,12 @@ impl Store for Sqlite {
     async fn undelivered(&self, limit: usize, skip: Vec<i64>) -> Result<Vec<Undelivered>> {
         self.own_reader.ask(move |db| outbox::undelivered(db, limit, &skip)).await
     }
+    async fn has_undelivered(&self, most: u32) -> Result<bool> {
+        self.own_reader.ask(move |db| outbox::has_more_than(db, most)).await
+    }
     async fn deliver(&self, seq: i64, delivery: Delivery) -> Result<()> {
-        self.writer.write(move |tx| outbox::deliver(tx, seq, &delivery)).await
+        // It makes new work: attempts that send much must not keep clients out.
+        self.writer.bring(move |tx| outbox::deliver(tx, seq, &delivery)).await
     }
     async fn cancel(&self, id: TaskId, now: Time) -> Result<Option<Lease>> {
         self.writer.write(move |tx| settle::cancel(tx, id, now)).await
@@ -449,9 +453,14 @@ impl Store for Sqlite {
     async fn triggers(&self, page: PageRequest) -> Result<Page<Trigger>> {
         self.read(move |db| events::triggers(db, &page)).await
     }
+    async fn listened(&self, event_type: &str) -> Result<Listened> {
+        let event_type = event_type.to_owned();
+        self.read(move |db| events::listened(db, &event_type)).await
+    }
     async fn triggers_of(&self, event_type: &str) -> Result<Vec<Trigger>> {
         let event_type = event_type.to_owned();
-        self.own_reader.ask(move |db| events::triggers_of(db, &event_type)).await
+        // They may be large, and are many where clients send events: the scheduler's own questions do not wait for them.
+        self.read(move |db| events::triggers_of(db, &event_type)).await
     }
     async fn edit_trigger(&self, id: TriggerId, patch: Patch) -> Result<Trigger> {
         self.writer.write(move |tx| events::edit_trigger(tx, id, &patch)).await

@@ -269,7 +269,14 @@ fn wait_again(tx: &Tx<'_>, settle: &Settle, attempt: &AttemptEnd<'_>, again: &Ag
 }
 
 pub(super) fn cancel(tx: &mut Tx<'_>, id: TaskId, now: Time) -> Result<Option<Lease>> {
-    cancel_tied(tx, id, now, |ties| ties)
+    match cancel_tied(tx, id, now, |ties| ties) {
+        // An attempt may have submitted it a moment ago.
+        Err(StoreError::NotFound) => {
+            outbox::fulfil_task(tx, id)?;
+            cancel_tied(tx, id, now, |ties| ties)
+        }
+        cancelled => cancelled,
+    }
 }
 
 /// As [`cancel`], of a step whose workflow knows.

@@ -5,6 +5,7 @@
 
 use super::Failed;
 use super::enqueue::enqueue;
+use super::outbox;
 use super::rows::{self, micros};
 use super::settle::{self, End, move_to_history};
 use super::workflow_view::workflow_row;
@@ -241,7 +242,11 @@ pub(super) fn step_ended(tx: &mut Tx<'_>, id: WorkflowId, task: TaskId, status: 
 }
 
 pub(super) fn cancel(tx: &mut Tx<'_>, id: WorkflowId, now: Time) -> Result<Vec<Lease>> {
-    workflow_row(tx.db, id)?;
+    match workflow_row(tx.db, id) {
+        // An attempt may have submitted it a moment ago.
+        Err(StoreError::NotFound) => outbox::fulfil_workflow(tx, id)?,
+        found => drop(found?),
+    }
     let mut steps = tx.workflows.take(tx.db, id)?;
     if steps.states.iter().all(|state| state.is_final()) {
         return Err(StoreError::Conflict("all steps of the workflow have ended already".into()));

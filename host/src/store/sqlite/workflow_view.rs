@@ -1,5 +1,6 @@
 //! Workflows as they are looked at: by people, and by the steps that need results.
 
+use super::outbox;
 use super::rows::{self, from_micros, micros};
 use super::workflow::{steps, variant};
 use super::{Failed, page};
@@ -35,7 +36,10 @@ pub(super) fn workflow_row(db: &Connection, id: WorkflowId) -> Result<Workflow> 
 }
 
 pub(super) fn workflow(db: &Connection, id: WorkflowId) -> Result<Workflow> {
-    let mut workflow = workflow_row(db, id)?;
+    let mut workflow = match workflow_row(db, id) {
+        Err(StoreError::NotFound) => return outbox::promised_without_steps(db, id),
+        found => found?,
+    };
     let steps = steps(db, id)?;
     let mut live = db
         .prepare_cached("SELECT name, queue = 3, started_at, NULL, failure FROM task WHERE id = ?1")

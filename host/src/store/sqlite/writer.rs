@@ -184,6 +184,19 @@ impl Writer {
         told.await.map_err(|_| given_up())?
     }
 
+    /// As [`Writer::offer`], but waits however long the queue is: for what was accepted and is let in beside what is new, not before it.
+    pub(super) async fn bring<T, F>(&self, intention: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        let (job, told) = pack(intention, |done| done);
+        let queues = self.queues()?;
+        queues.offers.send(job).await.map_err(|_| closed())?;
+        drop(queues); // both ends at once: the thread goes by that
+        told.await.map_err(|_| given_up())?
+    }
+
     fn queues(&self) -> Result<Senders> {
         let queues = self.queues.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         queues.clone().ok_or_else(closed)
