@@ -53,8 +53,9 @@ pub(crate) async fn edit(state: State, name: Name, JsonBody(patch, _room): JsonB
     merge_patch(&mut word, Value::Object(patch.0));
     let word: Override = parse(word.to_string().as_bytes())?;
     word.check().map_err(|why| {
-        let member = why.split([' ', ':']).next().unwrap_or_default().replace('.', "/");
-        Problem::invalid(format!("/{member}"), why)
+        // A manifest is told the member with the reason; here the pointer says it.
+        let (member, why) = why.split_once(' ').unwrap_or(("", &why));
+        Problem::invalid(format!("/{}", member.replace('.', "/")), why)
     })?;
     state.registry.override_task(name.0.clone(), word).await?;
     state.scheduler.wake();
