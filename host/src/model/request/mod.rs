@@ -4,6 +4,7 @@ mod batch;
 mod cloud_event;
 mod limit;
 mod read;
+mod strict;
 mod submission;
 mod unique;
 mod value;

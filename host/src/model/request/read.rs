@@ -1,6 +1,7 @@
 //! Strict reading: unknown members are refused, and what is wrong is told with its place. Members that the API promises for a later
 //! version are refused with that reason: a type lists them in [`Input::LATER`].
 
+use super::strict::{MARK, Strict};
 use serde::de::DeserializeOwned;
 use serde_path_to_error::{Path as MemberPath, Segment};
 
@@ -47,13 +48,13 @@ impl Refusal {
 
 /// Reads JSON; what is wrong is told with its pointer, or its line and column.
 pub fn parse<T: Input>(text: &[u8]) -> Result<T, Refusal> {
-    // Serde would take an array for an object, member by member in their order, and name our types to the client.
+    // Said of a value that is not read further, whatever else is wrong with it.
     let first = text.iter().find(|byte| !byte.is_ascii_whitespace());
     if first.is_some_and(|byte| b"[\"-0123456789tfn".contains(byte)) {
         return Err(Refusal::new(RefusalKind::Value, "", "must be a JSON object"));
     }
     let mut reader = serde_json::Deserializer::from_slice(text);
-    let value: T = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    let value: T = serde_path_to_error::deserialize(Strict(&mut reader)).map_err(|error| {
         let path = error.path().clone();
         let cause = error.into_inner();
         if cause.classify() == serde_json::error::Category::Data {
@@ -108,12 +109,32 @@ fn refusal<T: Input>(path: &MemberPath, sentence: &str) -> Refusal {
         let sentence = format!("`{key}` is not supported yet by this version; remove it");
         return Refusal::new(RefusalKind::Later, format!("/{key}"), sentence);
     }
-    let kind = if sentence.starts_with("unknown field") {
-        RefusalKind::Unknown
-    } else {
-        RefusalKind::Value
-    };
-    Refusal::new(kind, pointer(path), sentence)
+    let (kind, member, sentence) = in_our_words(sentence);
+    Refusal::new(kind, pointer(path) + &member, sentence)
+}
+
+/// What serde says, for who wrote a request and never saw our types; with the member that it is about where the path ends before it.
+fn in_our_words(sentence: &str) -> (RefusalKind, String, String) {
+    let of_member = |start: &str| sentence.strip_prefix(start)?.strip_suffix('`');
+    if let Some(member) = of_member("missing field `") {
+        return (RefusalKind::Value, format!("/{member}"), "is missing".to_owned());
+    }
+    if let Some(member) = of_member("duplicate field `") {
+        return (RefusalKind::Value, format!("/{member}"), "is given twice; leave one out".to_owned());
+    }
+    if sentence.starts_with("unknown field ") {
+        let known = sentence
+            .rsplit_once(", expected ")
+            .map(|(_, known)| known.trim_start_matches("one of "));
+        let said = known.map_or_else(
+            || "is unknown; leave it out".to_owned(),
+            |known| format!("is unknown; it takes {}", known.replace('`', "")),
+        );
+        return (RefusalKind::Unknown, String::new(), said);
+    }
+    // The reader of JSON says first what it found.
+    let expected = sentence.rsplit_once(MARK).map_or(sentence, |(_, expected)| expected);
+    (RefusalKind::Value, String::new(), expected.to_owned())
 }
 
 /// RFC 6901.
@@ -134,7 +155,7 @@ fn pointer(path: &MemberPath) -> String {
 /// Reads name-value pairs, all of them text.
 pub fn parse_pairs<T: Input>(pairs: Vec<(String, String)>) -> Result<T, Refusal> {
     let reader = serde::de::value::MapDeserializer::<_, serde::de::value::Error>::new(pairs.into_iter());
-    serde_path_to_error::deserialize(reader).map_err(|error| refusal::<T>(error.path(), &error.inner().to_string()))
+    serde_path_to_error::deserialize(Strict(reader)).map_err(|error| refusal::<T>(error.path(), &error.inner().to_string()))
 }
 
 #[cfg(test)]
@@ -165,13 +186,28 @@ mod tests {
     #[test]
     fn a_complaint_names_the_member() {
         for (text, code, pointer, word) in [
-            (r#"{"name":1}"#, RefusalKind::Value, "/name", "expected a string"),
-            (r#"{"name":"a","tags":[1,"x"]}"#, RefusalKind::Value, "/tags/1", "u8"),
-            (r#"{"name":"a","nmae":1}"#, RefusalKind::Unknown, "/nmae", "unknown field"),
-            (r#"{"name":"a","a/b":1}"#, RefusalKind::Unknown, "/a~1b", "unknown field"),
+            (r#"{"name":1}"#, RefusalKind::Value, "/name", "must be text"),
+            (
+                r#"{"name":"a","tags":[1,"x"]}"#,
+                RefusalKind::Value,
+                "/tags/1",
+                "must be a whole number from 0 to 255",
+            ),
+            (
+                r#"{"name":"a","nmae":1}"#,
+                RefusalKind::Unknown,
+                "/nmae",
+                "is unknown; it takes name, tags, raw",
+            ),
+            (r#"{"name":"a","a/b":1}"#, RefusalKind::Unknown, "/a~1b", "is unknown"),
             (r#"{"name":"a","deadline":1}"#, RefusalKind::Later, "/deadline", "not supported yet"),
-            (r#"{"name":"a","name":"b"}"#, RefusalKind::Value, "", "duplicate field `name`"),
-            (r"{}", RefusalKind::Value, "", "missing field `name`"),
+            (
+                r#"{"name":"a","name":"b"}"#,
+                RefusalKind::Value,
+                "/name",
+                "is given twice; leave one out",
+            ),
+            (r"{}", RefusalKind::Value, "/name", "is missing"),
             (r#"{"name":"#, RefusalKind::Json, "", "line 1 column 8"),
             (r#"{"name":"a"} x"#, RefusalKind::Json, "", "trailing"),
             ("", RefusalKind::Json, "", "empty"),
@@ -184,6 +220,143 @@ mod tests {
             assert!(detail.contains(word), "{text}: {detail}");
             assert!(pointer.is_empty() || !detail.contains("at line"), "{detail}");
         }
+    }
+
+    /// Where each request is wrong, and what is said of it.
+    #[test]
+    fn types_are_told_in_words_of_the_api() {
+        use crate::model::overrides::Override;
+        use crate::model::request::{
+            BatchRequest, CronTaskRequest as Cron, LimitRequest, TaskRequest, TriggerPatch, WorkflowRequest as Workflow,
+        };
+        fn at<T: Input>(text: &str) -> (String, String) {
+            let refusal = parse::<T>(text.as_bytes()).err().unwrap_or_else(|| panic!("{text} is taken"));
+            assert_eq!(refusal.kind, RefusalKind::Value, "{text}: {refusal}");
+            (refusal.pointer, refusal.sentence)
+        }
+        let step = |more: &str| format!(r#"{{"steps":[{{"key":"a","task_name":"echo"{more}}}]}}"#);
+        for ((pointer, sentence), expected, word) in [
+            // No list is an object.
+            (
+                at::<Cron>(r#"{"task_name":"t","session":["open",0]}"#),
+                "/session",
+                "must be a JSON object",
+            ),
+            (
+                at::<TaskRequest>(r#"{"task_name":"t","unique":[]}"#),
+                "/unique",
+                "must be a JSON object",
+            ),
+            (
+                at::<BatchRequest>(r#"{"on_complete":["echo",{}]}"#),
+                "/on_complete",
+                "must be a JSON object",
+            ),
+            (at::<BatchRequest>(r#"{"grid":[["/a",[1]]]}"#), "/grid", "must be a JSON object"),
+            (at::<Workflow>(r#"{"steps":[["a","echo"]]}"#), "/steps/0", "must be a JSON object"),
+            (at::<Workflow>(r#"{"steps":{}}"#), "/steps", "must be a list"),
+            (at::<LimitRequest>(r#"{"match":["echo"]}"#), "/match", "must be a JSON object"),
+            (at::<LimitRequest>(r#"{"rate":[1,2]}"#), "/rate", "must be a JSON object"),
+            (at::<Override>(r#"{"retry":[9]}"#), "/retry", "must be a JSON object"),
+            // A word is one of its words, and a number is JSON.
+            (
+                at::<Cron>(r#"{"task_name":"t","misfire":{"latest":null}}"#),
+                "/misfire",
+                "must be one of latest, all, none",
+            ),
+            (
+                at::<Cron>(r#"{"task_name":"t","misfire":true}"#),
+                "/misfire",
+                "must be one of latest, all, none",
+            ),
+            (
+                at::<Cron>(r#"{"task_name":"t","dst_overlap":5}"#),
+                "/dst_overlap",
+                "must be one of first, last, both",
+            ),
+            (
+                at::<Cron>(r#"{"task_name":"t","overlap":"never"}"#),
+                "/overlap",
+                "must be one of queue_one, ",
+            ),
+            (
+                at::<Cron>(r#"{"task_name":"t","session":{"edge":5}}"#),
+                "/session/edge",
+                "must be one of open, close",
+            ),
+            (
+                at::<TaskRequest>(r#"{"task_name":"t","unique":{"on_conflict":5}}"#),
+                "/unique/on_conflict",
+                "must be one of return",
+            ),
+            (
+                at::<TaskRequest>(r#"{"task_name":"t","unique":{"on_conflict":"x"}}"#),
+                "/unique/on_conflict",
+                "must be one of return",
+            ),
+            (
+                at::<Workflow>(r#"{"steps":[],"on_failure":5}"#),
+                "/on_failure",
+                "must be one of cancel_descendants, continue",
+            ),
+            (
+                at::<Workflow>(&step(r#","when":5"#)),
+                "/steps/0/when",
+                "must be one of all_success, all_done, any_success",
+            ),
+            // What else our types would say of themselves.
+            (at::<TaskRequest>(r#"{"task_name":5}"#), "/task_name", "must be text"),
+            (at::<TaskRequest>(r#"{"task_name":null}"#), "/task_name", "must be text"),
+            (at::<TaskRequest>(r#"{"task_name":"t","tags":5}"#), "/tags", "must be a list"),
+            (
+                at::<TaskRequest>(r#"{"task_name":"t","idempotent":"yes"}"#),
+                "/idempotent",
+                "must be true or false",
+            ),
+            (at::<TriggerPatch>(r#"{"paused":1}"#), "/paused", "must be true or false"),
+            (
+                at::<Cron>(r#"{"task_name":"t","cron_expression":5}"#),
+                "/cron_expression",
+                "must be text",
+            ),
+            (
+                at::<Cron>(r#"{"task_name":"t","session":{"edge":"open","offset":1.5}}"#),
+                "/session/offset",
+                "must be a whole number",
+            ),
+            (
+                at::<Override>(r#"{"retry":{"max_retries":-1}}"#),
+                "/retry/max_retries",
+                "must be a whole number from 0 to 4294967295",
+            ),
+            (at::<Override>(r#"{"retry":{"jitter":"x"}}"#), "/retry/jitter", "must be a number"),
+            (at::<Override>(r#"{"priority":"high"}"#), "/priority", "must be a whole number"),
+            (
+                at::<LimitRequest>(r#"{"max_running":-1}"#),
+                "/max_running",
+                "must be a whole number from 1 to 1000000",
+            ),
+            (
+                at::<LimitRequest>(r#"{"max_running":1.5}"#),
+                "/max_running",
+                "must be a whole number from 1 to 1000000",
+            ),
+            (
+                at::<LimitRequest>(r#"{"max_running":0}"#),
+                "/max_running",
+                "must be a whole number from 1 to 1000000",
+            ),
+            // What is not there is told at its place.
+            (at::<TaskRequest>("{}"), "/task_name", "is missing"),
+            (at::<Workflow>(r#"{"steps":[{"key":"a"}]}"#), "/steps/0/task_name", "is missing"),
+        ] {
+            assert_eq!(pointer, expected, "{sentence}");
+            assert!(sentence.starts_with(word), "{pointer}: {sentence}");
+        }
+        // What is right is still read.
+        let good =
+            parse::<Cron>(br#"{"task_name":"t","payload":{"a":[1]},"session":{"edge":"close","offset":-60},"misfire":"all"}"#).unwrap();
+        assert_eq!(good.payload.text, r#"{"a":[1]}"#);
     }
 
     #[test]
@@ -212,6 +385,7 @@ mod tests {
         assert_eq!(query("").unwrap().status, "");
         assert_eq!(query("state=x").unwrap_err().kind, RefusalKind::Unknown);
         assert_eq!(query("batch_id=x").unwrap_err().kind, RefusalKind::Later);
-        assert_eq!(query("status=a&status=b").unwrap_err().kind, RefusalKind::Value);
+        let twice = query("status=a&status=b").unwrap_err();
+        assert_eq!((twice.kind, twice.pointer.as_str()), (RefusalKind::Value, "/status"));
     }
 }
