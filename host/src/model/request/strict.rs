@@ -289,3 +289,6 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Strict<A> {
         self.0.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests;
