@@ -200,7 +200,7 @@ fn a_sweep_runs_every_combination() {
         (json!({"task_name": "echo", "tasks": [], "grid": {"/a": [1]}}), 400, "/grid"),
         (json!({"task_name": "echo", "tasks": []}), 400, "/task_name"),
         (json!({"task_name": "echo"}), 400, ""),
-        (json!({"grid": {"/a": [1]}}), 400, ""),
+        (json!({"grid": {"/a": [1]}}), 400, "/task_name"),
     ] {
         let problem = host.post("/tasks/batch", &body).problem(status);
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem}");

@@ -195,12 +195,20 @@ fn within_its_window_a_unique_task_counts_although_it_has_ended() {
         (json!({"window": 1e9}), "/unique/window"),
         (json!({"fields": "x"}), "/unique/fields"),
         (json!({"fields": ["x"]}), "/unique/fields/0"),
+        // All that lack it would be the same.
+        (json!({"fields": ["/value", "/order_id"]}), "/unique/fields/1"),
+        (json!({"fields": ["/value/0"]}), "/unique/fields/0"),
+        (json!({"fields": ["/value~2"]}), "/unique/fields/0"),
+        (json!({"fields": ["/value~"]}), "/unique/fields/0"),
         (json!({"on_conflict": "merge"}), "/unique/on_conflict"),
         (json!({"on": 1}), "/unique/on"),
         (json!(true), "/unique"),
     ] {
         let problem = host
-            .post("/task/submit", &json!({"task_name": "echo", "unique": unique}))
+            .post(
+                "/task/submit",
+                &json!({"task_name": "echo", "payload": {"value": 1}, "unique": unique}),
+            )
             .problem(400);
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem}");
     }
@@ -256,8 +264,22 @@ fn what_has_not_begun_in_time_expires_and_says_so_to_whoever_waits() {
 #[test]
 fn who_is_late_is_told_while_late_and_goes_on() {
     let host = Host::with_probe();
-    let runs = host.submit(&json!({"task_name": "nap", "payload": {"seconds": 600}, "deadline": in_ms(200)}));
-    let waits = host.submit(&json!({"task_name": "echo", "trigger_time": in_ms(3_600_000), "deadline": in_ms(200)}));
+    host.post("/queue/pause", &json!({"task_name": "echo"})).ok();
+    let runs = host.submit(&json!({"task_name": "nap", "payload": {"seconds": 600}, "deadline": in_ms(1_000)}));
+    let waits = host.submit(&json!({"task_name": "echo", "deadline": in_ms(1_000)}));
+    // By then they cannot have ended.
+    for member in [
+        json!({"deadline": in_ms(-1)}),
+        json!({"deadline": in_ms(60_000), "trigger_time": in_ms(60_001)}),
+        json!({"deadline": "2035-01-01T00:00:00Z", "trigger_time": "2035-01-01T00:00:00Z"}),
+    ] {
+        let mut task = json!({"task_name": "echo"});
+        task.as_object_mut()
+            .expect("an object")
+            .extend(member.as_object().expect("an object").clone());
+        let problem = host.post("/task/submit", &task).problem(400);
+        assert_eq!(problem["errors"][0]["pointer"], "/deadline", "{problem}");
+    }
     let in_time = host.submit(&json!({"task_name": "noop", "deadline": in_ms(60_000)}));
     let late = || host.get("/alerts?alert_type=late").ok();
     eventually("both are late", || late().as_array().is_some_and(|alerts| alerts.len() == 2));

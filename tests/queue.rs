@@ -279,24 +279,31 @@ fn a_definition_bounds_how_many_of_it_run() {
 fn a_bad_limit_says_where_and_changes_nothing() {
     let host = Host::with_probe();
     for (body, pointer) in [
-        (json!({}), ""),
+        (json!({"match": {}}), ""),
+        (json!({"max_running": 1}), "/match"),
+        (json!({"match": null, "max_running": 1}), "/match"),
+        (json!({"match": ["echo"], "max_running": 1}), "/match"),
+        (json!({"match": {}, "rate": [1, 2]}), "/rate"),
+        (json!({"match": {"tag": "a\u{7}"}, "max_running": 1}), "/match/tag"),
+        (json!({"match": {"tag": "x".repeat(129)}, "max_running": 1}), "/match/tag"),
+        (json!({"match": {}, "max_running": 1, "key": "/a~2"}), "/key"),
         (json!({"match": {"task_name": "a b"}, "max_running": 1}), "/match/task_name"),
         (json!({"match": {"tag": 7}, "max_running": 1}), "/match/tag"),
         (json!({"match": {"name": "x"}, "max_running": 1}), "/match/name"),
-        (json!({"max_running": 0}), "/max_running"),
-        (json!({"max_running": -1}), "/max_running"),
-        (json!({"max_running": 1.5}), "/max_running"),
-        (json!({"max_running": 1, "key": "desk"}), "/key"),
-        (json!({"rate": {"count": 0, "per": 1}}), "/rate/count"),
-        (json!({"rate": {"count": 1, "per": 0}}), "/rate/per"),
-        (json!({"rate": {"count": 1, "per": 1e9}}), "/rate/per"),
-        (json!({"rate": 5}), "/rate"),
+        (json!({"match": {}, "max_running": 0}), "/max_running"),
+        (json!({"match": {}, "max_running": -1}), "/max_running"),
+        (json!({"match": {}, "max_running": 1.5}), "/max_running"),
+        (json!({"match": {}, "max_running": 1, "key": "desk"}), "/key"),
+        (json!({"match": {}, "rate": {"count": 0, "per": 1}}), "/rate/count"),
+        (json!({"match": {}, "rate": {"count": 1, "per": 0}}), "/rate/per"),
+        (json!({"match": {}, "rate": {"count": 1, "per": 1e9}}), "/rate/per"),
+        (json!({"match": {}, "rate": 5}), "/rate"),
         (json!({"max_running": 1, "colour": 1}), "/colour"),
     ] {
         let problem = put(&host, "/limit/l", &body).problem(400);
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{body}: {problem}");
     }
-    put(&host, "/limit/a%20b", &json!({"max_running": 1})).problem(400);
+    put(&host, "/limit/a%20b", &json!({"match": {}, "max_running": 1})).problem(400);
     assert_eq!(host.get("/limits").ok(), json!([]));
     host.get("/limit/l").problem(404);
     let limit = put(&host, "/limit/l", &json!({"match": {"task_name": "echo"}, "max_running": 1})).ok();
@@ -307,9 +314,9 @@ fn a_bad_limit_says_where_and_changes_nothing() {
 #[test]
 fn many_limits_at_once_leave_nobody_behind() {
     let host = Host::with_probe();
-    put(&host, "/limit/all", &json!({"max_running": 3})).ok();
+    put(&host, "/limit/all", &json!({"match": {}, "max_running": 3})).ok();
     put(&host, "/limit/echo", &json!({"match": {"task_name": "echo"}, "max_running": 2})).ok();
-    put(&host, "/limit/value", &json!({"key": "/value", "max_running": 1})).ok();
+    put(&host, "/limit/value", &json!({"match": {}, "key": "/value", "max_running": 1})).ok();
     put(
         &host,
         "/limit/fast",

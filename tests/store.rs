@@ -914,7 +914,7 @@ async fn events_of_one_attempt_are_delivered_in_their_order() {
     ] {
         let outbox = Outbox { depth: 1, sent };
         let settle = f.ok(f.lease(id, 1));
-        f.store.settle(Settle { outbox, ..settle }).await.expect("settled");
+        f.store.settle(Arc::new(Settle { outbox, ..settle })).await.expect("settled");
     }
     let all = async |limit, skip| f.store.undelivered(limit, skip).await.expect("the outbox");
     let words = |found: &[Undelivered]| -> Vec<String> {
@@ -953,7 +953,7 @@ async fn what_was_promised_is_found_and_cancelled() {
     f.claim(1).await;
     let settle = f.ok(f.lease(parent, 1));
     let outbox = Outbox { depth: 1, sent };
-    f.store.settle(Settle { outbox, ..settle }).await.expect("settled");
+    f.store.settle(Arc::new(Settle { outbox, ..settle })).await.expect("settled");
     let promised = f.store.workflow(workflow).await.expect("it was promised");
     assert_eq!(
         (promised.name.as_deref(), promised.status, promised.steps.len()),

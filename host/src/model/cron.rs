@@ -46,25 +46,22 @@ impl Cron {
                 )));
             }
         }
-        for (index, field) in fields.iter().enumerate() {
-            check_characters(index, field)?;
-        }
-        let either = !fields[3].starts_with('*') && !fields[5].starts_with('*');
-        fields[4] = months(&fields[4]);
-        fields[5] = weekdays(&fields[5])?;
-        for (index, field) in fields.iter().enumerate() {
-            check_alone(index, field)?;
-        }
+        let starred = |index: usize| fields[index].starts_with('*');
+        let (either, starred_hour) = (!starred(3) && !starred(5), starred(2));
+        let fields = fields
+            .iter()
+            .enumerate()
+            .map(|(index, field)| matches(index, field))
+            .collect::<Result<Vec<_>, _>>()?;
         let with = |day: &str, weekday: &str| {
             let line = format!("{} {} {} {day} {} {weekday}", fields[0], fields[1], fields[2], fields[4]);
-            Schedule::from_str(&line).map_err(|error| CronError(format!("{expression:?} is not a cron expression: {error}")))
+            Schedule::from_str(&line).map_err(|_| CronError(format!("{expression:?} is not a cron expression")))
         };
         let schedules = if either {
             vec![with(&fields[3], "*")?, with("*", &fields[5])?]
         } else {
             vec![with(&fields[3], &fields[5])?]
         };
-        let starred_hour = fields[2].starts_with('*');
         let cron = Self { schedules, starred_hour };
         match cron.next_local(chrono::DateTime::UNIX_EPOCH.naive_utc()) {
             Some(_) => Ok(cron),
@@ -118,119 +115,128 @@ fn alias(text: &str) -> Result<&'static str, CronError> {
 
 /// The numbers that each field takes.
 const RANGES: [(u32, u32); 6] = [(0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0, 7)];
+const MONTH: usize = 4;
+const WEEKDAY: usize = 5;
 
-/// Refuses what other dialects allow and this one does not, and numbers out of range, in words that name the field.
-fn check_characters(index: usize, field: &str) -> Result<(), CronError> {
-    let (name, (low, high)) = (FIELDS[index], RANGES[index]);
-    let bad = |why: String| Err(CronError(format!("the {name} field {field:?} is not valid: {why}")));
-    if let Some(c) = field
-        .chars()
-        .find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '*' | ',' | '-' | '/'))
-    {
-        return bad(if c == '#' {
-            "# is not supported".into()
-        } else {
-            format!("{c:?} means nothing there")
-        });
-    }
-    for word in field.split([',', '-', '/']) {
-        let upper = word.to_ascii_uppercase();
-        if index > 2
-            && (upper == "L"
-                || upper == "LW"
-                || upper
-                    .trim_end_matches(['L', 'W'])
-                    .parse::<u32>()
-                    .is_ok_and(|_| upper.ends_with(['L', 'W'])))
-        {
-            return bad("L and W are not supported".into());
-        }
-    }
-    let bounds = field
-        .split(',')
-        .map(|part| part.split('/').next().unwrap_or(part))
-        .flat_map(|range| range.split('-'));
-    match bounds
-        .filter(|word| word.bytes().all(|b| b.is_ascii_digit()))
-        .find(|word| !word.parse().is_ok_and(|n| (low..=high).contains(&n)))
-    {
-        Some("") => bad("a number is missing".into()),
-        Some(number) => bad(format!("{number} is not in {low} to {high}")),
-        None => Ok(()),
-    }
-}
-
-/// Checks one field by itself, so that the error can name it.
-fn check_alone(index: usize, field: &str) -> Result<(), CronError> {
-    let mut line = ["*"; 6];
-    line[index] = field;
-    match Schedule::from_str(&line.join(" ")) {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            // The crate shows the expression it was given, which is not the user's; its last line is the reason.
-            let told = error.to_string();
-            let reason = told.lines().last().unwrap_or_default().trim();
-            Err(CronError(format!("the {} field {field:?} is not valid: {reason}", FIELDS[index])))
-        }
-    }
-}
-
-/// Writes numbers for the names of months, which the crate does not take beside numbers in one range.
-fn months(field: &str) -> String {
-    let number = |word: &str| {
-        let month = MONTHS.iter().position(|name| word.eq_ignore_ascii_case(name));
-        month.map_or_else(|| word.to_owned(), |month| (month + 1).to_string())
-    };
-    let mut text = String::new();
-    for word in field.split_inclusive([',', '-', '/']) {
-        let name = word.trim_end_matches([',', '-', '/']);
-        text.push_str(&number(name));
-        text.push_str(&word[name.len()..]);
-    }
-    text
-}
-
-/// Rewrites a Unix day-of-week field (0 and 7 are Sunday) to the crate's numbers (1 is Sunday).
-fn weekdays(field: &str) -> Result<String, CronError> {
-    let bad = |why: &str| CronError(format!("the day of week field {field:?} is not valid: {why}"));
-    let number = |text: &str| -> Result<u32, CronError> {
-        if let Some(day) = DAYS.iter().position(|day| text.eq_ignore_ascii_case(day)) {
-            return Ok(u32::try_from(day).unwrap_or(0));
-        }
-        text.parse()
-            .ok()
-            .filter(|n| *n <= 7)
-            .ok_or_else(|| bad("days are 0 to 7 (0 and 7 are Sunday) or SUN to SAT"))
-    };
-    if field == "*" {
-        return Ok(field.to_owned());
-    }
-    let mut days = BTreeSet::new();
+/// Everything that a field matches, in the crate's numbers. The grammar is read here and not there: the crate takes what it cannot
+/// place for the beginning of the next field, and so reads `*5 * * * *` as another expression.
+fn matches(index: usize, field: &str) -> Result<String, CronError> {
+    let mut all = BTreeSet::new();
     for part in field.split(',') {
-        let (range, step) = match part.split_once('/') {
-            Some((range, step)) => (
-                range,
-                step.parse::<u32>()
-                    .ok()
-                    .filter(|s| (1..=7).contains(s))
-                    .ok_or_else(|| bad("a step is 1 to 7"))?,
-            ),
-            None => (part, 1),
-        };
-        let (from, to) = match range.split_once('-') {
-            _ if range == "*" => (0, 6),
-            Some((from, to)) => (number(from)?, number(to)?),
-            None if part.contains('/') => (number(range)?, 6),
-            None => (number(range)?, number(range)?),
-        };
-        // SAT-SUN ends on 7, not on 0.
-        let to = if to == 0 && from > 0 { 7 } else { to };
-        if from > to {
-            return Err(bad("a range runs from the earlier day to the later; write FRI-MON as FRI-SUN,MON"));
-        }
-        days.extend((from..=to).step_by(step as usize).map(|day| day % 7));
+        let numbers = numbers(index, part).map_err(|why| {
+            let place = if part == field { String::new() } else { format!(", in {part:?}") };
+            CronError(format!("the {} field {field:?} is not valid{place}: {why}", FIELDS[index]))
+        })?;
+        // 0 and 7 are Sunday, which is the crate's 1.
+        all.extend(numbers.map(|number| if index == WEEKDAY { number % 7 + 1 } else { number }));
     }
-    Ok(days.iter().map(|day| (day + 1).to_string()).collect::<Vec<_>>().join(","))
+    Ok(all.iter().map(u32::to_string).collect::<Vec<_>>().join(","))
+}
+
+/// One part of a field: `*`, a value or a range of values, each with `/step` or without.
+fn numbers(index: usize, part: &str) -> Result<impl Iterator<Item = u32> + use<>, String> {
+    let (low, high) = RANGES[index];
+    let last = if index == WEEKDAY { 6 } else { high };
+    let (range, step) = match part.split_once('/') {
+        Some((range, step)) => (range, Some(read_step(index, step)?)),
+        None => (part, None),
+    };
+    let (from, to) = match range.split_once('-') {
+        _ if range == "*" => (low, last),
+        Some((from, to)) => {
+            let (from, to) = (read_value(index, from)?, read_value(index, to)?);
+            // SAT-SUN ends on 7, not on 0.
+            (from, if index == WEEKDAY && to == 0 && from > 0 { 7 } else { to })
+        }
+        None => {
+            let value = read_value(index, range)?;
+            (value, if step.is_some() { last.max(value) } else { value })
+        }
+    };
+    if from > to {
+        return Err(turned(index, (from, to), (low, last)));
+    }
+    Ok((from..=to).step_by(step.unwrap_or(1)))
+}
+
+fn read_step(index: usize, text: &str) -> Result<usize, String> {
+    let (_, high) = RANGES[index];
+    let step = whole(text).filter(|step| (1..=high).contains(step));
+    step.and_then(|step| usize::try_from(step).ok())
+        .ok_or_else(|| format!("a step is a whole number from 1 to {high}, as in */2"))
+}
+
+fn read_value(index: usize, word: &str) -> Result<u32, String> {
+    let (low, high) = RANGES[index];
+    let of = |names: &[&str], first: u32| {
+        let at = names.iter().position(|name| word.eq_ignore_ascii_case(name))?;
+        u32::try_from(at).ok().map(|at| at + first)
+    };
+    let named = match index {
+        MONTH => of(&MONTHS, 1),
+        WEEKDAY => of(&DAYS, 0),
+        _ => None,
+    };
+    match named.or_else(|| whole(word)) {
+        Some(value) if (low..=high).contains(&value) => Ok(value),
+        _ => Err(no_value(index, word)),
+    }
+}
+
+/// Digits and nothing else: the standard library would read `+5` too.
+fn whole(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Why a word is no value of a field. What other dialects allow is named.
+fn no_value(index: usize, word: &str) -> String {
+    let (low, high) = RANGES[index];
+    let takes = match index {
+        MONTH => "months are 1 to 12 or JAN to DEC".to_owned(),
+        WEEKDAY => "days are 0 to 7 (0 and 7 are Sunday) or SUN to SAT".to_owned(),
+        _ => format!("it takes {low} to {high}"),
+    };
+    let upper = word.to_ascii_uppercase();
+    let unlettered = upper.trim_end_matches(['L', 'W']);
+    if word.is_empty() {
+        return format!("a number is missing; {takes}");
+    }
+    if word.bytes().all(|byte| byte.is_ascii_digit()) {
+        return format!("{word} is not in {low} to {high}");
+    }
+    if word.contains('#') {
+        return format!("# is not supported; {takes}");
+    }
+    if unlettered.len() < upper.len() && unlettered.bytes().all(|byte| byte.is_ascii_digit()) {
+        return format!("L and W are not supported; {takes}");
+    }
+    match word {
+        "?" => "? is not supported; write *".to_owned(),
+        _ if word.contains('*') => format!("{word:?} is no value; * stands alone, or as */2 before a step"),
+        _ => format!("{word:?} is no value; {takes}"),
+    }
+}
+
+/// What to write for a range that goes over the end of its field.
+fn turned(index: usize, (from, to): (u32, u32), (low, last): (u32, u32)) -> String {
+    let name = |value: u32| match (index, usize::try_from(value).unwrap_or(0)) {
+        (MONTH, value) => MONTHS[value - 1].to_ascii_uppercase(),
+        (WEEKDAY, value) => DAYS[value % 7].to_ascii_uppercase(),
+        _ => value.to_string(),
+    };
+    let range = |from: u32, to: u32| {
+        if from == to {
+            name(from)
+        } else {
+            format!("{}-{}", name(from), name(to))
+        }
+    };
+    let (head, tail) = (range(from, last), range(low, to));
+    format!(
+        "a range runs from the earlier to the later; write {}-{} as {head},{tail}",
+        name(from),
+        name(to)
+    )
 }
 
 #[cfg(test)]
@@ -336,13 +342,43 @@ mod tests {
             ("* * * * 5L", "L and W are not supported"),
             ("*,,1 * * * *", "a number is missing"),
             ("* * * * x", "day of week"),
+            // The crate would read these as other expressions.
+            (
+                "*5 * * * *",
+                "the minute field \"*5\" is not valid: \"*5\" is no value; * stands alone",
+            ),
+            ("*1-3 * * * *", "minute"),
+            ("** 9 * * *", "minute"),
+            ("0 9 1 *3 *", "the month field \"*3\""),
+            ("0 0 1 jan5 *", "\"jan5\" is no value; months are 1 to 12 or JAN to DEC"),
+            ("5* * * * *", "minute"),
+            ("*/5 9* * * *", "hour"),
+            ("0 9 1-5* * *", "day of month"),
+            ("0 0 1jan * *", "day of month field \"1jan\""),
+            ("1,2-3-4 * * * *", ", in \"2-3-4\""),
+            ("*/2/3 * * * *", "a step is a whole number from 1 to 59"),
+            ("*-5 * * * *", "minute"),
+            // Nor would it say this in our words.
+            ("0 22-2 * * *", "write 22-2 as 22-23,0-2"),
+            ("0 0 1 dec-jan *", "write DEC-JAN as DEC,JAN"),
+            ("* * * * FRI-MON", "write FRI-MON as FRI-SAT,SUN-MON"),
+            ("-1 * * * *", "a number is missing"),
+            ("+1 * * * *", "\"+1\" is no value; it takes 0 to 59"),
+            ("/5 * * * *", "a number is missing"),
+            ("*/0 * * * *", "a step is a whole number from 1 to 59"),
+            ("* */x * * *", "the hour field \"*/x\" is not valid: a step"),
+            ("H * * * *", "\"H\" is no value; it takes 0 to 59"),
+            ("0 0 ? * *", "? is not supported; write *"),
+            ("* mon * * *", "the hour field \"mon\""),
+            ("0 0 1 mon *", "months are 1 to 12"),
+            ("99999999999 * * * *", "99999999999 is not in 0 to 59"),
             ("0 0 30 2 *", "never fires"),
             ("0 0 31 4,6 *", "never fires"),
             ("@reboot", "@hourly"),
             ("\u{0} * * * *", "minute"),
         ] {
             let error = Cron::parse(expression).expect_err(expression).to_string();
-            assert!(error.contains(word), "{expression}: {error}");
+            assert!(error.contains(word) && !error.contains('\n'), "{expression}: {error}");
         }
         assert!(Cron::parse(&"* ".repeat(1000)).unwrap_err().to_string().contains("256"));
     }

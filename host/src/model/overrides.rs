@@ -74,8 +74,9 @@ impl Override {
         merge_patch(&mut word, Value::Object(patch));
         let word: Self = parse(word.to_string().as_bytes())?;
         word.check().map_err(|why| {
-            let member = why.split([' ', ':']).next().unwrap_or_default().replace('.', "/");
-            Refusal::new(RefusalKind::Value, format!("/{member}"), why)
+            // A manifest is told the member with the reason; here the pointer says it.
+            let (member, why) = why.split_once(' ').unwrap_or(("", &why));
+            Refusal::new(RefusalKind::Value, format!("/{}", member.replace('.', "/")), why)
         })?;
         Ok(word)
     }

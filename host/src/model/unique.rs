@@ -30,7 +30,8 @@ pub struct Unique {
 }
 
 /// The key of a task over its name and these members of its payload, JSON pointers (RFC 6901); over all of it where there are none. The
-/// order of members and blanks do not matter, digits do: `1` and `1.0` differ. A member that is missing is unlike any value.
+/// order of members and blanks do not matter, digits do: `1` and `1.0` differ. A member that is missing is unlike any value, and like any other that is missing; a submission is
+/// checked to have what its key names.
 pub fn key(name: &str, payload: &str, fields: &[String]) -> [u8; 32] {
     let mut hash = Sha256::new();
     part(&mut hash, name);

@@ -236,8 +236,10 @@ fn whole_second(at: Time) -> Option<NaiveDateTime> {
     chrono::DateTime::from_timestamp(at.timestamp().clamp(-YEAR, 135 * YEAR), 0).map(|at| at.naive_utc())
 }
 
+/// The zone that was probably meant. Not of a name with a number: that is an offset, and the zone that looks most like it has another
+/// (`Etc/GMT+1` is one hour behind).
 fn nearest(name: &str) -> Option<&'static str> {
-    if name.len() > MAX_NAME {
+    if name.len() > MAX_NAME || name.bytes().any(|byte| byte.is_ascii_digit()) {
         return None;
     }
     let wanted = name.to_lowercase();
@@ -250,3 +252,22 @@ fn nearest(name: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod oracle;
+#[cfg(test)]
+mod tests {
+    use super::Zone;
+
+    #[test]
+    fn a_name_that_is_no_zone_is_told_with_what_may_be_meant() {
+        for (name, end) in [
+            ("Europe/Londn", "; is it Europe/London?"),
+            ("europe/london", "; is it Europe/London?"),
+            ("GMT+1", ", such as Europe/London"),
+            ("UTC+02:00", ", such as Europe/London"),
+            ("Etc/GMT+15", ", such as Europe/London"),
+            ("Mars", ", such as Europe/London"),
+        ] {
+            let error = Zone::parse(name).expect_err(name).to_string();
+            assert!(error.ends_with(&format!("is no IANA time zone{end}")), "{error}");
+        }
+    }
+}

@@ -159,7 +159,7 @@ impl<'de> Deserialize<'de> for Envelope {
                     if members.len() > MAX_ATTRIBUTES {
                         return Err(A::Error::custom(format!("an event has at most {MAX_ATTRIBUTES} attributes")));
                     }
-                    let twice = || A::Error::custom(format!("duplicate field `{}`", shown(&name)));
+                    let twice = || A::Error::custom(format!("`{}` is given twice; leave one out", shown(&name)));
                     if members.contains_key(&name) {
                         return Err(twice());
                     }
@@ -350,7 +350,12 @@ mod tests {
             assert!(refusal.sentence.contains(word), "{change:?}: {}", refusal.sentence);
         }
         let twice = r#"{"specversion":"1.0","id":"1","id":"2","source":"/desk","type":"fill"}"#;
-        assert!(CloudEvent::structured(twice.as_bytes()).unwrap_err().sentence.contains("duplicate"));
+        assert!(
+            CloudEvent::structured(twice.as_bytes())
+                .unwrap_err()
+                .sentence
+                .contains("given twice")
+        );
         let many: BTreeMap<String, u8> = (0..100).map(|n| (format!("a{n}"), 1)).collect();
         assert!(
             CloudEvent::structured(serde_json::to_string(&many).unwrap().as_bytes())

@@ -4,6 +4,8 @@ use super::unique::check_pointer;
 use super::{Input, Refusal, RefusalKind, value};
 use crate::model::limit::{Limit, Rate};
 use serde::Deserialize;
+use serde::de::Deserializer;
+use serde_json::Value;
 use std::time::Duration;
 use utoipa::ToSchema;
 
@@ -16,16 +18,17 @@ const MAX_PER: Duration = Duration::from_secs(86_400);
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LimitRequest {
-    /// Which tasks; all where it names none.
+    /// Which tasks; `{}` for all.
     #[serde(default, rename = "match")]
-    pub matches: MatchRequest,
+    #[schema(value_type = MatchRequest)]
+    pub matches: Option<MatchRequest>,
     /// JSON pointer (RFC 6901) into the payload: the limit holds for each of its values by itself, and not for a task without one.
     #[serde(default)]
     #[schema(example = "/desk")]
     pub key: Option<String>,
     /// Attempts that may run at once.
-    #[serde(default)]
-    #[schema(minimum = 1, maximum = 1_000_000)]
+    #[serde(default, deserialize_with = "count")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1_000_000)]
     pub max_running: Option<u32>,
     /// Attempts that may start in a time.
     #[serde(default)]
@@ -42,7 +45,8 @@ pub struct MatchRequest {
     #[serde(default, deserialize_with = "value::rule_name")]
     pub task_name: Option<String>,
     /// With this tag.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "value::tag")]
+    #[schema(max_length = 128)]
     pub tag: Option<String>,
 }
 
@@ -51,8 +55,9 @@ pub struct MatchRequest {
 #[serde(deny_unknown_fields)]
 pub struct RateRequest {
     /// Starts; as many may come at once.
-    #[schema(minimum = 1, maximum = 1_000_000)]
-    pub count: u32,
+    #[serde(deserialize_with = "count")]
+    #[schema(value_type = u32, minimum = 1, maximum = 1_000_000)]
+    pub count: Option<u32>,
     /// In so many seconds.
     #[serde(deserialize_with = "value::seconds")]
     #[schema(value_type = f64, exclusive_minimum = 0, maximum = 86_400)]
@@ -63,25 +68,20 @@ impl LimitRequest {
     /// The limit of this name.
     pub fn limit(self, name: String) -> Result<Limit, Refusal> {
         let refuse = |pointer: &str, sentence: String| Refusal::new(RefusalKind::Value, pointer, sentence);
-        let counts = |n: u32| (1..=MAX_COUNT).contains(&n);
+        // A limit that was meant for a few tasks must not hold up a whole host because of a member left out.
+        let Some(matches) = self.matches else {
+            return Err(refuse("/match", "is missing; say which tasks, or {} for all".to_owned()));
+        };
         if self.max_running.is_none() && self.rate.is_none() {
             return Err(refuse("", "has neither max_running nor rate, and so limits nothing".to_owned()));
-        }
-        if !self.max_running.is_none_or(counts) {
-            return Err(refuse("/max_running", format!("must be a whole number from 1 to {MAX_COUNT}")));
         }
         if let Some(key) = &self.key {
             check_pointer(key).map_err(|sentence| refuse("/key", sentence))?;
         }
-        if self.matches.tag.as_ref().is_some_and(|tag| tag.is_empty() || tag.len() > 512) {
-            return Err(refuse("/match/tag", "must be a tag".to_owned()));
-        }
         let rate = self.rate.map(|rate| {
-            if !counts(rate.count) {
-                return Err(refuse("/rate/count", format!("must be a whole number from 1 to {MAX_COUNT}")));
-            }
+            let count = rate.count.ok_or_else(|| refuse("/rate/count", not_a_count()))?;
             match rate.per.filter(|per| *per <= MAX_PER && *per >= Duration::from_millis(1)) {
-                Some(per) => Ok(Rate { count: rate.count, per }),
+                Some(per) => Ok(Rate { count, per }),
                 None => Err(refuse(
                     "/rate/per",
                     format!("must be a number of seconds from 0.001 to {}", MAX_PER.as_secs()),
@@ -90,13 +90,24 @@ impl LimitRequest {
         });
         Ok(Limit {
             name,
-            task_name: self.matches.task_name,
-            tag: self.matches.tag,
+            task_name: matches.task_name,
+            tag: matches.tag,
             key: self.key,
             max_running: self.max_running,
             rate: rate.transpose()?,
         })
     }
+}
+
+fn not_a_count() -> String {
+    format!("must be a whole number from 1 to {MAX_COUNT}")
+}
+
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let rule = |value: &Value| value.as_u64().and_then(|n| u32::try_from(n).ok());
+    value::read(deserializer, |value| {
+        rule(value).filter(|n| (1..=MAX_COUNT).contains(n)).ok_or_else(not_a_count)
+    })
 }
 
 /// What to pause or resume.

@@ -4,6 +4,7 @@ mod batch;
 mod cloud_event;
 mod limit;
 mod read;
+mod strict;
 mod submission;
 mod unique;
 mod value;
@@ -66,7 +67,7 @@ pub struct TaskRequest {
     #[serde(default, deserialize_with = "value::time")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Time>,
-    /// Where the task has not ended by then, a `late` alert is raised; RFC 3339. Stops nothing.
+    /// Where the task has not ended by then, a `late` alert is raised; RFC 3339. After now and `trigger_time`. Stops nothing.
     #[serde(default, deserialize_with = "value::time")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub deadline: Option<Time>,

@@ -1,6 +1,7 @@
 //! Strict reading: unknown members are refused, and what is wrong is told with its place. Members that the API promises for a later
 //! version are refused with that reason: a type lists them in [`Input::LATER`].
 
+use super::strict::{MARK, Strict};
 use serde::de::DeserializeOwned;
 use serde_path_to_error::{Path as MemberPath, Segment};
 
@@ -47,17 +48,18 @@ impl Refusal {
 
 /// Reads JSON; what is wrong is told with its pointer, or its line and column.
 pub fn parse<T: Input>(text: &[u8]) -> Result<T, Refusal> {
-    // Serde would take an array for an object, member by member in their order, and name our types to the client.
+    // Said of a value that is not read further, whatever else is wrong with it.
     let first = text.iter().find(|byte| !byte.is_ascii_whitespace());
     if first.is_some_and(|byte| b"[\"-0123456789tfn".contains(byte)) {
         return Err(Refusal::new(RefusalKind::Value, "", "must be a JSON object"));
     }
     let mut reader = serde_json::Deserializer::from_slice(text);
-    let value: T = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    let value: T = serde_path_to_error::deserialize(Strict(&mut reader)).map_err(|error| {
         let path = error.path().clone();
         let cause = error.into_inner();
-        if cause.classify() == serde_json::error::Category::Data {
-            refusal::<T>(&path, &without_position(&cause))
+        let told = without_position(&cause);
+        if cause.classify() == serde_json::error::Category::Data || beyond(&told).is_some() {
+            refusal::<T>(&path, &told)
         } else {
             bad_json(text, &cause)
         }
@@ -100,6 +102,15 @@ pub fn without_position(cause: &serde_json::Error) -> String {
     }
 }
 
+/// What is JSON, and too much for its reader, which calls it none.
+fn beyond(told: &str) -> Option<&'static str> {
+    match told {
+        "number out of range" => Some("is a number beyond any that can be kept"),
+        "recursion limit exceeded" => Some("is nested too deeply"),
+        _ => None,
+    }
+}
+
 fn refusal<T: Input>(path: &MemberPath, sentence: &str) -> Refusal {
     let mut segments = path.iter();
     if let (Some(Segment::Map { key }), None) = (segments.next(), segments.next())
@@ -108,12 +119,35 @@ fn refusal<T: Input>(path: &MemberPath, sentence: &str) -> Refusal {
         let sentence = format!("`{key}` is not supported yet by this version; remove it");
         return Refusal::new(RefusalKind::Later, format!("/{key}"), sentence);
     }
-    let kind = if sentence.starts_with("unknown field") {
-        RefusalKind::Unknown
-    } else {
-        RefusalKind::Value
-    };
-    Refusal::new(kind, pointer(path), sentence)
+    let (kind, member, sentence) = in_our_words(sentence);
+    Refusal::new(kind, pointer(path) + &member, sentence)
+}
+
+/// What serde says, for who wrote a request and never saw our types; with the member that it is about where the path ends before it.
+fn in_our_words(sentence: &str) -> (RefusalKind, String, String) {
+    let of_member = |start: &str| sentence.strip_prefix(start)?.strip_suffix('`');
+    if let Some(member) = of_member("missing field `") {
+        return (RefusalKind::Value, format!("/{member}"), "is missing".to_owned());
+    }
+    if let Some(member) = of_member("duplicate field `") {
+        return (RefusalKind::Value, format!("/{member}"), "is given twice; leave one out".to_owned());
+    }
+    if sentence.starts_with("unknown field ") {
+        let known = sentence
+            .rsplit_once(", expected ")
+            .map(|(_, known)| known.trim_start_matches("one of "));
+        let said = known.map_or_else(
+            || "is unknown; leave it out".to_owned(),
+            |known| format!("is unknown; it takes {}", known.replace('`', "")),
+        );
+        return (RefusalKind::Unknown, String::new(), said);
+    }
+    if let Some(said) = beyond(sentence) {
+        return (RefusalKind::Value, String::new(), said.to_owned());
+    }
+    // The reader of JSON says first what it found.
+    let expected = sentence.rsplit_once(MARK).map_or(sentence, |(_, expected)| expected);
+    (RefusalKind::Value, String::new(), expected.to_owned())
 }
 
 /// RFC 6901.
@@ -134,7 +168,7 @@ fn pointer(path: &MemberPath) -> String {
 /// Reads name-value pairs, all of them text.
 pub fn parse_pairs<T: Input>(pairs: Vec<(String, String)>) -> Result<T, Refusal> {
     let reader = serde::de::value::MapDeserializer::<_, serde::de::value::Error>::new(pairs.into_iter());
-    serde_path_to_error::deserialize(reader).map_err(|error| refusal::<T>(error.path(), &error.inner().to_string()))
+    serde_path_to_error::deserialize(Strict(reader)).map_err(|error| refusal::<T>(error.path(), &error.inner().to_string()))
 }
 
 #[cfg(test)]
@@ -165,13 +199,28 @@ mod tests {
     #[test]
     fn a_complaint_names_the_member() {
         for (text, code, pointer, word) in [
-            (r#"{"name":1}"#, RefusalKind::Value, "/name", "expected a string"),
-            (r#"{"name":"a","tags":[1,"x"]}"#, RefusalKind::Value, "/tags/1", "u8"),
-            (r#"{"name":"a","nmae":1}"#, RefusalKind::Unknown, "/nmae", "unknown field"),
-            (r#"{"name":"a","a/b":1}"#, RefusalKind::Unknown, "/a~1b", "unknown field"),
+            (r#"{"name":1}"#, RefusalKind::Value, "/name", "must be text"),
+            (
+                r#"{"name":"a","tags":[1,"x"]}"#,
+                RefusalKind::Value,
+                "/tags/1",
+                "must be a whole number from 0 to 255",
+            ),
+            (
+                r#"{"name":"a","nmae":1}"#,
+                RefusalKind::Unknown,
+                "/nmae",
+                "is unknown; it takes name, tags, raw",
+            ),
+            (r#"{"name":"a","a/b":1}"#, RefusalKind::Unknown, "/a~1b", "is unknown"),
             (r#"{"name":"a","deadline":1}"#, RefusalKind::Later, "/deadline", "not supported yet"),
-            (r#"{"name":"a","name":"b"}"#, RefusalKind::Value, "", "duplicate field `name`"),
-            (r"{}", RefusalKind::Value, "", "missing field `name`"),
+            (
+                r#"{"name":"a","name":"b"}"#,
+                RefusalKind::Value,
+                "/name",
+                "is given twice; leave one out",
+            ),
+            (r"{}", RefusalKind::Value, "/name", "is missing"),
             (r#"{"name":"#, RefusalKind::Json, "", "line 1 column 8"),
             (r#"{"name":"a"} x"#, RefusalKind::Json, "", "trailing"),
             ("", RefusalKind::Json, "", "empty"),
@@ -212,6 +261,7 @@ mod tests {
         assert_eq!(query("").unwrap().status, "");
         assert_eq!(query("state=x").unwrap_err().kind, RefusalKind::Unknown);
         assert_eq!(query("batch_id=x").unwrap_err().kind, RefusalKind::Later);
-        assert_eq!(query("status=a&status=b").unwrap_err().kind, RefusalKind::Value);
+        let twice = query("status=a&status=b").unwrap_err();
+        assert_eq!((twice.kind, twice.pointer.as_str()), (RefusalKind::Value, "/status"));
     }
 }

@@ -27,6 +27,13 @@ impl TaskRequest {
             return refuse("/expires_at", sentence.to_owned());
         }
         let ahead = now + chrono::TimeDelta::days(2 * MAX_AHEAD);
+        if self.deadline.is_some_and(|at| at <= begins) {
+            let sentence = match self.trigger_time {
+                Some(time) if time > now => "must be after trigger_time; no task ends before it begins",
+                _ => "must be in the future; no task could end by then",
+            };
+            return refuse("/deadline", sentence.to_owned());
+        }
         for (pointer, time) in [("/expires_at", self.expires_at), ("/deadline", self.deadline)] {
             if time.is_some_and(|time| time > ahead) {
                 return refuse(pointer, "must not be more than twenty years ahead".to_owned());
@@ -37,7 +44,10 @@ impl TaskRequest {
             let sentence = format!("must be at most {} s, which is what {} allows", max.as_secs_f64(), definition.name);
             return refuse("/timeout", sentence);
         }
-        Ok(())
+        match &self.unique {
+            Some(unique) => unique.check(&self.payload.value),
+            None => Ok(()),
+        }
     }
 }
 

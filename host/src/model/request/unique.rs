@@ -1,9 +1,10 @@
 //! What makes a submission the only one of its kind.
 
-use super::value;
+use super::{Refusal, RefusalKind, value};
 use crate::model::unique::{OnConflict, Unique, key};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
+use serde_json::Value;
 use std::time::Duration;
 use utoipa::ToSchema;
 
@@ -34,6 +35,18 @@ pub struct UniqueRequest {
 }
 
 impl UniqueRequest {
+    /// A payload has each member that counts: otherwise all that lack it would be the same, and other work would be dropped as theirs.
+    pub(super) fn check(&self, payload: &Value) -> Result<(), Refusal> {
+        let missing = self.fields.iter().position(|field| payload.pointer(field).is_none());
+        missing.map_or(Ok(()), |index| {
+            let sentence = format!(
+                "the payload has no member {}; give it one, or leave it out of unique.fields",
+                self.fields[index]
+            );
+            Err(Refusal::new(RefusalKind::Value, format!("/unique/fields/{index}"), sentence))
+        })
+    }
+
     /// Of a task of this name with this payload.
     pub fn of(self, name: &str, payload: &str) -> Unique {
         Unique {
@@ -46,12 +59,15 @@ impl UniqueRequest {
 
 /// The sentence for text that is no pointer.
 pub(super) fn check_pointer(text: &str) -> Result<(), String> {
-    if text.starts_with('/') && text.len() <= MAX_POINTER {
-        return Ok(());
+    if !text.starts_with('/') || text.len() > MAX_POINTER || text.chars().any(char::is_control) {
+        return Err(format!(
+            "must be a JSON pointer such as \"/order_id\" (RFC 6901) of at most {MAX_POINTER} bytes, without control characters"
+        ));
     }
-    Err(format!(
-        "must be a JSON pointer such as \"/order_id\" (RFC 6901) of at most {MAX_POINTER} bytes"
-    ))
+    if text.split('~').skip(1).any(|rest| !rest.starts_with(['0', '1'])) {
+        return Err("has a ~ that is neither ~0 (for ~) nor ~1 (for /)".to_owned());
+    }
+    Ok(())
 }
 
 #[derive(Clone, Debug)]

@@ -68,7 +68,10 @@ fn depth(value: &Value) -> usize {
 }
 
 /// Reads a value that may be left out or null, with a rule of its own.
-fn read<'de, D: Deserializer<'de>, T>(deserializer: D, rule: impl FnOnce(&Value) -> Result<T, String>) -> Result<Option<T>, D::Error> {
+pub(super) fn read<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    rule: impl FnOnce(&Value) -> Result<T, String>,
+) -> Result<Option<T>, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::Null => Ok(None),
         value => rule(&value).map(Some).map_err(D::Error::custom),
@@ -195,6 +198,11 @@ impl<'de> Deserialize<'de> for Tag {
             )))
         }
     }
+}
+
+/// One that may be left out.
+pub(super) fn tag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<Tag>::deserialize(deserializer)?.map(|tag| tag.0))
 }
 
 /// Each tag once, in the order given.

@@ -22,11 +22,24 @@ fn what_is_not_json_or_not_an_object() {
     assert!(Calendar::parse("TEST", b"{\"timezone\"").is_err_and(|error| error.kind == RefusalKind::Json));
     assert!(Calendar::parse("TEST", with("").as_bytes()).is_err_and(|error| error.kind == RefusalKind::Json));
     check("[]", "", "JSON object");
-    check("{}", "", "missing field `timezone`");
+    check("{}", "/timezone", "is missing");
     check(&format!("{GOOD}}} x"), "", "not JSON");
-    check(&with(r#""holydays": []"#), "/holydays", "unknown field `holydays`");
-    check(&with(r#""timezone": "UTC""#), "", "duplicate field `timezone`");
+    check(&with(r#""holydays": []"#), "/holydays", "is unknown; it takes name, description");
+    check(&with(r#""timezone": "UTC""#), "/timezone", "is given twice");
     check(&" ".repeat(super::super::MAX_BYTES + 1), "", "at most 1024 KiB");
+}
+
+#[test]
+fn a_list_is_no_object() {
+    for member in ["holidays", "early_closes", "late_opens", "special_sessions"] {
+        let text = with(&format!(r#""{member}": [["2024-05-01", "10:00", "11:00"]]"#));
+        check(&text, &format!("/{member}/0"), "must be a JSON object");
+    }
+    let pause = GOOD.replace(r#""17:00"}"#, r#""17:00", "break": ["12:00", "13:00"]}"#) + "}";
+    check(&pause, "/hours/0/break", "must be a JSON object");
+    check(&with(r#""weekend": [5]"#), "/weekend/0", "must be one of mon");
+    check(&with(r#""weekend": {}"#), "/weekend", "must be a list");
+    check(&with(r#""description": 5"#), "/description", "must be text");
 }
 
 #[test]
@@ -35,7 +48,7 @@ fn names_zones_and_weekends() {
     check(
         &with(r#""weekend": ["sat", "saturday"]"#),
         "/weekend/1",
-        "unknown variant `saturday`",
+        "must be one of mon, tue, wed, thu, fri, sat, sun",
     );
     check(&with(r#""weekend": ["sat", "sun", "sat"]"#), "/weekend/2", "twice");
     check(&GOOD.replace("UTC", "Europe/Londn").replace("]", "]}"), "/timezone", "IANA");
