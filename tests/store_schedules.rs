@@ -48,11 +48,18 @@ impl Fixture {
         }
     }
 
+    fn task_at(&self, id: ScheduleId, at: i64) -> NewTask {
+        NewTask {
+            trigger_time: self.at(at.min(0)),
+            ..self.task_of(id)
+        }
+    }
+
     fn fire(&self, schedule: &Schedule, fires: &[i64], overlap: Overlap) -> FireSchedule {
         FireSchedule {
             id: schedule.id,
             seen: schedule.revision,
-            fires: fires.iter().map(|at| (self.at(*at), self.task_of(schedule.id))).collect(),
+            fires: fires.iter().map(|at| (self.at(*at), self.task_at(schedule.id, *at))).collect(),
             skips: vec![],
             overlap,
             next: Some(self.at(60)),
@@ -124,6 +131,19 @@ async fn a_fire_happens_once_even_if_two_make_it() {
     let again = f.fires(schedule.id, &[0, 1], Overlap::Allow).await;
     assert_eq!(again.fires[0].1, Made::Before);
     assert_eq!((made(&again).len(), f.claim(10).await.tasks.len()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fire_that_is_made_up_for_does_not_go_before_what_was_submitted_earlier() {
+    let f = Fixture::new();
+    let id = f.schedule().await.id;
+    let first = f.new_task("a", 5, 0);
+    f.store.enqueue(first.clone(), None, None).await.expect("enqueued");
+    let fired = f.fires(id, &[-3_600], Overlap::Allow).await;
+    let claimed = f.claim(10).await.tasks;
+    let order: Vec<TaskId> = claimed.iter().map(|task| task.id).collect();
+    assert_eq!(order, [first.id, made(&fired)[0]]);
+    assert_eq!(claimed[1].trigger_time, f.at(-3_600), "it tells which fire it is");
 }
 
 #[tokio::test(flavor = "multi_thread")]
