@@ -192,11 +192,7 @@ impl Handle {
             let Some(last) = part.last() else { break };
             after = Some(last.id);
             for schedule in part {
-                let now = self.0.clock.now();
-                // What is due is for the plan, which goes by the new one from then on.
-                if schedule.next_fire.is_none_or(|next| next > now) {
-                    replan(&*self.0.store, schedule, now).await?;
-                }
+                replan(&*self.0.store, schedule, self.0.clock.now()).await?;
             }
         }
         self.0.replan.notify_one();
