@@ -1,8 +1,8 @@
 //! Decides what starts when: due schedules become tasks, due tasks become attempts.
 //!
-//! Five loops, each woken by hints and, should a hint be lost, by a slow poll: [`plan`] fires schedules (and [`overdue`] looks
-//! whether it does), [`batch`] unfolds batches into tasks, [`outbox`] delivers what attempts sent, [`keep`] looks after the times of waiting tasks, [`dispatch`] claims tasks for free
-//! slots. The store is the truth for all.
+//! Loops, each woken by hints and, should a hint be lost, by a slow poll: [`plan`] fires schedules (and [`overdue`] looks whether it
+//! does), [`batch`] unfolds batches into tasks, [`outbox`] delivers what attempts sent, [`keep`] looks after the times of waiting tasks,
+//! [`reap`] clears away what dead nodes left half done, [`dispatch`] claims tasks for free slots. The store is the truth for all.
 
 mod batch;
 mod dispatch;

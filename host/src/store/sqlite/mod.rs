@@ -420,7 +420,7 @@ impl Store for Sqlite {
         self.read(move |db| schedules::all(db, &page)).await
     }
     async fn upcoming_schedules(&self, limit: usize) -> Result<Vec<Schedule>> {
-        self.read(move |db| schedules::until(db, i64::MAX, limit)).await
+        self.read(move |db| schedules::upcoming(db, limit)).await
     }
     async fn due_schedules(&self, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)> {
         self.own_reader.ask(move |db| schedules::due(db, now, limit)).await
