@@ -235,6 +235,37 @@ async fn skip_allow_and_cancel_previous_do_what_they_say() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn cancel_previous_over_a_long_queue_goes_on_until_none_of_it_is_left() {
+    let f = Fixture::new();
+    let id = f.schedule().await.id;
+    let many: Vec<i64> = (-500..0).collect();
+    f.fires(id, &many, Overlap::QueueAll).await;
+    let running = f.claim_one().await;
+    let due = f.store.schedule(id).await.expect("it");
+    let mut stopped = vec![];
+    let mut rounds = 0;
+    let fired = loop {
+        rounds += 1;
+        // The same revision and cursor each time.
+        let fired = f.fire_one(f.fire(&due, &[0], Overlap::CancelPrevious)).await.expect("fired");
+        stopped.extend(&fired.stopped);
+        assert_eq!(
+            f.claim(10).await.tasks.len(),
+            usize::from(!fired.unfinished),
+            "nothing of the old queue starts meanwhile"
+        );
+        if !fired.unfinished {
+            break fired;
+        }
+        assert!(fired.fires.is_empty() && rounds < 10, "{fired:?}");
+    };
+    assert!(rounds > 1, "all in one commit");
+    assert_eq!((stopped, made(&fired).len()), (vec![running], 1));
+    assert_eq!(f.waiting().await, []);
+    assert_eq!(f.store.schedule(id).await.expect("it").last_fire, Some(f.at(0)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn fires_that_are_asked_for_obey_the_rule_and_are_made_once() {
     let f = Fixture::new();
     let id = f.schedule().await.id;

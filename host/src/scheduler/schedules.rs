@@ -171,10 +171,16 @@ impl Handle {
     }
 
     async fn make(&self, id: ScheduleId, fires: Vec<(Time, NewTask)>, overlap: Overlap, now: Time) -> Result<Vec<(Time, Made)>> {
-        let fired = self.0.store.make_fires(MakeFires { id, fires, overlap, now }).await?;
-        fired.stopped.into_iter().for_each(|lease| self.0.worker.stop_cancelled(lease));
-        self.0.wake.notify_one();
-        Ok(fired.fires)
+        let asked = MakeFires { id, fires, overlap, now };
+        // Only what is left to be cancelled is asked for again: no fire goes by `cancel_previous` when several are made up for.
+        loop {
+            let fired = self.0.store.make_fires(asked.clone()).await?;
+            fired.stopped.into_iter().for_each(|lease| self.0.worker.stop_cancelled(lease));
+            self.0.wake.notify_one();
+            if !fired.unfinished {
+                return Ok(fired.fires);
+            }
+        }
     }
 
     /// The next fires of a schedule that may not exist.
