@@ -69,7 +69,7 @@ impl Fixture {
     }
 
     async fn fire_one(&self, fire: FireSchedule) -> Result<MadeFires, StoreError> {
-        let fired = self.store.fire_schedules(vec![fire]).await.expect("the store");
+        let fired = self.store.fire_schedules(vec![Arc::new(fire)]).await.expect("the store");
         fired.into_iter().next().expect("one")
     }
 
@@ -385,7 +385,7 @@ async fn one_of_many_that_was_changed_meanwhile_holds_up_no_other() {
         seen: 99,
         ..f.fire(&schedule, &[1], Overlap::Allow)
     };
-    let fires = vec![stale, f.fire(&schedule, &[0], Overlap::Allow)];
+    let fires = vec![Arc::new(stale), Arc::new(f.fire(&schedule, &[0], Overlap::Allow))];
     let fired = f.store.fire_schedules(fires).await.expect("the store");
     assert!(matches!(fired[0], Err(StoreError::Conflict(_))));
     assert_eq!(made(fired[1].as_ref().expect("fired")).len(), 1);

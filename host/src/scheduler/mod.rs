@@ -6,6 +6,7 @@
 
 mod batch;
 mod dispatch;
+mod due;
 mod event;
 mod filters;
 mod keep;
@@ -33,6 +34,7 @@ pub use outbox::accepts;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 
 /// How late a lost hint can make anything.
 const POLL: Duration = Duration::from_secs(1);
@@ -82,9 +84,13 @@ pub enum Stopped {
 /// All loops, until `stop` becomes true. Attempts that dead nodes left behind are dealt with first.
 pub async fn run(context: Context, stop: watch::Receiver<bool>) -> Result<(), Stopped> {
     reap::orphans(&context).await?;
+    // On its own: the payloads that it reads are large, and dispatch is quick.
+    let mut plan = JoinSet::new();
+    let (own, told) = (context.clone(), stop.clone());
+    plan.spawn(async move { plan::run(&own, told).await });
     let beside = async {
         tokio::join!(
-            plan::run(&context, stop.clone()),
+            plan.join_all(),
             overdue::run(&context, stop.clone()),
             batch::run(&context, stop.clone()),
             outbox::run(&context, stop.clone()),

@@ -14,13 +14,14 @@ use crate::model::schedule::{Fire, Schedule, Skip, SkipReason};
 use crate::model::task::NewTask;
 use crate::store::{FireSchedule, Lease, Made, MadeFires, MakeFires, Page, PageRequest, Result, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::sync::Arc;
 
 /// Why a task waits behind another of its schedule.
 const PREVIOUS_FIRE: &str = "previous fire";
 /// Tasks that the fires of one intention cancel, at most: some milliseconds that all others wait for.
 const CANCELLED: usize = 200;
 
-pub(super) fn fire_all(tx: &mut Tx<'_>, fires: &[FireSchedule]) -> Result<Vec<Result<MadeFires>>> {
+pub(super) fn fire_all(tx: &mut Tx<'_>, fires: &[Arc<FireSchedule>]) -> Result<Vec<Result<MadeFires>>> {
     let mut fired = Vec::with_capacity(fires.len());
     let mut left = CANCELLED;
     for each in fires {

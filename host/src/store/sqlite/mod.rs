@@ -434,7 +434,7 @@ impl Store for Sqlite {
             .ask(move |db| schedules::by_calendar(db, &calendar, after, limit))
             .await
     }
-    async fn fire_schedules(&self, fires: Vec<FireSchedule>) -> Result<Vec<Result<MadeFires>>> {
+    async fn fire_schedules(&self, fires: Vec<Arc<FireSchedule>>) -> Result<Vec<Result<MadeFires>>> {
         self.writer.write(move |tx| fires::fire_all(tx, &fires)).await
     }
     async fn make_fires(&self, asked: MakeFires) -> Result<MadeFires> {
