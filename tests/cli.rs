@@ -410,6 +410,25 @@ fn rules_are_added_listed_and_removed_and_events_set_them_off() {
         assert!(list.contains(word), "no {word}: {list}");
     }
     assert!(ask(&host, &["task", "status", &schedule]).ok().contains("30 17 * * 1-5"));
+    let edit = [
+        "schedule",
+        "edit",
+        &schedule,
+        "--cron",
+        "0 9 * * *",
+        "--overlap",
+        "skip",
+        "--payload",
+        r#"{"n":1.10}"#,
+    ];
+    assert_eq!(ask(&host, &edit).ok(), format!("edited {schedule}"));
+    let take_back = ["schedule", "edit", &schedule, "--reset", "cron_expression"];
+    assert_eq!(ask(&host, &take_back).ok(), format!("edited {schedule}"));
+    let edited = host.get(&format!("/schedule/{schedule}")).ok();
+    assert_eq!(edited["edits"], json!({"overlap": "skip", "payload": {"n": 1.10}}));
+    assert_eq!(edited["cron_expression"], "30 17 * * 1-5");
+    let nothing = ask(&host, &["schedule", "edit", &schedule]).fails(2);
+    assert!(nothing.contains("say what to change"), "{nothing}");
     assert_eq!(ask(&host, &["schedule", "remove", &schedule]).ok(), format!("removed {schedule}"));
     ask(&host, &["schedule", "remove", &schedule]).fails(1);
     let trigger = ask(
@@ -467,6 +486,11 @@ fn rules_are_added_listed_and_removed_and_events_set_them_off() {
     let filtered = add("data.delta > 5").ok();
     assert!(ask(&host, &["trigger", "list"]).ok().contains("data.delta > 5"));
     assert!(add("delta > 5").fails(1).contains("data.delta"));
+    let edit = ["trigger", "edit", &filtered, "--filter", "data.delta > 7", "--priority", "2"];
+    assert_eq!(ask(&host, &edit).ok(), format!("edited {filtered}"));
+    ask(&host, &["trigger", "edit", &filtered, "--reset", "filter"]).ok();
+    let edited = host.get(&format!("/trigger/{filtered}")).ok();
+    assert_eq!((&edited["filter"], &edited["priority"]), (&json!("data.delta > 5"), &json!(2)));
     ask(&host, &["trigger", "remove", &filtered]).ok();
     assert_eq!(ask(&host, &["trigger", "remove", &trigger]).ok(), format!("removed {trigger}"));
     let nobody = ask(&host, &["event", "emit", "daily/close"]);

@@ -315,6 +315,34 @@ fn cancel_previous_runs_the_newest_alone() {
 }
 
 #[test]
+fn cancel_previous_leaves_nothing_of_a_long_queue_whoever_fires() {
+    let host = Host::with_probe();
+    host.post("/queue/pause", &json!({})).ok();
+    let id = add(&host, &json!({"overlap": "cancel_previous"}));
+    act(&host, &id, "pause");
+    let backfill = |from: &str, to: &str| {
+        let many = host.post(&format!("/schedule/{id}/backfill"), &json!({"from": from, "to": to}));
+        assert_eq!(many.ok()["created"], 500);
+    };
+    let pending = || {
+        host.get("/tasks?task_name=echo&status=pending&limit=1000")
+            .ok()
+            .as_array()
+            .expect("a list")
+            .clone()
+    };
+    backfill("2026-01-01T00:00:00Z", "2026-01-01T00:08:19Z");
+    assert!(pending().len() >= 500);
+    let newest = act(&host, &id, "run");
+    let left: Vec<Value> = pending().iter().map(|task| task["task_id"].clone()).collect();
+    assert_eq!(left, [newest["task_id"].clone()]);
+    backfill("2026-01-02T00:00:00Z", "2026-01-02T00:08:19Z");
+    assert_eq!(pending().len(), 501);
+    act(&host, &id, "resume");
+    eventually("the next fire is alone", || pending().len() == 1);
+}
+
+#[test]
 fn kills_at_any_point_of_a_fire_neither_double_nor_lose_one() {
     let mut host = Host::with_probe();
     let id = add(&host, &json!({"name": "s", "overlap": "allow", "misfire": "all"}));

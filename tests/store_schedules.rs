@@ -48,11 +48,18 @@ impl Fixture {
         }
     }
 
+    fn task_at(&self, id: ScheduleId, at: i64) -> NewTask {
+        NewTask {
+            trigger_time: self.at(at.min(0)),
+            ..self.task_of(id)
+        }
+    }
+
     fn fire(&self, schedule: &Schedule, fires: &[i64], overlap: Overlap) -> FireSchedule {
         FireSchedule {
             id: schedule.id,
             seen: schedule.revision,
-            fires: fires.iter().map(|at| (self.at(*at), self.task_of(schedule.id))).collect(),
+            fires: fires.iter().map(|at| (self.at(*at), self.task_at(schedule.id, *at))).collect(),
             skips: vec![],
             overlap,
             next: Some(self.at(60)),
@@ -62,7 +69,7 @@ impl Fixture {
     }
 
     async fn fire_one(&self, fire: FireSchedule) -> Result<MadeFires, StoreError> {
-        let fired = self.store.fire_schedules(vec![fire]).await.expect("the store");
+        let fired = self.store.fire_schedules(vec![Arc::new(fire)]).await.expect("the store");
         fired.into_iter().next().expect("one")
     }
 
@@ -124,6 +131,19 @@ async fn a_fire_happens_once_even_if_two_make_it() {
     let again = f.fires(schedule.id, &[0, 1], Overlap::Allow).await;
     assert_eq!(again.fires[0].1, Made::Before);
     assert_eq!((made(&again).len(), f.claim(10).await.tasks.len()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fire_that_is_made_up_for_does_not_go_before_what_was_submitted_earlier() {
+    let f = Fixture::new();
+    let id = f.schedule().await.id;
+    let first = f.new_task("a", 5, 0);
+    f.store.enqueue(first.clone(), None, None).await.expect("enqueued");
+    let fired = f.fires(id, &[-3_600], Overlap::Allow).await;
+    let claimed = f.claim(10).await.tasks;
+    let order: Vec<TaskId> = claimed.iter().map(|task| task.id).collect();
+    assert_eq!(order, [first.id, made(&fired)[0]]);
+    assert_eq!(claimed[1].trigger_time, f.at(-3_600), "it tells which fire it is");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -212,6 +232,37 @@ async fn skip_allow_and_cancel_previous_do_what_they_say() {
     let [newest] = made(&replaced)[..] else { panic!("{replaced:?}") };
     assert_eq!(f.waiting().await, [(newest, None)]);
     assert_eq!(f.store.task(lease.task).await.expect("it").status, Status::Cancelled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancel_previous_over_a_long_queue_goes_on_until_none_of_it_is_left() {
+    let f = Fixture::new();
+    let id = f.schedule().await.id;
+    let many: Vec<i64> = (-500..0).collect();
+    f.fires(id, &many, Overlap::QueueAll).await;
+    let running = f.claim_one().await;
+    let due = f.store.schedule(id).await.expect("it");
+    let mut stopped = vec![];
+    let mut rounds = 0;
+    let fired = loop {
+        rounds += 1;
+        // The same revision and cursor each time.
+        let fired = f.fire_one(f.fire(&due, &[0], Overlap::CancelPrevious)).await.expect("fired");
+        stopped.extend(&fired.stopped);
+        assert_eq!(
+            f.claim(10).await.tasks.len(),
+            usize::from(!fired.unfinished),
+            "nothing of the old queue starts meanwhile"
+        );
+        if !fired.unfinished {
+            break fired;
+        }
+        assert!(fired.fires.is_empty() && rounds < 10, "{fired:?}");
+    };
+    assert!(rounds > 1, "all in one commit");
+    assert_eq!((stopped, made(&fired).len()), (vec![running], 1));
+    assert_eq!(f.waiting().await, []);
+    assert_eq!(f.store.schedule(id).await.expect("it").last_fire, Some(f.at(0)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -334,7 +385,7 @@ async fn one_of_many_that_was_changed_meanwhile_holds_up_no_other() {
         seen: 99,
         ..f.fire(&schedule, &[1], Overlap::Allow)
     };
-    let fires = vec![stale, f.fire(&schedule, &[0], Overlap::Allow)];
+    let fires = vec![Arc::new(stale), Arc::new(f.fire(&schedule, &[0], Overlap::Allow))];
     let fired = f.store.fire_schedules(fires).await.expect("the store");
     assert!(matches!(fired[0], Err(StoreError::Conflict(_))));
     assert_eq!(made(fired[1].as_ref().expect("fired")).len(), 1);

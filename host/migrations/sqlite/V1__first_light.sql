@@ -54,7 +54,7 @@ CREATE INDEX task_retrying ON task (last_failure, id) WHERE retries > 0 AND queu
 CREATE INDEX task_by_name ON task (name, id) WHERE queue < 3;
 CREATE INDEX task_by_batch ON task (batch, id, name) WHERE batch IS NOT NULL;
 -- Of a schedule, those that have not ended: what its next fire does hangs on them.
-CREATE INDEX task_of_schedule ON task (origin) WHERE origin_kind = 1;
+CREATE INDEX task_of_schedule ON task (origin, queue, held_key) WHERE origin_kind = 1;
 CREATE TABLE task_tag (tag TEXT NOT NULL, id BLOB NOT NULL, PRIMARY KEY (tag, id)) WITHOUT ROWID;
 
 -- What is paused, the whole queue under the empty name.

@@ -107,6 +107,12 @@ impl Client {
         self.ask(Request::put(self.uri(path, &[])).header("content-type", content_type), Some(body))
     }
 
+    /// Sends a merge patch.
+    pub(super) fn patch(&self, path: &str, body: &str) -> Result<Answer, Failure> {
+        let request = Request::patch(self.uri(path, &[])).header("content-type", "application/merge-patch+json");
+        self.ask(request, Some(body.as_bytes()))
+    }
+
     fn uri(&self, path: &str, query: &[(&str, Option<&str>)]) -> String {
         let mut uri = format!("{}{BASE}{path}", self.url);
         let given = query.iter().filter_map(|(name, value)| value.map(|value| (name, value)));

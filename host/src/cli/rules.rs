@@ -28,6 +28,8 @@ pub(super) enum Trigger {
     /// Create or update a trigger; prints its id.
     #[command(after_help = TRIGGER_EXAMPLES)]
     Add(AddTrigger),
+    /// Change a trigger for good, whatever it is declared with again.
+    Edit(EditTrigger),
     /// List the triggers.
     List(Page),
     /// Let events pass a trigger by.
@@ -77,6 +79,13 @@ pub(super) struct Rule {
     /// The rule's own name.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    #[command(flatten)]
+    input: Input,
+}
+
+/// What a rule gives its tasks.
+#[derive(Debug, Args)]
+pub(super) struct Input {
     /// The task's input, a JSON object.
     #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
     payload: Option<String>,
@@ -88,6 +97,27 @@ pub(super) struct Rule {
     tags: Vec<String>,
 }
 
+/// What an edit of a rule takes back.
+#[derive(Debug, Args)]
+pub(super) struct Reset {
+    /// Take back what was edited of this member, such as priority or payload; may be given again.
+    #[arg(long = "reset", value_name = "MEMBER")]
+    members: Vec<String>,
+}
+
+/// What `trigger edit` understands.
+#[derive(Debug, Args)]
+pub(super) struct EditTrigger {
+    /// Its id.
+    id: String,
+    #[command(flatten)]
+    input: Input,
+    #[command(flatten)]
+    terms: Terms,
+    #[command(flatten)]
+    reset: Reset,
+}
+
 /// What `trigger add` understands.
 #[derive(Debug, Args)]
 pub(super) struct AddTrigger {
@@ -96,6 +126,13 @@ pub(super) struct AddTrigger {
     /// The event that sets it off.
     #[arg(long, value_name = "TYPE")]
     event: String,
+    #[command(flatten)]
+    terms: Terms,
+}
+
+/// Which events set a trigger off, and when.
+#[derive(Debug, Args)]
+struct Terms {
     /// Only events for which this is true, such as 'data.delta > 1000000.0'.
     #[arg(long, value_name = "CEL")]
     filter: Option<String>,
@@ -119,13 +156,37 @@ const TRIGGERS: &[Column] = &[
 
 impl Rule {
     pub(super) fn body(&self) -> Result<json::Body, Failure> {
-        let payload = json::optional_object("--payload", self.payload.as_ref())?;
-        Ok(json::Body::new()
+        let body = json::Body::new()
             .with("task_name", Some(&self.task))
-            .with("name", self.name.as_ref())
+            .with("name", self.name.as_ref());
+        self.input.members(body)
+    }
+}
+
+impl Input {
+    pub(super) fn members(&self, body: json::Body) -> Result<json::Body, Failure> {
+        let payload = json::optional_object("--payload", self.payload.as_ref())?;
+        Ok(body
             .with("payload", payload.as_ref())
             .with("priority", self.priority.as_ref())
             .with_tags(&self.tags))
+    }
+}
+
+impl Terms {
+    fn members(&self, body: json::Body) -> json::Body {
+        body.with("filter", self.filter.as_ref()).with("debounce", self.debounce.as_ref())
+    }
+}
+
+impl Reset {
+    /// The merge patch that takes these back beside what `body` changes.
+    pub(super) fn patch(&self, body: json::Body) -> Result<String, Failure> {
+        let reset = |body: json::Body, member: &String| body.with(member, Some(&serde_json::Value::Null));
+        match self.members.iter().fold(body, reset).finish() {
+            empty if empty == "{}" => Err(Failure::Usage("say what to change: at least one option is needed".to_owned())),
+            patch => Ok(patch),
+        }
     }
 }
 
@@ -133,13 +194,13 @@ impl Trigger {
     pub(super) fn run(self, client: &Client) -> Result<(), Failure> {
         match self {
             Self::Add(add) => {
-                let body = add
-                    .rule
-                    .body()?
-                    .with("event_type", Some(&add.event))
-                    .with("filter", add.filter.as_ref())
-                    .with("debounce", add.debounce.as_ref());
+                let body = add.terms.members(add.rule.body()?.with("event_type", Some(&add.event)));
                 print_id(client, &client.post("/task/event-trigger", &body.finish())?)
+            }
+            Self::Edit(edit) => {
+                let body = edit.terms.members(edit.input.members(json::Body::new())?);
+                let path = format!("/trigger/{}", segment(&edit.id));
+                done(client, &client.patch(&path, &edit.reset.patch(body)?)?, "edited", &edit.id)
             }
             Self::List(page) => {
                 let limit = page.limit();

@@ -2,7 +2,7 @@
 
 use super::client::{Client, segment};
 use super::list::{Page, done, show};
-use super::rules::Rule;
+use super::rules::{Input, Reset, Rule};
 use super::submit::print_id;
 use super::table::{self, As, Column};
 use super::{Failure, json, print, print_raw, tell};
@@ -16,6 +16,10 @@ const ADD_EXAMPLES: &str = "Examples:
 
 The same name again updates the schedule; what was edited by hand stays.";
 
+const EDIT_EXAMPLES: &str = "Examples:
+  taskhost schedule edit 019b8d1e-6a00-7c52-9d6e-0d6a0e4c3b11 --cron '0 9 * * *' --overlap skip
+  taskhost schedule edit 019b8d1e-6a00-7c52-9d6e-0d6a0e4c3b11 --reset cron_expression --reset overlap";
+
 const PREVIEW_EXAMPLES: &str = "Examples:
   taskhost schedule preview --cron '30 2 * * *' --timezone America/New_York --count 10
   taskhost schedule preview --calendar XNYS --session close+1800 --after 2026-11-25";
@@ -26,6 +30,9 @@ pub(super) enum Schedule {
     /// Create or update a schedule; prints its id.
     #[command(after_help = ADD_EXAMPLES)]
     Add(Box<Add>),
+    /// Change a schedule for good, whatever it is declared with again.
+    #[command(after_help = EDIT_EXAMPLES)]
+    Edit(Box<Edit>),
     /// List the schedules.
     List(Page),
     /// Show when a schedule would fire; nothing is kept.
@@ -71,15 +78,31 @@ pub(super) enum Schedule {
     },
 }
 
-/// When a schedule fires.
+/// What a schedule fires by.
 #[derive(Debug, Args)]
-struct Timing {
+struct When {
     /// When: five fields, six with seconds first, or @daily and the like.
     #[arg(long, value_name = "EXPR", required_unless_present = "session", conflicts_with = "session")]
     cron: Option<String>,
     /// Relative to each session of the calendar: open or close, and seconds after (+) or before (-) it.
     #[arg(long, value_name = "EDGE[+SECONDS]", value_parser = session, requires = "calendar")]
     session: Option<Value>,
+}
+
+/// The same where it may stay as it is.
+#[derive(Debug, Args)]
+struct OtherWhen {
+    /// When: five fields, six with seconds first, or @daily and the like.
+    #[arg(long, value_name = "EXPR", conflicts_with = "session")]
+    cron: Option<String>,
+    /// Relative to each session of the calendar: open or close, and seconds after (+) or before (-) it.
+    #[arg(long, value_name = "EDGE[+SECONDS]", value_parser = session)]
+    session: Option<Value>,
+}
+
+/// How that is read.
+#[derive(Debug, Args)]
+struct Timing {
     /// The IANA time zone of the expression; UTC where left out.
     #[arg(long, value_name = "ZONE")]
     timezone: Option<String>,
@@ -109,7 +132,33 @@ pub(super) struct Add {
     #[command(flatten)]
     rule: Rule,
     #[command(flatten)]
+    when: When,
+    #[command(flatten)]
     timing: Timing,
+    #[command(flatten)]
+    policy: Policy,
+}
+
+/// What `schedule edit` understands.
+#[derive(Debug, Args)]
+pub(super) struct Edit {
+    /// Its id.
+    id: String,
+    #[command(flatten)]
+    input: Input,
+    #[command(flatten)]
+    when: OtherWhen,
+    #[command(flatten)]
+    timing: Timing,
+    #[command(flatten)]
+    policy: Policy,
+    #[command(flatten)]
+    reset: Reset,
+}
+
+/// What becomes of fires that come too late or too early.
+#[derive(Debug, Args)]
+struct Policy {
     /// Of fires that were missed: latest (the default), all or none is made up for.
     #[arg(long, value_name = "CHOICE", value_parser = ["latest", "all", "none"])]
     misfire: Option<String>,
@@ -121,6 +170,8 @@ pub(super) struct Add {
 /// What `schedule preview` understands.
 #[derive(Debug, Args)]
 pub(super) struct Preview {
+    #[command(flatten)]
+    when: When,
     #[command(flatten)]
     timing: Timing,
     /// How many fires.
@@ -169,11 +220,19 @@ const BACKFILLED: &[Column] = &[
     ("TASK", &["task_id"], As::Text(64)),
 ];
 
+fn when(cron: Option<&String>, session: Option<&Value>, body: json::Body) -> json::Body {
+    body.with("cron_expression", cron).with("session", session)
+}
+
+impl Policy {
+    fn members(&self, body: json::Body) -> json::Body {
+        body.with("misfire", self.misfire.as_ref()).with("overlap", self.overlap.as_ref())
+    }
+}
+
 impl Timing {
     fn members(&self, body: json::Body) -> json::Body {
-        body.with("cron_expression", self.cron.as_ref())
-            .with("session", self.session.as_ref())
-            .with("timezone", self.timezone.as_ref())
+        body.with("timezone", self.timezone.as_ref())
             .with("calendar", self.calendar.as_ref())
             .with("on_closed", self.on_closed.as_ref())
             .with("dst_gap", self.dst_gap.as_ref())
@@ -188,9 +247,15 @@ impl Schedule {
         let of = |id: &str, what: &str| format!("/schedule/{}{what}", segment(id));
         match self {
             Self::Add(add) => {
-                let body = add.timing.members(add.rule.body()?);
-                let body = body.with("misfire", add.misfire.as_ref()).with("overlap", add.overlap.as_ref());
+                let body = when(add.when.cron.as_ref(), add.when.session.as_ref(), add.rule.body()?);
+                let body = add.policy.members(add.timing.members(body));
                 print_id(client, &client.post("/task/cron", &body.finish())?)
+            }
+            Self::Edit(edit) => {
+                let body = edit.input.members(json::Body::new())?;
+                let body = when(edit.when.cron.as_ref(), edit.when.session.as_ref(), body);
+                let patch = edit.reset.patch(edit.policy.members(edit.timing.members(body)))?;
+                done(client, &client.patch(&of(&edit.id, ""), &patch)?, "edited", &edit.id)
             }
             Self::List(page) => {
                 let limit = page.limit();
@@ -227,7 +292,8 @@ impl Schedule {
 
 impl Preview {
     fn run(&self, client: &Client) -> Result<(), Failure> {
-        let body = self.timing.members(json::Body::new());
+        let body = when(self.when.cron.as_ref(), self.when.session.as_ref(), json::Body::new());
+        let body = self.timing.members(body);
         let body = body.with("count", self.count.as_ref()).with("after", self.after.as_ref());
         let answer = client.post("/schedule/preview", &body.finish())?;
         if client.json {

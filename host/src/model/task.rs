@@ -230,6 +230,11 @@ impl NewTask {
         }
     }
 
+    /// When it is due first. A fire that is made up for has a trigger time of long ago, and is no older than what was submitted with it.
+    pub fn due_at(&self) -> Time {
+        self.trigger_time.max(self.submitted_at)
+    }
+
     /// The task as it stands once it was leased as it entered: running its first attempt, by this plugin.
     pub fn as_running(&self, plugin: &str) -> Task {
         self.as_waiting().begun(plugin, self.submitted_at)
@@ -245,7 +250,7 @@ impl NewTask {
             tags: self.tags.clone(),
             status: Status::Pending,
             trigger_time: self.trigger_time,
-            due_at: Some(self.trigger_time),
+            due_at: Some(self.due_at()),
             submitted_at: self.submitted_at,
             started_at: None,
             completed_at: None,

@@ -1,11 +1,12 @@
 //! Decides what starts when: due schedules become tasks, due tasks become attempts.
 //!
-//! Five loops, each woken by hints and, should a hint be lost, by a slow poll: [`plan`] fires schedules (and [`overdue`] looks
-//! whether it does), [`batch`] unfolds batches into tasks, [`outbox`] delivers what attempts sent, [`keep`] looks after the times of waiting tasks, [`dispatch`] claims tasks for free
-//! slots. The store is the truth for all.
+//! Loops, each woken by hints and, should a hint be lost, by a slow poll: [`plan`] fires schedules (and [`overdue`] looks whether it
+//! does), [`batch`] unfolds batches into tasks, [`outbox`] delivers what attempts sent, [`keep`] looks after the times of waiting tasks,
+//! [`reap`] clears away what dead nodes left half done, [`dispatch`] claims tasks for free slots. The store is the truth for all.
 
 mod batch;
 mod dispatch;
+mod due;
 mod event;
 mod filters;
 mod keep;
@@ -34,6 +35,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 
 /// How late a lost hint can make anything.
 const POLL: Duration = Duration::from_secs(1);
@@ -85,9 +87,13 @@ pub enum Stopped {
 /// All loops, until `stop` becomes true. Attempts that dead nodes left behind are dealt with first.
 pub async fn run(context: Context, stop: watch::Receiver<bool>) -> Result<(), Stopped> {
     reap::orphans(&context).await?;
+    // On its own: the payloads that it reads are large, and dispatch is quick.
+    let mut plan = JoinSet::new();
+    let (own, told) = (context.clone(), stop.clone());
+    plan.spawn(async move { plan::run(&own, told).await });
     let beside = async {
         tokio::join!(
-            plan::run(&context, stop.clone()),
+            plan.join_all(),
             overdue::run(&context, stop.clone()),
             batch::run(&context, stop.clone()),
             outbox::run(&context, stop.clone()),

@@ -1,15 +1,11 @@
 //! Schedules become tasks when their time has come.
 
-use super::schedules;
-use super::{Context, POLL};
+use super::due::{Part, Ready, is_late, unreadable, work_out};
+use super::{Context, POLL, schedules};
 use crate::model::Time;
 use crate::model::alert::{AlertType, NewAlert};
 use crate::model::ids::{ScheduleId, TaskId};
-use crate::model::request::{CronTaskRequest, Refusal};
-use crate::model::schedule::misfire::{self, MOST_AT_ONCE};
-use crate::model::schedule::overlap::Overlap;
-use crate::model::schedule::rule::Rule;
-use crate::model::schedule::{COUNTED, Schedule, Skip};
+use crate::model::schedule::Schedule;
 use crate::model::task::{Failure, NewTask, Origin, Submission};
 use crate::registry::snapshot::Snapshot;
 use crate::store::{FireSchedule, MadeFires, ScheduleError, StoreError, read_schedule};
@@ -18,18 +14,18 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 
 /// Schedules that fire at once; more are looked for when they have.
 const AT_ONCE: usize = 1_024;
-/// Of them, those that are written together, at most: some milliseconds that all others wait for.
-const PART: usize = 64;
+/// Bytes of payloads that are on their way into the store together, about.
+const MAX_MADE: usize = 64 << 20;
+/// After so many that were worked out, others get their turn.
+const TURN: usize = 16;
 /// After one has ended, those that end within this are waited for before the next look.
 const TOGETHER: Duration = Duration::from_millis(20);
 
-/// Bytes of payloads that the fires which one schedule missed make at once, about.
-const MAX_MADE: usize = 64 << 20;
 /// What plugins may take to load before schedules fire without them: their tasks then lack the definition's defaults, and nobody has
 /// checked their payloads.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -49,7 +45,11 @@ pub(super) async fn run(context: &Context, mut stop: watch::Receiver<bool>) {
         } else {
             shown = now;
         }
-        let wait = fires.start_due(context).await;
+        let wait = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            wait = fires.start_due(context) => wait,
+        };
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => return,
@@ -96,35 +96,54 @@ impl Fires {
         };
         let free = AT_ONCE.saturating_sub(under_way.len());
         let snapshot = context.registry.snapshot();
-        let mut ready = Vec::new();
+        let mut due: Vec<Schedule> = due
+            .into_iter()
+            .filter(|schedule| !under_way.contains(&schedule.id))
+            .take(free)
+            .collect();
+        // What takes long to work out holds up nobody who is on time.
+        due.sort_by_key(|schedule| is_late(schedule, now));
+        let mut part = Part::default();
         let mut calendars = HashMap::new();
-        for schedule in due.into_iter().filter(|schedule| !under_way.contains(&schedule.id)).take(free) {
+        for (n, schedule) in due.into_iter().enumerate() {
+            if n % TURN == TURN - 1 {
+                tokio::task::yield_now().await;
+            }
             let id = schedule.id;
-            let read = match read_schedule(&*context.store, &schedule, &mut calendars).await {
-                Err(ScheduleError::Store(error)) => {
-                    tracing::error!(schedule = schedule.name, %error, "a schedule could not be fired; trying again");
+            let planned = match read_schedule(&*context.store, &schedule, &mut calendars).await {
+                Ok((request, rule)) => work_out(schedule, request, rule, now).await,
+                Err(ScheduleError::Store(error)) => Err(error),
+                Err(ScheduleError::Refused(refusal)) => {
+                    self.write(context, part.add(unreadable(&schedule, &refusal, now)));
+                    continue;
+                }
+            };
+            let planned = match planned {
+                Ok(planned) => planned,
+                Err(error) => {
+                    tracing::error!(schedule = %id, %error, "a schedule could not be fired; trying again");
                     self.failed = true;
                     continue;
                 }
-                Err(ScheduleError::Refused(refusal)) => Err(refusal),
-                Ok(read) => Ok(read),
             };
-            let mut fire = Box::pin(fire_of(snapshot.clone(), schedule, read, now));
+            let mut checked = Box::pin(planned.checked(snapshot.clone()));
             // Most are ready as soon as they are asked for.
-            match fire.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
-                Poll::Ready(fire) => ready.push(fire),
+            match checked.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+                Poll::Ready(ready) => self.write(context, part.add(ready)),
                 Poll::Pending => {
                     let context = context.clone();
-                    self.spawn(vec![id], async move { write(context, vec![fire.await]).await });
+                    self.spawn(vec![id], async move { write(context, vec![checked.await]).await });
                 }
             }
         }
-        let mut ready = ready.into_iter().peekable();
-        while ready.peek().is_some() {
-            let part: Vec<FireSchedule> = ready.by_ref().take(PART).collect();
-            self.spawn(part.iter().map(|fire| fire.id).collect(), write(context.clone(), part));
-        }
+        self.write(context, part.ready);
         next.map_or(POLL, |next| (next - context.clock.now()).to_std().unwrap_or_default().min(POLL))
+    }
+
+    fn write(&mut self, context: &Context, part: Vec<Ready>) {
+        if !part.is_empty() {
+            self.spawn(part.iter().map(|ready| ready.fire.id).collect(), write(context.clone(), part));
+        }
     }
 
     fn spawn(&mut self, schedules: Vec<ScheduleId>, fires: impl Future<Output = bool> + Send + 'static) {
@@ -152,7 +171,12 @@ impl Fires {
 }
 
 /// Writes fires together or, should that fail, each alone; whether all cursors are where they have to be. One that somebody else moved is.
-async fn write(context: Context, fires: Vec<FireSchedule>) -> bool {
+async fn write(context: Context, part: Vec<Ready>) -> bool {
+    static ROOM: Semaphore = Semaphore::const_new(MAX_MADE >> 10);
+    let bytes: usize = part.iter().map(Ready::bytes).sum();
+    let kib = u32::try_from((bytes >> 10).min(MAX_MADE >> 10)).unwrap_or(0);
+    let Ok(_room) = ROOM.acquire_many(kib).await else { return false };
+    let fires: Vec<Arc<FireSchedule>> = part.into_iter().map(|ready| Arc::new(ready.made())).collect();
     if fires.len() > 1 {
         match context.store.fire_schedules(fires.clone()).await {
             Ok(fired) => {
@@ -183,53 +207,6 @@ fn told(context: &Context, fired: Vec<Result<MadeFires, StoreError>>) {
     context.wake.notify_one();
 }
 
-/// Works out what is due of one schedule.
-async fn fire_of(snapshot: Arc<Snapshot>, schedule: Schedule, read: Result<(CronTaskRequest, Rule), Refusal>, now: Time) -> FireSchedule {
-    let mut fire = FireSchedule {
-        id: schedule.id,
-        seen: schedule.revision,
-        fires: Vec::new(),
-        skips: Vec::new(),
-        overlap: Overlap::default(),
-        next: None,
-        now,
-        alerts: Vec::new(),
-    };
-    let Some(cursor) = schedule.next_fire else { return fire };
-    let (request, rule) = match read {
-        Ok(read) => read,
-        Err(refusal) => {
-            tracing::error!(schedule = schedule.name, %refusal, "a schedule cannot be read any more; it does not fire until it is changed");
-            let error = format!("schedule {:?} does not fire any more: {refusal}", schedule.name);
-            fire.alerts.push(alert(AlertType::Absent, &schedule, error, now));
-            return fire;
-        }
-    };
-    let at_once = (MAX_MADE / request.payload.text.len().max(1)).clamp(1, MOST_AT_ONCE);
-    let due = misfire::due(&rule, request.misfire.unwrap_or_default(), cursor, now, at_once);
-    fire.overlap = request.overlap.unwrap_or_default();
-    fire.next = due.next;
-    fire.skips = rule.dropped(schedule.planned_at, now);
-    if let Some(skip) = due.skipped {
-        fire.alerts
-            .push(alert(AlertType::Absent, &schedule, missed(&schedule.name, &skip), now));
-        fire.skips.push(skip);
-    }
-    if let Some((last, calendar)) = due.fires.last().and_then(|last| Some((last, rule.unconfirmed(*last)?))) {
-        let error = format!(
-            "schedule {:?} fires on {}, and nobody has confirmed calendar {calendar:?} for that day; put a newer one",
-            schedule.name,
-            last.date_naive()
-        );
-        fire.alerts.push(alert(AlertType::Calendar, &schedule, error, now));
-    }
-    if !due.fires.is_empty() {
-        let task = schedules::task_of(&snapshot, &schedule, &request, now).await;
-        fire.fires = due.fires.iter().map(|at| (*at, schedules::copy_for(&task, *at))).collect();
-    }
-    fire
-}
-
 /// An alert about a schedule.
 pub(super) fn alert(kind: AlertType, schedule: &Schedule, error: String, at: Time) -> NewAlert {
     NewAlert {
@@ -240,15 +217,6 @@ pub(super) fn alert(kind: AlertType, schedule: &Schedule, error: String, at: Tim
         execution_time: None,
         at,
     }
-}
-
-fn missed(name: &str, skip: &Skip) -> String {
-    let many = if skip.count == COUNTED { " or more" } else { "" };
-    let (at, until) = (skip.at.to_rfc3339(), skip.until.to_rfc3339());
-    format!(
-        "schedule {name:?} missed {}{many} fires from {at} to {until}, which are not made up for",
-        skip.count
-    )
 }
 
 /// A task made by a rule. Nobody is there to be told that its payload is wrong, so it is born failed and says so itself.

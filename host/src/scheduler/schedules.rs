@@ -171,10 +171,16 @@ impl Handle {
     }
 
     async fn make(&self, id: ScheduleId, fires: Vec<(Time, NewTask)>, overlap: Overlap, now: Time) -> Result<Vec<(Time, Made)>> {
-        let fired = self.0.store.make_fires(MakeFires { id, fires, overlap, now }).await?;
-        fired.stopped.into_iter().for_each(|lease| self.0.worker.stop_cancelled(lease));
-        self.0.wake.notify_one();
-        Ok(fired.fires)
+        let asked = MakeFires { id, fires, overlap, now };
+        // Only what is left to be cancelled is asked for again: no fire goes by `cancel_previous` when several are made up for.
+        loop {
+            let fired = self.0.store.make_fires(asked.clone()).await?;
+            fired.stopped.into_iter().for_each(|lease| self.0.worker.stop_cancelled(lease));
+            self.0.wake.notify_one();
+            if !fired.unfinished {
+                return Ok(fired.fires);
+            }
+        }
     }
 
     /// The next fires of a schedule that may not exist.
@@ -192,11 +198,7 @@ impl Handle {
             let Some(last) = part.last() else { break };
             after = Some(last.id);
             for schedule in part {
-                let now = self.0.clock.now();
-                // What is due is for the plan, which goes by the new one from then on.
-                if schedule.next_fire.is_none_or(|next| next > now) {
-                    replan(&*self.0.store, schedule, now).await?;
-                }
+                replan(&*self.0.store, schedule, self.0.clock.now()).await?;
             }
         }
         self.0.replan.notify_one();

@@ -208,28 +208,42 @@ fn calendar_of(schedule: &Schedule) -> Option<String> {
     schedule.effective().ok().and_then(|request| request.calendar)
 }
 
-/// Works out the cursor of a schedule anew, whatever it stands at.
-pub async fn replan(store: &dyn Store, schedule: Schedule, now: Time) -> std::result::Result<(), StoreError> {
-    let next_fire = match read_schedule(store, &schedule, &mut Calendars::new()).await {
-        Ok((_, rule)) => rule.next_after(now),
+/// Works out the cursor of a schedule anew, again and again while others get ahead of it: theirs may follow from what was before. A fire
+/// that is due stays so, and whoever is about to make it has to look again.
+pub async fn replan(store: &dyn Store, mut schedule: Schedule, now: Time) -> std::result::Result<(), StoreError> {
+    for _ in 1..TRIES {
+        match try_replan(store, &schedule, now).await {
+            Err(StoreError::Conflict(_)) => {}
+            done => return done,
+        }
+        schedule = match store.schedule(schedule.id).await {
+            Err(StoreError::NotFound) => return Ok(()),
+            found => found?,
+        };
+    }
+    try_replan(store, &schedule, now).await
+}
+
+async fn try_replan(store: &dyn Store, schedule: &Schedule, now: Time) -> std::result::Result<(), StoreError> {
+    let due = schedule.next_fire.filter(|next| *next <= now);
+    let (next_fire, planned_at) = match read_schedule(store, schedule, &mut Calendars::new()).await {
+        _ if due.is_some() => (due, schedule.planned_at.min(now)),
+        Ok((_, rule)) => (rule.next_after(now), now),
         // It does not fire; its record says why.
-        Err(ScheduleError::Refused(_)) => None,
+        Err(ScheduleError::Refused(_)) => (None, now),
         Err(ScheduleError::Store(error)) => return Err(error),
     };
     let put = PutSchedule {
-        calendar: calendar_of(&schedule),
+        calendar: calendar_of(schedule),
         seen: Some(schedule.revision),
         schedule: Schedule {
             next_fire,
-            planned_at: now,
-            ..schedule
+            planned_at,
+            ..schedule.clone()
         },
         skips: Vec::new(),
     };
-    match store.put_schedule(put).await {
-        Ok(()) | Err(StoreError::Conflict(_)) => Ok(()),
-        Err(error) => Err(error),
-    }
+    store.put_schedule(put).await
 }
 
 #[cfg(test)]
@@ -283,6 +297,28 @@ mod tests {
             (another.next_fire, another.planned_at),
             (Some(at("2026-01-01T13:30:00Z")), at("2026-01-01T13:10:00Z"))
         );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_cursor_is_worked_out_anew_also_where_somebody_wrote_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(folder.path()).unwrap();
+        let seen = put(&store, r#""cron_expression":"0 * * * *""#, "2026-01-01T09:30:00Z").await;
+        put(&store, r#""cron_expression":"0 * * * *","priority":1"#, "2026-01-01T09:30:00Z").await;
+        // Set back by an hour: no fire is due.
+        let now = at("2026-01-01T08:30:00Z");
+        replan(&store, seen.clone(), now).await.unwrap();
+        let anew = store.schedule(seen.id).await.unwrap();
+        assert_eq!((anew.next_fire, anew.planned_at), (Some(at("2026-01-01T09:00:00Z")), now));
+        // Due: it stays so, and whoever saw it before does not make it by what he knows.
+        replan(&store, anew.clone(), at("2026-01-01T09:10:00Z")).await.unwrap();
+        let due = store.schedule(seen.id).await.unwrap();
+        assert_eq!(
+            (due.next_fire, due.planned_at, due.revision),
+            (anew.next_fire, anew.planned_at, anew.revision + 1)
+        );
+        store.remove_schedule(seen.id).await.unwrap();
+        replan(&store, due, now).await.unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -568,8 +568,8 @@ pub trait Store: Send + Sync + 'static {
     /// Some of the schedules that go by a calendar, after `after`, in the order of their ids.
     async fn schedules_of(&self, calendar: &str, after: Option<ScheduleId>, limit: usize) -> Result<Vec<Schedule>>;
     /// Moves the cursors of schedules, and keeps what each fired with the tasks, and what it skipped. Each is atomic, and all share a commit:
-    /// [`StoreError::Conflict`] of one that is not as it was seen leaves the others alone.
-    async fn fire_schedules(&self, fires: Vec<FireSchedule>) -> Result<Vec<Result<MadeFires>>>;
+    /// [`StoreError::Conflict`] of one that is not as it was seen leaves the others alone. One that is unfinished stays due.
+    async fn fire_schedules(&self, fires: Vec<Arc<FireSchedule>>) -> Result<Vec<Result<MadeFires>>>;
     /// Makes fires that somebody asked for, as far as they have not been made.
     async fn make_fires(&self, asked: MakeFires) -> Result<MadeFires>;
     /// What a schedule did, latest first.

@@ -73,4 +73,6 @@ pub struct MadeFires {
     pub fires: Vec<(Time, Made)>,
     /// Attempts that were cancelled for them.
     pub stopped: Vec<Lease>,
+    /// Whether earlier tasks are left to be cancelled, more than one commit may: the rest was not made, and the cursor stays. Ask again.
+    pub unfinished: bool,
 }

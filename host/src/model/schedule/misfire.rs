@@ -22,7 +22,7 @@ pub enum Misfire {
 /// A fire that was missed is made up for within the longer of this and one period.
 const WINDOW: TimeDelta = TimeDelta::hours(24);
 /// A fire is missed once it is so late.
-const ON_TIME: TimeDelta = TimeDelta::seconds(60);
+pub const ON_TIME: TimeDelta = TimeDelta::seconds(60);
 /// Fires that are made up for at once, at most.
 pub const MOST_AT_ONCE: usize = 100;
 

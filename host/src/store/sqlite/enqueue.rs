@@ -75,7 +75,7 @@ pub(super) fn enqueue(tx: &mut Tx<'_>, task: &NewTask, offer: Option<&Offer>) ->
                 tags_text(&task.tags),
                 queue,
                 micros(task.trigger_time),
-                micros(task.trigger_time),
+                micros(task.due_at()),
                 micros(task.submitted_at),
                 task.timeout.map(rows::micros_of),
                 task.max_retries,

@@ -14,16 +14,18 @@ use crate::model::schedule::{Fire, Schedule, Skip, SkipReason};
 use crate::model::task::NewTask;
 use crate::store::{FireSchedule, Lease, Made, MadeFires, MakeFires, Page, PageRequest, Result, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::sync::Arc;
 
 /// Why a task waits behind another of its schedule.
 const PREVIOUS_FIRE: &str = "previous fire";
-/// Tasks that one fire cancels, at most.
-const CANCELLED: i64 = 1_000;
+/// Tasks that the fires of one intention cancel, at most: some milliseconds that all others wait for.
+const CANCELLED: usize = 200;
 
-pub(super) fn fire_all(tx: &mut Tx<'_>, fires: &[FireSchedule]) -> Result<Vec<Result<MadeFires>>> {
+pub(super) fn fire_all(tx: &mut Tx<'_>, fires: &[Arc<FireSchedule>]) -> Result<Vec<Result<MadeFires>>> {
     let mut fired = Vec::with_capacity(fires.len());
+    let mut left = CANCELLED;
     for each in fires {
-        match fire(tx, each) {
+        match fire(tx, each, &mut left) {
             // Refused before anything was written.
             Err(error @ StoreError::Conflict(_)) => fired.push(Err(error)),
             Err(error) => return Err(error),
@@ -33,7 +35,7 @@ pub(super) fn fire_all(tx: &mut Tx<'_>, fires: &[FireSchedule]) -> Result<Vec<Re
     Ok(fired)
 }
 
-fn fire(tx: &mut Tx<'_>, fire: &FireSchedule) -> Result<MadeFires> {
+fn fire(tx: &mut Tx<'_>, fire: &FireSchedule, left: &mut usize) -> Result<MadeFires> {
     let as_seen = tx
         .db
         .prepare_cached("SELECT 1 FROM schedule WHERE id = ?1 AND revision = ?2 AND paused_at IS NULL")
@@ -42,10 +44,18 @@ fn fire(tx: &mut Tx<'_>, fire: &FireSchedule) -> Result<MadeFires> {
     if !as_seen {
         return Err(schedules::changed());
     }
+    let by = By {
+        overlap: fire.overlap,
+        now: fire.now,
+        left,
+    };
+    let (fired, last) = make(tx, fire.id, &fire.fires, by)?;
+    if fired.unfinished {
+        return Ok(fired);
+    }
     for skip in &fire.skips {
         record(tx, fire.id, skip)?;
     }
-    let (fired, last) = make(tx, fire.id, &fire.fires, (fire.overlap, fire.now))?;
     for (at, _) in fired.fires.iter().filter(|(_, made)| *made == Made::LeftOut) {
         record(tx, fire.id, &Skip::one(SkipReason::Overlap, *at))?;
     }
@@ -73,7 +83,12 @@ fn fire(tx: &mut Tx<'_>, fire: &FireSchedule) -> Result<MadeFires> {
 
 pub(super) fn make_fires(tx: &mut Tx<'_>, asked: &MakeFires) -> Result<MadeFires> {
     check_remembered(tx, &schedules::by_id(tx.db, asked.id)?, asked)?;
-    let (fired, last) = make(tx, asked.id, &asked.fires, (asked.overlap, asked.now))?;
+    let by = By {
+        overlap: asked.overlap,
+        now: asked.now,
+        left: &mut { CANCELLED },
+    };
+    let (fired, last) = make(tx, asked.id, &asked.fires, by)?;
     if let Some((at, task)) = last {
         tx.db
             .prepare_cached("UPDATE schedule SET last_fire = ?2, last_task = ?3 WHERE id = ?1 AND (last_fire IS NULL OR last_fire <= ?2)")
@@ -115,12 +130,23 @@ fn check_remembered(tx: &Tx<'_>, schedule: &Schedule, asked: &MakeFires) -> Resu
 /// A fire and its task.
 type Last = Option<(Time, TaskId)>;
 
+/// How fires are made.
+struct By<'a> {
+    overlap: Overlap,
+    now: Time,
+    /// Tasks that may still be cancelled for them.
+    left: &'a mut usize,
+}
+
 /// Makes fires that have not been made, each with its task, as far as the tasks before them allow; tells the last of them too.
-fn make(tx: &mut Tx<'_>, id: ScheduleId, fires: &[(Time, NewTask)], by: (Overlap, Time)) -> Result<(MadeFires, Last)> {
+fn make(tx: &mut Tx<'_>, id: ScheduleId, fires: &[(Time, NewTask)], mut by: By<'_>) -> Result<(MadeFires, Last)> {
     let mut fired = MadeFires::default();
     let mut last = None;
     for (at, task) in fires {
-        let made = make_one(tx, id, (*at, task), by, &mut fired.stopped)?;
+        let Some(made) = make_one(tx, id, (*at, task), &mut by, &mut fired.stopped)? else {
+            fired.unfinished = true;
+            break;
+        };
         if let Made::Task(task) = made {
             last = last.max(Some((*at, task)));
         }
@@ -129,33 +155,35 @@ fn make(tx: &mut Tx<'_>, id: ScheduleId, fires: &[(Time, NewTask)], by: (Overlap
     Ok((fired, last))
 }
 
+/// `None` where more would have to be cancelled for it than is left.
 fn make_one(
     tx: &mut Tx<'_>,
     id: ScheduleId,
     (at, task): (Time, &NewTask),
-    (overlap, now): (Overlap, Time),
+    by: &mut By<'_>,
     stopped: &mut Vec<Lease>,
-) -> Result<Made> {
+) -> Result<Option<Made>> {
     // A fire happens once, whoever makes it.
     let fresh = tx
         .db
         .prepare_cached("INSERT OR IGNORE INTO fire (schedule, at, task, made_at) VALUES (?1, ?2, ?3, ?4)")
-        .and_then(|mut s| s.execute(params![id.as_bytes(), micros(at), task.id.as_bytes(), micros(now)]))
+        .and_then(|mut s| s.execute(params![id.as_bytes(), micros(at), task.id.as_bytes(), micros(by.now)]))
         .failed()?;
     if fresh == 0 {
-        return Ok(Made::Before);
+        return Ok(Some(Made::Before));
     }
-    let decision = overlap.decide(not_ended(tx, id, overlap.asks())?);
-    match decision {
-        Decision::Make | Decision::Hold => {}
-        Decision::Replace => cancel_all(tx, id, now, stopped)?,
-        Decision::Skip => {
-            tx.db
-                .prepare_cached("DELETE FROM fire WHERE schedule = ?1 AND at = ?2")
-                .and_then(|mut s| s.execute(params![id.as_bytes(), micros(at)]))
-                .failed()?;
-            return Ok(Made::LeftOut);
-        }
+    let decision = by.overlap.decide(not_ended(tx, id, by.overlap.asks())?);
+    let not_made = match decision {
+        Decision::Make | Decision::Hold => None,
+        Decision::Replace => (!cancel_some(tx, id, by, stopped)?).then_some(None),
+        Decision::Skip => Some(Some(Made::LeftOut)),
+    };
+    if let Some(instead) = not_made {
+        tx.db
+            .prepare_cached("DELETE FROM fire WHERE schedule = ?1 AND at = ?2")
+            .and_then(|mut s| s.execute(params![id.as_bytes(), micros(at)]))
+            .failed()?;
+        return Ok(instead);
     }
     enqueue(tx, task, None)?;
     if decision == Decision::Hold && task.stillborn.is_none() {
@@ -166,7 +194,7 @@ fn make_one(
             .failed()?;
         hold(tx, seq, PREVIOUS_FIRE, &key(id))?;
     }
-    Ok(Made::Task(task.id))
+    Ok(Some(Made::Task(task.id)))
 }
 
 /// What tasks wait for that are held behind another of their schedule.
@@ -188,22 +216,31 @@ fn not_ended(tx: &Tx<'_>, id: ScheduleId, most: u64) -> Result<u64> {
         .map(i64::unsigned_abs)
 }
 
-fn cancel_all(tx: &mut Tx<'_>, id: ScheduleId, now: Time, stopped: &mut Vec<Lease>) -> Result<()> {
+/// Cancels tasks of a schedule, those that are held first, as many as are left to be; whether none remains.
+fn cancel_some(tx: &mut Tx<'_>, id: ScheduleId, by: &mut By<'_>, stopped: &mut Vec<Lease>) -> Result<bool> {
     let tasks: Vec<[u8; 16]> = tx
         .db
-        .prepare_cached("SELECT id FROM task INDEXED BY task_of_schedule WHERE origin_kind = 1 AND origin = ?1 LIMIT ?2")
+        .prepare_cached(
+            "SELECT id FROM task INDEXED BY task_of_schedule WHERE origin_kind = 1 AND origin = ?1 AND queue = 2
+             UNION ALL SELECT id FROM task INDEXED BY task_of_schedule WHERE origin_kind = 1 AND origin = ?1 AND queue <> 2
+             LIMIT ?2",
+        )
         .and_then(|mut s| {
-            s.query_map(params![id.as_bytes(), CANCELLED], |row| row.get(0))
-                .and_then(Iterator::collect)
+            s.query_map(params![id.as_bytes(), i64::try_from(*by.left).unwrap_or(i64::MAX)], |row| {
+                row.get(0)
+            })
+            .and_then(Iterator::collect)
         })
         .failed()?;
+    *by.left = by.left.saturating_sub(tasks.len());
     for task in tasks {
-        stopped.extend(settle::cancel(tx, TaskId::from_bytes(task), now)?);
+        stopped.extend(settle::cancel_unscheduled(tx, TaskId::from_bytes(task), by.now)?);
     }
-    Ok(())
+    task_ended(tx, id)?;
+    Ok(not_ended(tx, id, 1)? == 0)
 }
 
-/// A task of a schedule has ended: where no other waits or runs, the next of those held behind it is offered to workers.
+/// Tasks of a schedule have ended: where no other waits or runs, the next of those held behind them is offered to workers.
 pub(super) fn task_ended(tx: &Tx<'_>, id: ScheduleId) -> Result<()> {
     let key = key(id);
     let any_held = tx
@@ -214,11 +251,14 @@ pub(super) fn task_ended(tx: &Tx<'_>, id: ScheduleId) -> Result<()> {
     if !any_held {
         return Ok(());
     }
+    // Ranges around those that are held behind it, so that however many they are, none of them is looked at.
     let another = tx
         .db
         .prepare_cached(
-            "SELECT 1 FROM task INDEXED BY task_of_schedule
-             WHERE origin_kind = 1 AND origin = ?1 AND (queue <> 2 OR held_key IS NOT ?2)",
+            "WITH own AS NOT MATERIALIZED
+               (SELECT queue, held_key FROM task INDEXED BY task_of_schedule WHERE origin_kind = 1 AND origin = ?1)
+             SELECT 1 WHERE EXISTS (SELECT 1 FROM own WHERE queue < 2) OR EXISTS (SELECT 1 FROM own WHERE queue > 2)
+               OR EXISTS (SELECT 1 FROM own WHERE queue = 2 AND held_key < ?2) OR EXISTS (SELECT 1 FROM own WHERE queue = 2 AND held_key > ?2)",
         )
         .and_then(|mut s| s.exists(params![id.as_bytes(), key]))
         .failed()?;

@@ -417,7 +417,7 @@ impl Store for Sqlite {
         self.read(move |db| schedules::all(db, &page)).await
     }
     async fn upcoming_schedules(&self, limit: usize) -> Result<Vec<Schedule>> {
-        self.read(move |db| schedules::until(db, i64::MAX, limit)).await
+        self.read(move |db| schedules::upcoming(db, limit)).await
     }
     async fn due_schedules(&self, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)> {
         self.own_reader.ask(move |db| schedules::due(db, now, limit)).await
@@ -431,7 +431,7 @@ impl Store for Sqlite {
             .ask(move |db| schedules::by_calendar(db, &calendar, after, limit))
             .await
     }
-    async fn fire_schedules(&self, fires: Vec<FireSchedule>) -> Result<Vec<Result<MadeFires>>> {
+    async fn fire_schedules(&self, fires: Vec<Arc<FireSchedule>>) -> Result<Vec<Result<MadeFires>>> {
         self.writer.write(move |tx| fires::fire_all(tx, &fires)).await
     }
     async fn make_fires(&self, asked: MakeFires) -> Result<MadeFires> {

@@ -10,6 +10,7 @@ use crate::model::ids::{ScheduleId, TaskId};
 use crate::model::schedule::Schedule;
 use crate::store::{Page, PageRequest, PutSchedule, Result, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::sync::LazyLock;
 
 /// Bytes of due schedules that one look takes, about.
 const DUE_BYTES: usize = 64 << 20;
@@ -158,12 +159,15 @@ pub(super) fn goes_by(db: &Connection, calendar: &str) -> Result<Option<String>>
         .failed()
 }
 
-/// Those that are not paused and whose next fire is not after `until`, in microseconds, by it and their ids.
-pub(super) fn until(db: &Connection, until: i64, limit: usize) -> Result<Vec<Schedule>> {
-    let sql = format!(
+/// Those that are not paused and whose next fire is not after ?1, by it and their ids.
+static UNTIL: LazyLock<String> = LazyLock::new(|| {
+    format!(
         "SELECT {SCHEDULE} FROM schedule INDEXED BY schedule_due WHERE next_fire <= ?1 AND paused_at IS NULL ORDER BY next_fire, id LIMIT ?2"
-    );
-    many(db, &sql, until, limit)
+    )
+});
+
+pub(super) fn upcoming(db: &Connection, limit: usize) -> Result<Vec<Schedule>> {
+    many(db, &UNTIL, i64::MAX, limit)
 }
 
 fn many(db: &Connection, sql: &str, value: i64, limit: usize) -> Result<Vec<Schedule>> {
@@ -174,10 +178,7 @@ fn many(db: &Connection, sql: &str, value: i64, limit: usize) -> Result<Vec<Sche
 }
 
 pub(super) fn due(db: &Connection, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)> {
-    let sql = format!(
-        "SELECT {SCHEDULE} FROM schedule INDEXED BY schedule_due WHERE next_fire <= ?1 AND paused_at IS NULL ORDER BY next_fire, id LIMIT ?2"
-    );
-    let mut query = db.prepare_cached(&sql).failed()?;
+    let mut query = db.prepare_cached(&UNTIL).failed()?;
     let rows = query.query_map(params![micros(now), i64::try_from(limit).unwrap_or(i64::MAX)], from_row);
     let (mut due, mut bytes) = (Vec::new(), 0);
     for row in rows.failed()? {

@@ -284,6 +284,11 @@ pub(super) fn cancel_untied(tx: &mut Tx<'_>, id: TaskId, now: Time) -> Result<Op
     cancel_tied(tx, id, now, |ties| Ties { workflow: None, ..ties })
 }
 
+/// As [`cancel`], of a task whose schedule is told once of many.
+pub(super) fn cancel_unscheduled(tx: &mut Tx<'_>, id: TaskId, now: Time) -> Result<Option<Lease>> {
+    cancel_tied(tx, id, now, |ties| Ties { schedule: None, ..ties })
+}
+
 fn cancel_tied(tx: &mut Tx<'_>, id: TaskId, now: Time, of: impl FnOnce(Ties) -> Ties) -> Result<Option<Lease>> {
     let found = tx
         .db
