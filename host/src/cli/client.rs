@@ -188,7 +188,11 @@ impl Client {
 
 /// Each place with what is wrong there.
 pub(super) fn complaints(errors: &Value) -> Vec<String> {
-    let text = |error: &Value| Some(format!("{}: {}", error["pointer"].as_str()?, error["detail"].as_str()?));
+    let text = |error: &Value| {
+        let (place, detail) = (error["pointer"].as_str()?, error["detail"].as_str()?);
+        let colon = if place.is_empty() { "" } else { ": " };
+        Some(format!("{place}{colon}{detail}"))
+    };
     errors.as_array().into_iter().flatten().filter_map(text).collect()
 }
 
@@ -240,6 +244,8 @@ mod tests {
         assert_eq!(client.problem(400, body), "two members are wrong\n  /a: is missing\n  /b: is text");
         let one = br#"{"detail":"/a: is missing","errors":[{"pointer":"/a","detail":"is missing"}]}"#;
         assert_eq!(client.problem(400, one), "/a: is missing");
+        let whole = br#"{"detail":"line 2: is no object","errors":[{"pointer":"","detail":"is no object"}]}"#;
+        assert_eq!(client.problem(400, whole), "line 2: is no object");
         assert!(client.problem(502, b"<html>").contains("502"));
     }
 

@@ -94,10 +94,10 @@ fn rate(text: &str) -> Result<(u32, f64), &'static str> {
 
 const LIMITS: &[Column] = &[
     ("NAME", &["name"], As::Text(40)),
-    ("MATCH", &["match"], As::Text(60)),
+    ("MATCH", &["match"], As::Match),
     ("KEY", &["key"], As::Text(40)),
     ("RUNNING", &["max_running"], As::Text(9)),
-    ("RATE", &["rate"], As::Text(40)),
+    ("RATE", &["rate"], As::Rate),
 ];
 
 const ORDER: &[&str] = &[
@@ -165,7 +165,11 @@ pub(super) fn why(client: &Client, id: &str) -> Result<(), Failure> {
     let told = answer.value()?;
     let reasons = told["reasons"].as_array().cloned().unwrap_or_default();
     if reasons.is_empty() {
-        return print(&format!("the task is {}", told["status"].as_str().unwrap_or_default()));
+        let status = table::plain(told["status"].as_str().unwrap_or_default());
+        return print(&match status.as_str() {
+            "success" | "failed" | "cancelled" => format!("the task has ended: {status}"),
+            _ => format!("the task is {status}"),
+        });
     }
     for reason in &reasons {
         let text = |member: &str| table::plain(reason[member].as_str().unwrap_or_default());
