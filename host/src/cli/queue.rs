@@ -3,8 +3,9 @@
 use super::client::{Client, segment};
 use super::list::{done, show};
 use super::table::{self, As, Column};
-use super::{Failure, json, print, print_raw};
+use super::{Failure, json, print, print_raw, tell};
 use clap::{Args, Subcommand};
+use serde_json::Value;
 
 const QUEUE_EXAMPLES: &str = "Examples:
   taskhost queue
@@ -109,6 +110,9 @@ const ORDER: &[&str] = &[
     "held",
     "scheduled",
     "oldest_wait",
+    "due_by_priority",
+    "due_by_task",
+    "held_by",
 ];
 
 impl Queue {
@@ -126,7 +130,25 @@ impl Queue {
         };
         let body = json::Body::new().with("task_name", task_name.as_ref()).finish();
         let answer = client.post(&format!("/queue/{verb}"), &body)?;
-        done(client, &answer, what, task_name.as_deref().unwrap_or("the queue"))
+        let name = task_name.as_deref();
+        done(client, &answer, what, name.unwrap_or("the queue"))?;
+        if let Some(note) = note(&answer.value()?, verb, name).filter(|_| !client.json) {
+            tell(&note);
+        }
+        Ok(())
+    }
+}
+
+/// What of an answer to `pause` or `resume` one would not expect.
+fn note(answer: &Value, verb: &str, name: Option<&str>) -> Option<String> {
+    let what = table::plain(name.unwrap_or("the queue"));
+    match (verb, name) {
+        ("resume", Some(_)) if answer["status"] == "paused" => Some(format!(
+            "{what} waits on: the whole queue is paused; resume it with `taskhost queue resume`"
+        )),
+        _ if answer["changed"] != false => None,
+        ("resume", _) => Some(format!("{what} was not paused")),
+        _ => Some(format!("{what} was paused before")),
     }
 }
 
