@@ -6,7 +6,7 @@ use super::extract::{JsonBody, Name, NoBody, Query};
 use super::page::{self, Listed};
 use super::state::check_payload;
 use super::tasks::PageQuery;
-use super::wire::{Accepted, Backfilled, FireRecord, Previewed, Removed, ScheduleRecord};
+use super::wire::{Accepted, Backfilled, FireRecord, Previewed, Removed, ScheduleEditBody, ScheduleRecord};
 use crate::model::ids::ScheduleId;
 use crate::model::request::{BackfillRequest, CronTaskRequest, Payload, PreviewRequest, ScheduleEdit, without_position};
 use crate::model::schedule::{Schedule, declared, text};
@@ -115,7 +115,7 @@ pub(crate) async fn get(state: State, name: Name) -> Result<Json<ScheduleRecord>
 ///
 /// A JSON merge patch of its members. They hold whatever it is declared with again; null takes a change back.
 #[utoipa::path(patch, path = "/schedule/{id}", tag = "schedules", params(("id" = String, Path, description = "Id or name of a schedule; what reads as a UUID is an id")),
-    request_body = ScheduleEdit,
+    request_body = ScheduleEditBody,
     responses((status = 200, description = "Its record", body = ScheduleRecord), (status = 400), (status = 404), (status = 408), (status = 409),
         (status = 413), (status = 415), (status = 422), (status = 503)))]
 pub(crate) async fn edit(
