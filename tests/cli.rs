@@ -263,7 +263,13 @@ fn a_workflow_is_submitted_looked_at_retried_and_cancelled() {
     assert!(ask(&host, &["workflow", "list"]).ok().contains(&id));
     let sleeps = "{\"steps\":[{\"key\":\"a\",\"task_name\":\"sleep\"}]}";
     let id = ask_with(&host, &["workflow", "submit", "-"], sleeps).ok();
+    let blocked = ask(&host, &["workflow", "status", &id, "--json"]).json();
+    let task = blocked["steps"]["a"]["task_id"].as_str().expect("its task");
+    host.wait_for(task, "running");
+    assert_eq!(ask(&host, &["task", "why", task]).ok(), "the task is running");
     assert_eq!(ask(&host, &["workflow", "cancel", &id]).ok(), format!("cancelled {id}"));
+    host.end_of(task);
+    assert_eq!(ask(&host, &["task", "why", task]).ok(), "the task has ended: cancelled");
     ask(&host, &["workflow", "cancel", &id]).fails(1);
     assert!(ask_with(&host, &["workflow", "submit", "-"], "[]").fails(2).contains("JSON object"));
 }
@@ -405,7 +411,12 @@ fn rules_are_added_listed_and_removed_and_events_set_them_off() {
         ],
     )
     .ok();
+    let session = ["schedule", "add", "--task", "echo", "--calendar", "XNYS", "--session", "close+1800"];
+    ask(&host, &session).ok();
+    let neither = ask(&host, &["schedule", "add", "--task", "echo"]).fails(2);
+    assert!(neither.contains("--cron") && neither.contains("--session"), "{neither}");
     let list = ask(&host, &["schedule", "list"]).ok();
+    assert!(list.contains("close+1800"), "{list}");
     for word in [schedule.as_str(), "nightly", "30 17 * * 1-5", "late"] {
         assert!(list.contains(word), "no {word}: {list}");
     }
@@ -429,7 +440,8 @@ fn rules_are_added_listed_and_removed_and_events_set_them_off() {
     assert_eq!(edited["cron_expression"], "30 17 * * 1-5");
     let nothing = ask(&host, &["schedule", "edit", &schedule]).fails(2);
     assert!(nothing.contains("say what to change"), "{nothing}");
-    assert_eq!(ask(&host, &["schedule", "remove", &schedule]).ok(), format!("removed {schedule}"));
+    host.end_of(&ask(&host, &["schedule", "run", "nightly"]).ok());
+    assert_eq!(ask(&host, &["schedule", "remove", "nightly"]).ok(), "removed nightly");
     ask(&host, &["schedule", "remove", &schedule]).fails(1);
     let trigger = ask(
         &host,
@@ -496,6 +508,32 @@ fn rules_are_added_listed_and_removed_and_events_set_them_off() {
     let nobody = ask(&host, &["event", "emit", "daily/close"]);
     assert_eq!((nobody.code, nobody.out.as_str()), (Some(0), ""));
     assert!(nobody.err.contains("daily/close"), "{nobody:?}");
+}
+
+#[test]
+fn limits_and_the_queue_read_as_words() {
+    let host = Host::with_probe();
+    ask(&host, &["limit", "put", "vendor", "--tag", "desk", "--rate", "5/60"]).ok();
+    let limits = ask(&host, &["limit", "list"]).ok();
+    assert!(limits.contains("#desk") && limits.contains("5/60 s"), "{limits}");
+    assert!(!ask(&host, &["queue"]).ok().contains('{'));
+    ask(&host, &["queue", "pause"]).ok();
+    ask(&host, &["submit", "echo"]).ok();
+    let queue = ask(&host, &["queue"]).ok();
+    assert!(queue.contains("echo: 1") && !queue.contains('{'), "{queue}");
+    let waits = ask(&host, &["queue", "resume", "echo"]).err;
+    assert!(waits.contains("whole queue is paused"), "{waits}");
+    ask(&host, &["queue", "resume"]).ok();
+    assert!(ask(&host, &["queue", "resume"]).err.contains("was not paused"));
+    std::fs::write(host.path("tasks.ndjson"), "{\"task_name\": \"noop\"}\n{\"task_name\": \"nop\"}\n").expect("a file");
+    let file = format!("@{}", host.path("tasks.ndjson").display());
+    let refused = ask(&host, &["batch", "submit", &file]).fails(1);
+    assert_eq!(refused.matches("nop").count(), 1, "said once: {refused}");
+    let calendar = ask(&host, &["calendar", "show", "XNYS"]).ok();
+    assert!(
+        calendar.contains("hours: from 2000-01-01: 09:30 to 16:00") && !calendar.contains('{'),
+        "{calendar}"
+    );
 }
 
 #[test]

@@ -130,6 +130,30 @@ fn a_merged_payload_that_does_not_fit_ends_as_a_failed_task_with_pointers() {
 }
 
 #[test]
+fn a_trigger_is_found_by_its_name_and_an_idempotency_key_is_not_passed_over() {
+    let host = Host::with_probe();
+    let id = listen(&host, "fill", json!({"name": "on.fill"}));
+    assert_eq!(trigger(&host, "on.fill")["trigger_id"], id);
+    host.post("/trigger/on.fill/pause", &json!({"until": "noon"})).problem(400);
+    assert_eq!(host.post("/trigger/on.fill/pause", &json!({})).ok()["status"], "paused");
+    host.request("POST", "/trigger/on.fill/resume", None, &[]).ok();
+    for (path, kind, body) in [
+        ("/event/trigger/fill", "application/json", json!({})),
+        ("/events", "application/cloudevents+json", envelope("1", json!({}))),
+    ] {
+        let headers = [("content-type", kind), ("idempotency-key", "k")];
+        let refused = host.request("POST", path, Some(body.to_string().as_bytes()), &headers).problem(400);
+        assert!(
+            refused["detail"].as_str().is_some_and(|detail| detail.contains("source")),
+            "{refused}"
+        );
+    }
+    assert_eq!(host.get("/tasks").ok(), json!([]));
+    host.delete("/trigger/on.fill").ok();
+    host.get("/trigger/on.fill").problem(404);
+}
+
+#[test]
 fn one_event_fires_all_its_triggers() {
     let host = Host::with_probe();
     for n in 0..5 {

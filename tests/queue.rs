@@ -61,7 +61,9 @@ fn a_limit_lets_so_many_run_and_the_next_one_as_each_ends_also_after_a_kill() {
     host.kill();
     host.start(&[]);
     eventually("as many run again", || running(&host) == 2);
-    assert_eq!(host.get("/queue").ok()["held"], 2);
+    let queue = host.get("/queue").ok();
+    assert_eq!((&queue["held"], &queue["held_by"]), (&json!(2), &json!({"limit": 2})));
+    assert!(queue["oldest_wait"].is_number() && queue["oldest_due_at"].is_null(), "{queue}");
     host.delete("/limit/sleepers").ok();
     eventually("nothing holds them", || running(&host) == 4);
     host.delete("/limit/sleepers").problem(404);
@@ -99,6 +101,16 @@ fn a_rate_lets_a_burst_start_and_then_one_at_a_time() {
     let ids: Vec<String> = (0..6)
         .map(|n| host.submit(&json!({"task_name": "echo", "tags": ["vendor"], "payload": {"value": n}})))
         .collect();
+    // With all else it may have started meanwhile.
+    let why = host.get(&format!("/task/{}/why", ids[5])).ok();
+    for reason in why["reasons"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|reason| reason["reason"] == "limit")
+    {
+        assert!(reason["at"].is_string(), "{why}");
+    }
     let mut starts: Vec<Time> = ids
         .iter()
         .map(|id| {
@@ -126,9 +138,22 @@ fn the_queue_is_paused_as_a_whole_and_by_name_and_the_pause_outlives_a_kill() {
         (&queue["paused"], &queue["due"], &queue["due_by_priority"]["3"]),
         (&json!(true), &json!(1), &json!(1))
     );
+    assert_eq!(
+        (&queue["due_by_task"], &queue["held_by"]),
+        (&json!({"echo": 1}), &json!({})),
+        "{queue}"
+    );
     assert_eq!(reasons(&host, &id), ["paused"]);
     assert_eq!(host.task(&id)["status"], "pending");
-    host.post("/queue/pause", &json!({"task_name": "echo"})).ok();
+    for (changed, name) in [(true, "echo"), (false, "echo")] {
+        assert_eq!(host.post("/queue/pause", &json!({"task_name": name})).ok()["changed"], changed);
+    }
+    let resumed = host.post("/queue/resume", &json!({"task_name": "noop"})).ok();
+    assert_eq!(
+        (&resumed["status"], &resumed["changed"]),
+        (&json!("paused"), &json!(false)),
+        "the whole queue is, and noop was not"
+    );
     host.post("/queue/resume", &json!({})).ok();
     assert_eq!(host.run("noop", &json!({}))["status"], "success", "others go on");
     assert_eq!(
@@ -170,6 +195,8 @@ fn why_tells_what_stands_in_the_way_in_order() {
         (&why["reasons"][0]["reason"], &why["reasons"][0]["steps"]),
         (&json!("blocked_by"), &json!(["a"]))
     );
+    assert_eq!(why["reasons"][0]["detail"], "it waits for the step a");
+    assert_eq!(host.get("/queue").ok()["held_by"], json!({"blocked_by": 1}));
     host.delete("/plugin/probe").ok();
     host.post("/queue/pause", &json!({})).ok();
     assert_eq!(reasons(&host, &later), ["paused", "handler_missing", "due_later"]);

@@ -173,7 +173,30 @@ fn an_edit_that_does_not_fit_changes_nothing() {
         host.post("/schedule/0192f0c1-2345-7abc-8def-0123456789ab/pause", &json!({}))
             .problem(404);
         host.post(&format!("/schedule/x/{path}"), &json!({})).problem(404);
+        let refused = host
+            .post(&format!("/schedule/{sum}/{path}"), &json!({"payload": {"a": 5}}))
+            .problem(400);
+        assert_eq!(refused["errors"][0]["pointer"], "/payload");
+        host.post(&format!("/schedule/{sum}/{path}"), &json!([])).problem(400);
     }
+}
+
+#[test]
+fn a_schedule_is_found_by_its_name_too() {
+    let host = Host::with_probe();
+    let id = add(
+        &host,
+        &json!({"task_name": "echo", "cron_expression": "@yearly", "name": "year.end"}),
+    );
+    assert_eq!(record(&host, "year.end")["schedule_id"], id);
+    assert_eq!(host.request("POST", "/schedule/year.end/pause", None, &[]).ok()["status"], "paused");
+    assert_eq!(patch(&host, "year.end", &json!({"priority": 2})).ok()["priority"], 2);
+    let task = host.post("/schedule/year.end/run", &json!({})).ok();
+    host.end_of(task["task_id"].as_str().expect("an id"));
+    assert_eq!(host.get("/schedule/year.end/fires").ok()[0]["task_id"], task["task_id"]);
+    host.delete("/schedule/year.end").ok();
+    host.get(&format!("/schedule/{id}")).problem(404);
+    host.delete("/schedule/year.end").problem(404);
 }
 
 #[test]

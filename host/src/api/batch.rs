@@ -89,11 +89,12 @@ impl BatchQuery {
 /// before it, none of them will. As `application/x-ndjson` each line is a submission, and `errors` name the `line`; at most 1,000,000
 /// lines, 1 MiB a line and 1 GiB in all, read as fast as the disk takes them. As JSON at most 16 MiB: a list of `tasks`, or a sweep, `task_name`
 /// with a `payload` and a `grid`, of which every combination makes a task.
-#[utoipa::path(post, path = "/tasks/batch", tag = "tasks", params(BatchQuery),
+#[utoipa::path(post, path = "/tasks/batch", tag = "tasks",
+    params(BatchQuery, ("Idempotency-Key" = Option<String>, Header, description = "Sent again under the same key within 24 h, the request gets the same answer and does nothing")),
     request_body(content((BatchRequest = "application/json"), (TaskRequest = "application/x-ndjson"))),
     responses(
         (status = 200, description = "Accepted", body = BatchAccepted),
-        (status = 400), (status = 404), (status = 408), (status = 413), (status = 415), (status = 422), (status = 503),
+        (status = 400), (status = 404), (status = 408), (status = 409), (status = 413), (status = 415), (status = 422), (status = 503),
     ))]
 pub(crate) async fn submit(state: State, headers: HeaderMap, query: Query<BatchQuery>, request: Request) -> Response {
     match take_in(&state, &headers, query, request).await {

@@ -3,6 +3,7 @@
 use super::State;
 use super::error::{Code, Problem, shorten};
 use super::extract::{JsonBody, MAX_JSON, Name, SMALL, media_type, read_body};
+use super::once::refuse_key;
 use super::wire::{DeliveredEvent, Triggered};
 use crate::model::event::{NewEvent, Source};
 use crate::model::request::{CloudEvent, EventData, EventType, Refusal, is_json};
@@ -14,15 +15,21 @@ use axum::http::{HeaderMap, header};
 /// Delivers an event
 ///
 /// Each trigger of this type whose filter it fits makes a task of its payload with the event's data over it. The event and its tasks are
-/// on disk before the answer.
+/// on disk before the answer. Sent twice it is two events; one that is delivered once whatever happens has a source and an id, and is sent
+/// to `POST /events`. An `Idempotency-Key` is refused.
 #[utoipa::path(post, path = "/event/trigger/{event_type}", tag = "events", request_body = Option<EventData>,
     params(("event_type" = String, Path, description = "What happened; 1 to 256 characters of A-Z a-z 0-9 . _ : / -")),
     responses((status = 200, description = "The tasks", body = Triggered), (status = 400), (status = 408), (status = 413), (status = 415), (status = 503)))]
 pub(crate) async fn trigger(
     state: State,
     name: Name,
+    headers: HeaderMap,
     JsonBody(EventData(data), _room): JsonBody<EventData>,
 ) -> Result<Json<Triggered>, Problem> {
+    refuse_key(
+        &headers,
+        "an event that is delivered once has a source and an id: send it to POST /events",
+    )?;
     let event_type = EventType::new(&name.0).map_err(|sentence| Problem::invalid("/event_type", sentence))?;
     let event = NewEvent {
         event_type: event_type.into_string(),
@@ -49,7 +56,7 @@ enum Mode {
 /// In any of the three modes: attributes in `ce-` headers and the data as the body (binary), one event in its JSON envelope
 /// (`application/cloudevents+json`), or a list of at most 1,000 of those (`application/cloudevents-batch+json`), of which all are
 /// delivered in one transaction or none. The data is a JSON object. An event whose source and id were seen before, as long as history is
-/// kept, changes nothing.
+/// kept, changes nothing; an `Idempotency-Key` is refused.
 #[utoipa::path(post, path = "/events", tag = "events",
     request_body(content(
         (serde_json::Value = "application/cloudevents+json"),
@@ -59,6 +66,7 @@ enum Mode {
     responses((status = 200, description = "The tasks", body = Triggered), (status = 400), (status = 408), (status = 413), (status = 415), (status = 503)))]
 pub(crate) async fn receive(state: State, request: Request) -> Result<Json<Triggered>, Problem> {
     let headers = request.headers().clone();
+    refuse_key(&headers, "an event is delivered once by its source and id: send it again as it is")?;
     let mode = mode(&headers)?;
     let (body, _room) = read_body(request, MAX_JSON, &state).await?;
     let events = if body.len() <= SMALL {

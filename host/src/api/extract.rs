@@ -6,12 +6,13 @@
 use super::State;
 use super::error::{Code, Problem, shorten};
 use super::once::Key;
-use crate::model::request::{Input, parse, parse_pairs};
-use axum::body::{Body, Bytes};
+use crate::model::request::{Input, Refusal, parse, parse_pairs};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// The longest JSON body.
@@ -62,6 +63,34 @@ impl<T: Input + Send + 'static> FromRequest<State> for KeyedBody<T> {
             key,
             answered,
         })
+    }
+}
+
+/// The body of a request that takes none: nothing, or an empty object. What would be passed over might have been meant.
+pub(crate) struct NoBody;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+impl Input for Nothing {}
+
+impl FromRequest<State> for NoBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &State) -> Result<Self, Problem> {
+        if request.body().is_end_stream() {
+            return Ok(Self);
+        }
+        let (bytes, _room) = read_body(request, MAX_JSON, state).await?;
+        if bytes.is_empty() {
+            return Ok(Self);
+        }
+        let read = parse::<Nothing>(&bytes).map_err(|refusal| Refusal {
+            sentence: "this request takes no members; leave the body out".to_owned(),
+            ..refusal
+        });
+        read.map(|_| Self).map_err(Problem::from)
     }
 }
 

@@ -31,6 +31,17 @@ impl Drop for Key {
     }
 }
 
+/// Refuses a key where a request is made once by other means, which `instead` says: who sends one counts on it.
+pub(crate) fn refuse_key(headers: &HeaderMap, instead: &str) -> Result<(), Problem> {
+    match headers.contains_key(HEADER) {
+        true => Err(Problem::new(
+            Code::InvalidValue,
+            format!("`Idempotency-Key` is not taken here; {instead}"),
+        )),
+        false => Ok(()),
+    }
+}
+
 impl Key {
     /// The key that the headers name, if they do.
     pub(crate) fn of(headers: &HeaderMap, method: &Method, uri: &Uri, state: &State) -> Result<Option<Self>, Problem> {

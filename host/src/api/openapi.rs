@@ -3,8 +3,10 @@
 use super::error::{ProblemBody, title_of};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use serde_json::Value;
 use utoipa::OpenApi;
 use utoipa::openapi::path::Operation;
+use utoipa::openapi::schema::{Schema, SchemaType, Type};
 use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi as Document, OpenApiBuilder, Ref, RefOr, Response as Answer};
 
 #[derive(OpenApi)]
@@ -59,7 +61,43 @@ pub fn document() -> Document {
             }
         }
     }
+    name_words(&mut document);
     document
+}
+
+/// Members that take one of a few words, by their schemas: in the code they are enums with words of their own.
+const WORDS: &[(&[&str], &str, &[&str])] = &[
+    (SCHEDULES, "misfire", &["latest", "all", "none"]),
+    (
+        SCHEDULES,
+        "overlap",
+        &["queue_one", "skip", "queue_all", "cancel_previous", "allow"],
+    ),
+    (SCHEDULES, "on_closed", &["skip", "next", "previous"]),
+    (SCHEDULES, "dst_gap", &["run_after", "skip"]),
+    (SCHEDULES, "dst_overlap", &["first", "last", "both"]),
+    (&["WorkflowRequest"], "on_failure", &["cancel_descendants", "continue"]),
+    (&["StepRequest"], "when", &["all_success", "all_done", "any_success"]),
+    (&["UniqueRequest"], "on_conflict", &["return", "reject", "replace"]),
+];
+const SCHEDULES: &[&str] = &["CronTaskRequest", "PreviewRequest", "ScheduleEdit", "ScheduleRecord"];
+
+/// Says of each member of [`WORDS`] which words it takes.
+fn name_words(document: &mut Document) {
+    let Some(components) = &mut document.components else { return };
+    for (schemas, member, words) in WORDS {
+        for schema in *schemas {
+            let Some(RefOr::T(Schema::Object(schema))) = components.schemas.get_mut(*schema) else {
+                continue;
+            };
+            let Some(RefOr::T(Schema::Object(member))) = schema.properties.get_mut(*member) else {
+                continue;
+            };
+            let may_be_null = matches!(&member.schema_type, SchemaType::Array(types) if types.contains(&Type::Null));
+            let words = words.iter().map(|word| Value::from(*word));
+            member.enum_values = Some(words.chain(may_be_null.then_some(Value::Null)).collect());
+        }
+    }
 }
 
 /// What a generated client calls the operation: `get_task_logs`. The handlers' own names are only unique within their file.
@@ -105,7 +143,8 @@ pub(crate) async fn openapi() -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Value;
+    use crate::model::request::{CronTaskRequest, UniqueRequest, WorkflowRequest, parse};
+    use serde_json::json;
     use std::collections::BTreeSet;
 
     #[test]
@@ -127,6 +166,38 @@ mod tests {
                 assert_eq!(is_problem, !status.starts_with('2'), "{status} of {operation}");
             }
         }
+    }
+
+    #[test]
+    fn the_words_of_the_description_are_those_that_are_taken() {
+        let document: Value = serde_json::to_value(document()).unwrap();
+        let schemas = &document["components"]["schemas"];
+        for (of, member, words) in WORDS {
+            for schema in *of {
+                let described = schemas[*schema]["properties"][*member]["enum"].as_array();
+                assert!(described.is_some_and(|all| all.len() >= words.len()), "{schema} {member}");
+            }
+            let taken = |word: &str| match of[0] {
+                "WorkflowRequest" => {
+                    let body = json!({"steps": [], *member: word});
+                    parse::<WorkflowRequest>(body.to_string().as_bytes()).is_ok()
+                }
+                "StepRequest" => {
+                    let body = json!({"steps": [{"key": "a", "task_name": "t", *member: word}]});
+                    parse::<WorkflowRequest>(body.to_string().as_bytes()).is_ok()
+                }
+                "UniqueRequest" => serde_json::from_value::<UniqueRequest>(json!({*member: word})).is_ok(),
+                _ => {
+                    let body = json!({"task_name": "t", *member: word});
+                    parse::<CronTaskRequest>(body.to_string().as_bytes()).is_ok()
+                }
+            };
+            for word in *words {
+                assert!(taken(word), "{member} {word}");
+            }
+            assert!(!taken("other"), "{member}");
+        }
+        assert!(!schemas["ScheduleEdit"]["properties"]["payload"].is_null());
     }
 
     #[test]

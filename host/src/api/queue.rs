@@ -3,10 +3,13 @@
 use super::State;
 use super::error::{Code, Problem};
 use super::extract::{JsonBody, Name};
+use super::why::reason_of;
 use super::wire::{LimitRecord, Paused, QueueRecord, Removed};
 use crate::model::name;
 use crate::model::request::{LimitRequest, QueueRequest};
+use crate::store::COUNTED;
 use axum::Json;
+use std::collections::BTreeMap;
 
 /// Shows what waits and runs
 #[utoipa::path(get, path = "/queue", tag = "queue",
@@ -14,6 +17,7 @@ use axum::Json;
 pub(crate) async fn show(state: State) -> Result<Json<QueueRecord>, Problem> {
     let (queue, pauses) = (state.store.queue().await?, state.store.pauses().await?);
     let now = state.clock.now();
+    let oldest = queue.oldest_due_at.into_iter().chain(queue.oldest_held_at).min();
     let (slots, slots_free) = state.scheduler.slots();
     Ok(Json(QueueRecord {
         paused: pauses.iter().any(|(name, _)| name.is_empty()),
@@ -27,8 +31,21 @@ pub(crate) async fn show(state: State) -> Result<Json<QueueRecord>, Problem> {
         held: queue.held,
         scheduled: queue.scheduled,
         oldest_due_at: queue.oldest_due_at,
-        oldest_wait: queue.oldest_due_at.map(|at| (now - at).as_seconds_f64().max(0.0)),
+        held_by: held_by(&queue.held_by),
+        due_by_task: queue.due_by_task.into_iter().collect(),
+        oldest_held_at: queue.oldest_held_at,
+        oldest_wait: oldest.map(|at| (now - at).as_seconds_f64().max(0.0)),
     }))
+}
+
+/// By the words of the API; a reason may have several keys.
+fn held_by(counts: &[(String, u64)]) -> BTreeMap<&'static str, u64> {
+    let mut held = BTreeMap::new();
+    for (word, count) in counts {
+        let all = held.entry(reason_of(word)).or_insert(0_u64);
+        *all = all.saturating_add(*count).min(COUNTED);
+    }
+    held
 }
 
 /// Starts nothing more, or no task of a name
@@ -38,22 +55,27 @@ pub(crate) async fn show(state: State) -> Result<Json<QueueRecord>, Problem> {
     responses((status = 200, description = "On disk", body = Paused), (status = 400), (status = 408), (status = 413), (status = 415), (status = 503)))]
 pub(crate) async fn pause(state: State, JsonBody(request, _room): JsonBody<QueueRequest>) -> Result<Json<Paused>, Problem> {
     let name = request.task_name.as_deref().unwrap_or_default();
-    state.store.pause(name, state.clock.now()).await?;
+    let changed = state.store.pause(name, state.clock.now()).await?;
     Ok(Json(Paused {
         status: "paused",
+        changed,
         task_name: request.task_name,
     }))
 }
 
 /// Starts tasks again, all or those of a name
+///
+/// Each pause is taken back by itself: a name that is resumed waits on while the whole queue is paused, and the other way round.
 #[utoipa::path(post, path = "/queue/resume", tag = "queue", request_body = Option<QueueRequest>,
     responses((status = 200, description = "On disk", body = Paused), (status = 400), (status = 408), (status = 413), (status = 415), (status = 503)))]
 pub(crate) async fn resume(state: State, JsonBody(request, _room): JsonBody<QueueRequest>) -> Result<Json<Paused>, Problem> {
     let name = request.task_name.as_deref().unwrap_or_default();
-    state.store.resume(name).await?;
+    let changed = state.store.resume(name).await?;
     state.scheduler.wake();
+    let whole = state.store.pauses().await?.iter().any(|(name, _)| name.is_empty());
     Ok(Json(Paused {
-        status: "running",
+        status: if whole { "paused" } else { "running" },
+        changed,
         task_name: request.task_name,
     }))
 }

@@ -2,11 +2,11 @@
 
 use super::State;
 use super::error::Problem;
-use super::extract::{JsonBody, Name, Query};
+use super::extract::{JsonBody, Name, NoBody, Query};
 use super::page::{self, Listed};
 use super::state::check_payload;
 use super::tasks::PageQuery;
-use super::wire::{Accepted, Backfilled, FireRecord, Previewed, Removed, ScheduleRecord};
+use super::wire::{Accepted, Backfilled, FireRecord, Previewed, Removed, ScheduleEditBody, ScheduleRecord};
 use crate::model::ids::ScheduleId;
 use crate::model::request::{BackfillRequest, CronTaskRequest, Payload, PreviewRequest, ScheduleEdit, without_position};
 use crate::model::schedule::{Schedule, declared, text};
@@ -18,7 +18,8 @@ use sha2::{Digest, Sha256};
 
 /// Creates a schedule, or updates the one of its name
 ///
-/// `task_id` in the answer is the schedule's id. An update keeps its pause, its cursor, and what an operator edited.
+/// `task_id` in the answer is the schedule's id. An update keeps its pause, its cursor, and what an operator edited. Sent
+/// twice it is the same schedule: an `Idempotency-Key` is not needed and not looked at.
 #[utoipa::path(post, path = "/task/cron", tag = "schedules", request_body = CronTaskRequest,
     responses((status = 200, description = "On disk", body = Accepted), (status = 400), (status = 404), (status = 408), (status = 409), (status = 413),
         (status = 415), (status = 422), (status = 503)))]
@@ -84,6 +85,17 @@ pub(super) async fn whole(state: &State, schedule: Schedule) -> Result<ScheduleR
     })
 }
 
+/// The schedule that a path names by its id or its name.
+async fn find(state: &State, name: &Name) -> Result<ScheduleId, Problem> {
+    match name.0.parse() {
+        Ok(id) => Ok(id),
+        Err(_) => {
+            let schedule = state.store.schedule_named(&name.0).await;
+            Ok(schedule.map_err(|error| Problem::of_store(error, "schedule", &name.0))?.id)
+        }
+    }
+}
+
 fn problem(error: ScheduleError, name: &Name) -> Problem {
     match error {
         ScheduleError::Store(error) => Problem::of_store(error, "schedule", &name.0),
@@ -92,10 +104,10 @@ fn problem(error: ScheduleError, name: &Name) -> Problem {
 }
 
 /// Shows a schedule
-#[utoipa::path(get, path = "/schedule/{id}", tag = "schedules", params(("id" = String, Path, description = "Id of a schedule")),
+#[utoipa::path(get, path = "/schedule/{id}", tag = "schedules", params(("id" = String, Path, description = "Id or name of a schedule; what reads as a UUID is an id")),
     responses((status = 200, description = "Its record, with its last fires", body = ScheduleRecord), (status = 404), (status = 503)))]
 pub(crate) async fn get(state: State, name: Name) -> Result<Json<ScheduleRecord>, Problem> {
-    let schedule = state.store.schedule(name.id("schedule")?).await;
+    let schedule = state.store.schedule(find(&state, &name).await?).await;
     let schedule = schedule.map_err(|error| Problem::of_store(error, "schedule", &name.0))?;
     Ok(Json(whole(&state, schedule).await?))
 }
@@ -103,8 +115,8 @@ pub(crate) async fn get(state: State, name: Name) -> Result<Json<ScheduleRecord>
 /// Changes members of a schedule
 ///
 /// A JSON merge patch of its members. They hold whatever it is declared with again; null takes a change back.
-#[utoipa::path(patch, path = "/schedule/{id}", tag = "schedules", params(("id" = String, Path, description = "Id of a schedule")),
-    request_body = ScheduleEdit,
+#[utoipa::path(patch, path = "/schedule/{id}", tag = "schedules", params(("id" = String, Path, description = "Id or name of a schedule; what reads as a UUID is an id")),
+    request_body = ScheduleEditBody,
     responses((status = 200, description = "Its record", body = ScheduleRecord), (status = 400), (status = 404), (status = 408), (status = 409),
         (status = 413), (status = 415), (status = 422), (status = 503)))]
 pub(crate) async fn edit(
@@ -112,7 +124,7 @@ pub(crate) async fn edit(
     name: Name,
     JsonBody(ScheduleEdit(patch), _room): JsonBody<ScheduleEdit>,
 ) -> Result<Json<ScheduleRecord>, Problem> {
-    let id: ScheduleId = name.id("schedule")?;
+    let id = find(&state, &name).await?;
     if let Some(given) = patch.get("payload").filter(|given| given.get() != "null") {
         let schedule = state.store.schedule(id).await;
         let schedule = schedule.map_err(|error| Problem::of_store(error, "schedule", &name.0))?;
@@ -131,10 +143,10 @@ pub(crate) async fn edit(
 /// Removes a schedule
 ///
 /// Tasks that it made stay.
-#[utoipa::path(delete, path = "/schedule/{id}", tag = "schedules", params(("id" = String, Path, description = "Id of a schedule")),
+#[utoipa::path(delete, path = "/schedule/{id}", tag = "schedules", params(("id" = String, Path, description = "Id or name of a schedule; what reads as a UUID is an id")),
     responses((status = 200, description = "Removed", body = Removed), (status = 404), (status = 503)))]
 pub(crate) async fn remove(state: State, name: Name) -> Result<Json<Removed>, Problem> {
-    let id: ScheduleId = name.id("schedule")?;
+    let id = find(&state, &name).await?;
     let removed = state.store.remove_schedule(id).await;
     removed.map_err(|error| Problem::of_store(error, "schedule", &name.0))?;
     Ok(Json(Removed::new(id)))
@@ -143,30 +155,30 @@ pub(crate) async fn remove(state: State, name: Name) -> Result<Json<Removed>, Pr
 /// Pauses a schedule
 ///
 /// Its fires make no tasks until it is resumed; those left out are recorded then. Pausing twice changes nothing.
-#[utoipa::path(post, path = "/schedule/{id}/pause", tag = "schedules", params(("id" = String, Path, description = "Id of a schedule")),
-    responses((status = 200, description = "Its record", body = ScheduleRecord), (status = 404), (status = 409), (status = 503)))]
-pub(crate) async fn pause(state: State, name: Name) -> Result<Json<ScheduleRecord>, Problem> {
-    let paused = state.scheduler.pause_schedule(name.id("schedule")?).await;
+#[utoipa::path(post, path = "/schedule/{id}/pause", tag = "schedules", params(("id" = String, Path, description = "Id or name of a schedule; what reads as a UUID is an id")),
+    responses((status = 200, description = "Its record", body = ScheduleRecord), (status = 400), (status = 404), (status = 409), (status = 503)))]
+pub(crate) async fn pause(state: State, name: Name, _: NoBody) -> Result<Json<ScheduleRecord>, Problem> {
+    let paused = state.scheduler.pause_schedule(find(&state, &name).await?).await;
     Ok(Json(whole(&state, paused.map_err(|error| problem(error, &name))?).await?))
 }
 
 /// Lets a paused schedule fire again
 ///
 /// From its next fire on.
-#[utoipa::path(post, path = "/schedule/{id}/resume", tag = "schedules", params(("id" = String, Path, description = "Id of a schedule")),
+#[utoipa::path(post, path = "/schedule/{id}/resume", tag = "schedules", params(("id" = String, Path, description = "Id or name of a schedule; what reads as a UUID is an id")),
     responses((status = 200, description = "Its record", body = ScheduleRecord), (status = 400), (status = 404), (status = 409), (status = 503)))]
-pub(crate) async fn resume(state: State, name: Name) -> Result<Json<ScheduleRecord>, Problem> {
-    let resumed = state.scheduler.resume_schedule(name.id("schedule")?).await;
+pub(crate) async fn resume(state: State, name: Name, _: NoBody) -> Result<Json<ScheduleRecord>, Problem> {
+    let resumed = state.scheduler.resume_schedule(find(&state, &name).await?).await;
     Ok(Json(whole(&state, resumed.map_err(|error| problem(error, &name))?).await?))
 }
 
 /// Fires a schedule now
 ///
-/// Beside its rule, also while it is paused. Its `overlap` holds: where that leaves the fire out, the answer is a 409.
-#[utoipa::path(post, path = "/schedule/{id}/run", tag = "schedules", params(("id" = String, Path, description = "Id of a schedule")),
+/// Beside its rule, also while it is paused, with the payload that the schedule has. Its `overlap` holds: where that leaves the fire out, the answer is a 409.
+#[utoipa::path(post, path = "/schedule/{id}/run", tag = "schedules", params(("id" = String, Path, description = "Id or name of a schedule; what reads as a UUID is an id")),
     responses((status = 200, description = "The task", body = Accepted), (status = 400), (status = 404), (status = 409), (status = 503)))]
-pub(crate) async fn run(state: State, name: Name) -> Result<Json<Accepted>, Problem> {
-    let task = state.scheduler.run_schedule(name.id("schedule")?).await;
+pub(crate) async fn run(state: State, name: Name, _: NoBody) -> Result<Json<Accepted>, Problem> {
+    let task = state.scheduler.run_schedule(find(&state, &name).await?).await;
     Ok(Json(Accepted::new(task.map_err(|error| problem(error, &name))?, "scheduled")))
 }
 
@@ -174,7 +186,7 @@ pub(crate) async fn run(state: State, name: Name) -> Result<Json<Accepted>, Prob
 ///
 /// Those that were made before are left as they are. At most 1,000. Their tasks run one after the other, unless the schedule's `overlap`
 /// is `allow`.
-#[utoipa::path(post, path = "/schedule/{id}/backfill", tag = "schedules", params(("id" = String, Path, description = "Id of a schedule")),
+#[utoipa::path(post, path = "/schedule/{id}/backfill", tag = "schedules", params(("id" = String, Path, description = "Id or name of a schedule; what reads as a UUID is an id")),
     request_body = BackfillRequest,
     responses((status = 200, description = "What became of each", body = Backfilled), (status = 400), (status = 404), (status = 408), (status = 413),
         (status = 415), (status = 503)))]
@@ -183,14 +195,14 @@ pub(crate) async fn backfill(
     name: Name,
     JsonBody(request, _room): JsonBody<BackfillRequest>,
 ) -> Result<Json<Backfilled>, Problem> {
-    let fires = state.scheduler.backfill(name.id("schedule")?, request).await;
+    let fires = state.scheduler.backfill(find(&state, &name).await?, request).await;
     Ok(Json(fires.map_err(|error| problem(error, &name))?.into()))
 }
 
 /// Lists what a schedule did, latest first
 ///
 /// Fires that made a task, and those that made none with the reason.
-#[utoipa::path(get, path = "/schedule/{id}/fires", tag = "schedules", params(("id" = String, Path, description = "Id of a schedule"), PageQuery),
+#[utoipa::path(get, path = "/schedule/{id}/fires", tag = "schedules", params(("id" = String, Path, description = "Id or name of a schedule; what reads as a UUID is an id"), PageQuery),
     responses((status = 200, description = "Latest first", body = Vec<FireRecord>), (status = 400), (status = 404), (status = 503)))]
 pub(crate) async fn fires(
     state: State,
@@ -198,7 +210,7 @@ pub(crate) async fn fires(
     OriginalUri(uri): OriginalUri,
     Query(query): Query<PageQuery>,
 ) -> Result<Listed<Vec<FireRecord>>, Problem> {
-    let page = state.store.fires(name.id("schedule")?, query.request()?).await;
+    let page = state.store.fires(find(&state, &name).await?, query.request()?).await;
     let page = page.map_err(|error| Problem::of_store(error, "schedule", &name.0))?;
     Ok(Listed {
         link: page::link(&uri, page.next.as_deref()),

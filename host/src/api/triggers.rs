@@ -2,7 +2,7 @@
 
 use super::State;
 use super::error::Problem;
-use super::extract::{JsonBody, Name, Query};
+use super::extract::{JsonBody, Name, NoBody, Query};
 use super::page::{self, Listed};
 use super::schedules::derived_name;
 use super::tasks::PageQuery;
@@ -16,7 +16,8 @@ use axum::extract::OriginalUri;
 
 /// Registers a trigger, or updates the one of its name
 ///
-/// `task_id` in the answer is the trigger's id. Nothing runs before an event arrives.
+/// `task_id` in the answer is the trigger's id. Nothing runs before an event arrives. Sent twice it is the same trigger: an
+/// `Idempotency-Key` is not needed and not looked at.
 #[utoipa::path(post, path = "/task/event-trigger", tag = "triggers", request_body = EventTriggerRequest,
     responses((status = 200, description = "On disk", body = Accepted), (status = 400), (status = 404), (status = 408), (status = 413), (status = 415),
         (status = 503)))]
@@ -49,10 +50,10 @@ pub(crate) async fn list(
 }
 
 /// Shows a trigger
-#[utoipa::path(get, path = "/trigger/{id}", tag = "triggers", params(("id" = String, Path, description = "Id of a trigger")),
+#[utoipa::path(get, path = "/trigger/{id}", tag = "triggers", params(("id" = String, Path, description = "Id or name of a trigger; what reads as a UUID is an id")),
     responses((status = 200, description = "Its record", body = TriggerRecord), (status = 404), (status = 503)))]
 pub(crate) async fn get(state: State, name: Name) -> Result<Json<TriggerRecord>, Problem> {
-    let trigger = state.store.trigger(name.id("trigger")?).await;
+    let trigger = state.store.trigger(find(&state, &name).await?).await;
     let trigger = trigger.map_err(|error| Problem::of_store(error, "trigger", &name.0))?;
     Ok(Json(trigger.into()))
 }
@@ -61,7 +62,7 @@ pub(crate) async fn get(state: State, name: Name) -> Result<Json<TriggerRecord>,
 ///
 /// A merge patch over what was registered. The change is kept apart from it, over later registrations and restarts; null takes it back.
 /// The payload is patched member by member.
-#[utoipa::path(patch, path = "/trigger/{id}", tag = "triggers", params(("id" = String, Path, description = "Id of a trigger")),
+#[utoipa::path(patch, path = "/trigger/{id}", tag = "triggers", params(("id" = String, Path, description = "Id or name of a trigger; what reads as a UUID is an id")),
     request_body = TriggerPatch, responses((status = 200, description = "Its record after it", body = TriggerRecord), (status = 400), (status = 404),
         (status = 408), (status = 409), (status = 413), (status = 415), (status = 503)))]
 pub(crate) async fn edit(
@@ -85,16 +86,16 @@ pub(crate) async fn edit(
 /// Pauses a trigger
 ///
 /// Events pass it by until it is resumed, over restarts and registrations.
-#[utoipa::path(post, path = "/trigger/{id}/pause", tag = "triggers", params(("id" = String, Path, description = "Id of a trigger")),
-    responses((status = 200, description = "Its record", body = TriggerRecord), (status = 404), (status = 503)))]
-pub(crate) async fn pause(state: State, name: Name) -> Result<Json<TriggerRecord>, Problem> {
+#[utoipa::path(post, path = "/trigger/{id}/pause", tag = "triggers", params(("id" = String, Path, description = "Id or name of a trigger; what reads as a UUID is an id")),
+    responses((status = 200, description = "Its record", body = TriggerRecord), (status = 400), (status = 404), (status = 503)))]
+pub(crate) async fn pause(state: State, name: Name, _: NoBody) -> Result<Json<TriggerRecord>, Problem> {
     apply(&state, &name, paused(true)).await
 }
 
 /// Resumes a trigger
-#[utoipa::path(post, path = "/trigger/{id}/resume", tag = "triggers", params(("id" = String, Path, description = "Id of a trigger")),
-    responses((status = 200, description = "Its record", body = TriggerRecord), (status = 404), (status = 503)))]
-pub(crate) async fn resume(state: State, name: Name) -> Result<Json<TriggerRecord>, Problem> {
+#[utoipa::path(post, path = "/trigger/{id}/resume", tag = "triggers", params(("id" = String, Path, description = "Id or name of a trigger; what reads as a UUID is an id")),
+    responses((status = 200, description = "Its record", body = TriggerRecord), (status = 400), (status = 404), (status = 503)))]
+pub(crate) async fn resume(state: State, name: Name, _: NoBody) -> Result<Json<TriggerRecord>, Problem> {
     apply(&state, &name, paused(false)).await
 }
 
@@ -105,8 +106,19 @@ fn paused(paused: bool) -> Patch {
     }
 }
 
+/// The trigger that a path names by its id or its name.
+async fn find(state: &State, name: &Name) -> Result<TriggerId, Problem> {
+    match name.0.parse() {
+        Ok(id) => Ok(id),
+        Err(_) => {
+            let id = state.store.trigger_named(&name.0).await;
+            id.map_err(|error| Problem::of_store(error, "trigger", &name.0))
+        }
+    }
+}
+
 async fn apply(state: &State, name: &Name, patch: Patch) -> Result<Json<TriggerRecord>, Problem> {
-    let trigger = state.store.edit_trigger(name.id("trigger")?, patch).await;
+    let trigger = state.store.edit_trigger(find(state, name).await?, patch).await;
     let trigger = trigger.map_err(|error| Problem::of_store(error, "trigger", &name.0))?;
     Ok(Json(trigger.into()))
 }
@@ -114,10 +126,10 @@ async fn apply(state: &State, name: &Name, patch: Patch) -> Result<Json<TriggerR
 /// Removes a trigger
 ///
 /// Tasks that it made stay.
-#[utoipa::path(delete, path = "/trigger/{id}", tag = "triggers", params(("id" = String, Path, description = "Id of a trigger")),
+#[utoipa::path(delete, path = "/trigger/{id}", tag = "triggers", params(("id" = String, Path, description = "Id or name of a trigger; what reads as a UUID is an id")),
     responses((status = 200, description = "Removed", body = Removed), (status = 404), (status = 503)))]
 pub(crate) async fn remove(state: State, name: Name) -> Result<Json<Removed>, Problem> {
-    let id: TriggerId = name.id("trigger")?;
+    let id = find(&state, &name).await?;
     let removed = state.store.remove_trigger(id).await;
     removed.map_err(|error| Problem::of_store(error, "trigger", &name.0))?;
     Ok(Json(Removed::new(id)))

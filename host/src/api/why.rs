@@ -82,13 +82,28 @@ async fn held(state: &State, task: &Task, waiting: &Waiting) -> Result<Option<Re
         .and_then(|key| key.split('/').next())
         .unwrap_or_default();
     let detail = task.held.clone().unwrap_or_default();
-    Ok(match kind {
-        "" | "handler" | "pause" => None,
-        "task" | "limit" | "rate" => Some(reason("limit", detail)),
-        "schedule" => Some(reason("previous_fire", "the task of the schedule's previous fire has not ended")),
-        "needs" => Some(blocked_by(state, task).await?),
-        _ => Some(reason("held", detail)),
+    Ok(match reason_of(kind) {
+        _ if kind.is_empty() => None,
+        "handler_missing" | "paused" => None,
+        "previous_fire" => Some(reason("previous_fire", "the task of the schedule's previous fire has not ended")),
+        "blocked_by" => Some(blocked_by(state, task).await?),
+        word => Some(Reason {
+            at: waiting.release_at,
+            ..reason(word, detail)
+        }),
     })
+}
+
+/// What the first word of the key under which a task is held means to a client.
+pub(super) fn reason_of(kind: &str) -> &'static str {
+    match kind {
+        "handler" => "handler_missing",
+        "pause" => "paused",
+        "task" | "limit" | "rate" => "limit",
+        "schedule" => "previous_fire",
+        "needs" => "blocked_by",
+        _ => "held",
+    }
 }
 
 async fn blocked_by(state: &State, task: &Task) -> Result<Reason, Problem> {
@@ -101,9 +116,13 @@ async fn blocked_by(state: &State, task: &Task) -> Result<Reason, Problem> {
             .map(|step| step.needs.iter().filter(open).cloned().collect())
             .unwrap_or_default();
     }
+    let detail = match steps.as_slice() {
+        [step] => format!("it waits for the step {step}"),
+        steps => format!("it waits for the steps {}", steps.join(", ")),
+    };
     Ok(Reason {
-        steps: steps.clone(),
-        ..reason("blocked_by", format!("it waits for the steps {}", steps.join(", ")))
+        steps,
+        ..reason("blocked_by", detail)
     })
 }
 

@@ -21,8 +21,9 @@ use axum::extract::{OriginalUri, Path};
 /// Steps with needs form a directed graph without circles. The answer means that all of it is on disk and will run: each step once its
 /// `when` says so, with the results of its needs in its attempt document.
 #[utoipa::path(post, path = "/workflow", tag = "workflows", request_body = WorkflowRequest,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Sent again under the same key within 24 h, the request gets the same answer and does nothing")),
     responses((status = 200, description = "Accepted", body = WorkflowAccepted),
-        (status = 400), (status = 404), (status = 408), (status = 413), (status = 415), (status = 422), (status = 503)))]
+        (status = 400), (status = 404), (status = 408), (status = 409), (status = 413), (status = 415), (status = 422), (status = 503)))]
 pub(crate) async fn submit(
     state: State,
     KeyedBody {

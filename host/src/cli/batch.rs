@@ -29,7 +29,7 @@ pub(super) enum Batch {
     /// Submit a file of tasks, one JSON object a line.
     #[command(after_help = SUBMIT_EXAMPLES)]
     Submit {
-        /// Where the tasks are; - for stdin.
+        /// Where the tasks are, FILE or @FILE; - for stdin.
         #[arg(value_name = "FILE|-")]
         file: String,
         /// The batch's name, for people.
@@ -230,6 +230,7 @@ fn open(file: &str) -> Result<Box<dyn Read>, Failure> {
     if file == "-" {
         return Ok(Box::new(std::io::stdin()));
     }
+    let file = file.strip_prefix('@').unwrap_or(file);
     match File::open(file) {
         Ok(file) => Ok(Box::new(file)),
         Err(error) => Err(Failure::Usage(format!("{file} cannot be read: {error}"))),

@@ -13,7 +13,7 @@ const SESSIONS_EXAMPLES: &str = "Examples:
 
 const PUT_EXAMPLES: &str = "Examples:
   taskhost calendar show XLON --json > xlon.json
-  taskhost calendar put XLON @xlon.json
+  taskhost calendar put XLON xlon.json
 
 Under the name of a calendar that ships, yours goes before it until you remove it.";
 
@@ -59,8 +59,8 @@ pub(super) enum Calendar {
     Put {
         /// Its name.
         name: String,
-        /// The calendar, a JSON object.
-        #[arg(value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
+        /// The calendar, a JSON object: FILE or @FILE, itself, or - for stdin.
+        #[arg(value_name = "FILE|JSON|-", allow_hyphen_values = true)]
         calendar: String,
     },
     /// Remove a calendar that was put.
@@ -117,7 +117,7 @@ impl Calendar {
                 print(&table::shown(As::Text(10), &answer.value()?["settlement_date"]))
             }
             Self::Put { name, calendar } => {
-                let document = json::object("the calendar", &calendar)?;
+                let document = json::document("the calendar", &calendar)?;
                 let answer = client.put(&at(&name, ""), "application/json", document.get().as_bytes())?;
                 describe(client, &answer.bytes)
             }
@@ -131,12 +131,46 @@ fn describe(client: &Client, calendar: &[u8]) -> Result<(), Failure> {
     if client.json {
         return print_raw(calendar);
     }
-    let order = ["name", "description", "timezone", "weekend", "official_until", "hours"];
-    table::record(calendar, &order, &LISTS)?;
+    let order = ["name", "description", "timezone", "weekend", "official_until"];
+    let without: Vec<&str> = LISTS.into_iter().chain(["hours"]).collect();
+    table::record(calendar, &order, &without)?;
     let calendar: Value = serde_json::from_slice(calendar).map_err(anyhow::Error::from)?;
+    for hours in calendar["hours"].as_array().into_iter().flatten() {
+        print(&format!("hours: {}", table::plain(&told(hours))))?;
+    }
     for list in LISTS {
         let count = calendar[list].as_array().map_or(0, Vec::len);
         print(&format!("{}: {count}", list.replace('_', " ")))?;
     }
     Ok(())
+}
+
+/// Regular hours as one reads them: `from 2024-11-05: 09:00 to 15:30, break 11:30 to 12:30`.
+fn told(hours: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let pause = &hours["break"];
+    let pause = match pause.is_object() {
+        true => format!(", break {} to {}", text(&pause["start"]), text(&pause["end"])),
+        false => String::new(),
+    };
+    format!(
+        "from {}: {} to {}{pause}",
+        text(&hours["from"]),
+        text(&hours["open"]),
+        text(&hours["close"])
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told;
+    use serde_json::json;
+
+    #[test]
+    fn hours_are_a_line() {
+        let hours = json!({"from": "2024-11-05", "open": "09:00", "close": "15:30", "break": {"start": "11:30", "end": "12:30"}});
+        assert_eq!(told(&hours), "from 2024-11-05: 09:00 to 15:30, break 11:30 to 12:30");
+        let hours = json!({"from": "2000-01-01", "open": "09:30", "close": "16:00", "break": null});
+        assert_eq!(told(&hours), "from 2000-01-01: 09:30 to 16:00");
+    }
 }

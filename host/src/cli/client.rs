@@ -180,8 +180,14 @@ impl Client {
             return format!("{} answered {status}, but not as a Taskhost does; is --url right?", self.url);
         };
         let mut text = detail.to_owned();
+        // Of a single one the detail says it all, if in other words for the place: `line 2: …`.
+        let only = body["errors"].as_array().and_then(|errors| match errors.as_slice() {
+            [only] => only["detail"].as_str(),
+            _ => None,
+        });
+        let is_told = only.is_some_and(|only| detail.contains(only));
         for complaint in complaints(&body["errors"]) {
-            if !text.contains(&complaint) {
+            if !is_told && !text.contains(&complaint) {
                 text.push_str(&format!("\n  {complaint}"));
             }
         }
@@ -194,7 +200,11 @@ impl Client {
 
 /// Each place with what is wrong there.
 pub(super) fn complaints(errors: &Value) -> Vec<String> {
-    let text = |error: &Value| Some(format!("{}: {}", error["pointer"].as_str()?, error["detail"].as_str()?));
+    let text = |error: &Value| {
+        let (place, detail) = (error["pointer"].as_str()?, error["detail"].as_str()?);
+        let colon = if place.is_empty() { "" } else { ": " };
+        Some(format!("{place}{colon}{detail}"))
+    };
     errors.as_array().into_iter().flatten().filter_map(text).collect()
 }
 
@@ -246,6 +256,10 @@ mod tests {
         assert_eq!(client.problem(400, body), "two members are wrong\n  /a: is missing\n  /b: is text");
         let one = br#"{"detail":"/a: is missing","errors":[{"pointer":"/a","detail":"is missing"}]}"#;
         assert_eq!(client.problem(400, one), "/a: is missing");
+        let whole = br#"{"detail":"line 2: is no object","errors":[{"pointer":"","detail":"is no object"}]}"#;
+        assert_eq!(client.problem(400, whole), "line 2: is no object");
+        let place = br#"{"detail":"line 2: no such task","errors":[{"pointer":"/task_name","detail":"no such task"}]}"#;
+        assert_eq!(client.problem(400, place), "line 2: no such task");
         assert!(client.problem(502, b"<html>").contains("502"));
     }
 

@@ -31,6 +31,14 @@ pub(super) fn object(what: &str, given: &str) -> Result<Box<RawValue>, Failure> 
     RawValue::from_string(text.to_owned()).map_err(|error| Failure::Usage(format!("{what} is not valid JSON: {error}")))
 }
 
+/// The same for what usually is a file: as its name, `@FILE`, or `-` for stdin; or as itself.
+pub(super) fn document(what: &str, given: &str) -> Result<Box<RawValue>, Failure> {
+    match given {
+        _ if given == "-" || given.starts_with('@') || given.trim_start().starts_with('{') => object(what, given),
+        file => object(what, &format!("@{file}")),
+    }
+}
+
 /// The same for an option that may be left out.
 pub(super) fn optional_object(what: &str, given: Option<&String>) -> Result<Option<Box<RawValue>>, Failure> {
     given.map(|given| object(what, given)).transpose()
@@ -129,6 +137,10 @@ mod tests {
         let from_file = object("--payload", &format!("@{}", file.display())).unwrap();
         assert_eq!(from_file.get(), r#"{"big": 123456789012345678901234567890}"#);
         assert_eq!(object("--payload", " {} ").unwrap().get(), "{}");
+        for given in [format!("@{}", file.display()), file.display().to_string()] {
+            assert_eq!(document("the calendar", &given).unwrap().get(), from_file.get());
+        }
+        assert_eq!(document("the calendar", " {} ").unwrap().get(), "{}");
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use super::client::{Client, segment};
 use super::list::{done, show};
 use super::table::{self, As, Column};
-use super::{Failure, json, print, print_raw};
+use super::{Failure, json, print, print_raw, tell};
 use clap::{Args, Subcommand};
+use serde_json::Value;
 
 const QUEUE_EXAMPLES: &str = "Examples:
   taskhost queue
@@ -61,6 +62,7 @@ pub(super) enum Limit {
 
 /// What `limit put` understands.
 #[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("which").required(true).multiple(true).args(["task", "tag", "all"])))]
 pub(super) struct Put {
     /// Its name.
     name: String,
@@ -70,6 +72,9 @@ pub(super) struct Put {
     /// Only tasks with this tag.
     #[arg(long, value_name = "TAG")]
     tag: Option<String>,
+    /// All tasks of the host.
+    #[arg(long, conflicts_with_all = ["task", "tag"])]
+    all: bool,
     /// For each value of this member of the payload by itself.
     #[arg(long, value_name = "POINTER")]
     key: Option<String>,
@@ -94,10 +99,10 @@ fn rate(text: &str) -> Result<(u32, f64), &'static str> {
 
 const LIMITS: &[Column] = &[
     ("NAME", &["name"], As::Text(40)),
-    ("MATCH", &["match"], As::Text(60)),
+    ("MATCH", &["match"], As::Match),
     ("KEY", &["key"], As::Text(40)),
     ("RUNNING", &["max_running"], As::Text(9)),
-    ("RATE", &["rate"], As::Text(40)),
+    ("RATE", &["rate"], As::Rate),
 ];
 
 const ORDER: &[&str] = &[
@@ -109,6 +114,9 @@ const ORDER: &[&str] = &[
     "held",
     "scheduled",
     "oldest_wait",
+    "due_by_priority",
+    "due_by_task",
+    "held_by",
 ];
 
 impl Queue {
@@ -126,7 +134,25 @@ impl Queue {
         };
         let body = json::Body::new().with("task_name", task_name.as_ref()).finish();
         let answer = client.post(&format!("/queue/{verb}"), &body)?;
-        done(client, &answer, what, task_name.as_deref().unwrap_or("the queue"))
+        let name = task_name.as_deref();
+        done(client, &answer, what, name.unwrap_or("the queue"))?;
+        if let Some(note) = note(&answer.value()?, verb, name).filter(|_| !client.json) {
+            tell(&note);
+        }
+        Ok(())
+    }
+}
+
+/// What of an answer to `pause` or `resume` one would not expect.
+fn note(answer: &Value, verb: &str, name: Option<&str>) -> Option<String> {
+    let what = table::plain(name.unwrap_or("the queue"));
+    match (verb, name) {
+        ("resume", Some(_)) if answer["status"] == "paused" => Some(format!(
+            "{what} waits on: the whole queue is paused; resume it with `taskhost queue resume`"
+        )),
+        _ if answer["changed"] != false => None,
+        ("resume", _) => Some(format!("{what} was not paused")),
+        _ => Some(format!("{what} was paused before")),
     }
 }
 
@@ -135,7 +161,10 @@ impl Limit {
         match self {
             Self::List => show(client, &client.get("/limits", &[])?, LIMITS, "no limit"),
             Self::Put(put) => {
-                let matches = serde_json::json!({ "task_name": put.task, "tag": put.tag });
+                let matches = match put.all {
+                    true => serde_json::json!({}),
+                    false => serde_json::json!({ "task_name": put.task, "tag": put.tag }),
+                };
                 let rate = put.rate.map(|(count, per)| serde_json::json!({ "count": count, "per": per }));
                 let body = json::Body::new()
                     .with("match", Some(&matches))
@@ -165,7 +194,11 @@ pub(super) fn why(client: &Client, id: &str) -> Result<(), Failure> {
     let told = answer.value()?;
     let reasons = told["reasons"].as_array().cloned().unwrap_or_default();
     if reasons.is_empty() {
-        return print(&format!("the task is {}", told["status"].as_str().unwrap_or_default()));
+        let status = table::plain(told["status"].as_str().unwrap_or_default());
+        return print(&match status.as_str() {
+            "success" | "failed" | "cancelled" => format!("the task has ended: {status}"),
+            _ => format!("the task is {status}"),
+        });
     }
     for reason in &reasons {
         let text = |member: &str| table::plain(reason[member].as_str().unwrap_or_default());

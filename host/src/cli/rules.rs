@@ -34,17 +34,17 @@ pub(super) enum Trigger {
     List(Page),
     /// Let events pass a trigger by.
     Pause {
-        /// Its id.
+        /// Its id or name.
         id: String,
     },
     /// Let events fire a trigger again.
     Resume {
-        /// Its id.
+        /// Its id or name.
         id: String,
     },
     /// Remove a trigger.
     Remove {
-        /// Its id.
+        /// Its id or name.
         id: String,
     },
 }

@@ -6,7 +6,7 @@ use super::rules::{Input, Reset, Rule};
 use super::submit::print_id;
 use super::table::{self, As, Column};
 use super::{Failure, json, print, print_raw, tell};
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Value, json};
 
 const ADD_EXAMPLES: &str = "Examples:
@@ -40,29 +40,29 @@ pub(super) enum Schedule {
     Preview(Preview),
     /// Show what a schedule did, latest first: its tasks, and its skipped fires with the reason.
     Fires {
-        /// Its id.
+        /// Its id or name.
         id: String,
         #[command(flatten)]
         page: Page,
     },
     /// Stop firing until it is resumed.
     Pause {
-        /// Its id.
+        /// Its id or name.
         id: String,
     },
     /// Fire again, from the next fire on.
     Resume {
-        /// Its id.
+        /// Its id or name.
         id: String,
     },
     /// Fire now, beside the rule; prints the task's id.
     Run {
-        /// Its id.
+        /// Its id or name.
         id: String,
     },
     /// Make the missing fires of a stretch of time.
     Backfill {
-        /// Its id.
+        /// Its id or name.
         id: String,
         /// From this on.
         #[arg(long, value_name = "TIME")]
@@ -73,16 +73,17 @@ pub(super) enum Schedule {
     },
     /// Remove a schedule.
     Remove {
-        /// Its id.
+        /// Its id or name.
         id: String,
     },
 }
 
 /// What a schedule fires by.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("fires").required(true).args(["cron", "session"])))]
 struct When {
     /// When: five fields, six with seconds first, or @daily and the like.
-    #[arg(long, value_name = "EXPR", required_unless_present = "session", conflicts_with = "session")]
+    #[arg(long, value_name = "EXPR")]
     cron: Option<String>,
     /// Relative to each session of the calendar: open or close, and seconds after (+) or before (-) it.
     #[arg(long, value_name = "EDGE[+SECONDS]", value_parser = session, requires = "calendar")]
@@ -196,7 +197,7 @@ const SCHEDULES: &[Column] = &[
     ("ID", &["schedule_id", "task_id"], As::Text(64)),
     ("NAME", &["name"], As::Text(32)),
     ("TASK", &["task_name"], As::Text(32)),
-    ("CRON", &["cron_expression"], As::Text(32)),
+    ("WHEN", &["cron_expression", "session"], As::When),
     ("ZONE", &["timezone"], As::Text(24)),
     ("CALENDAR", &["calendar"], As::Text(16)),
     ("STATUS", &["status"], As::Text(9)),

@@ -24,6 +24,12 @@ pub(super) enum As {
     Bytes,
     /// The first characters of a digest.
     Digest,
+    /// A cron expression, or an edge of a session.
+    When,
+    /// Which tasks a limit concerns.
+    Match,
+    /// How many in a time.
+    Rate,
 }
 
 /// A column: its title, its members (the first that says something) and how they are shown.
@@ -63,7 +69,10 @@ fn render(columns: &[Column], rows: &[Value]) -> String {
     lines.join("\n")
 }
 
-/// Prints one record, a JSON object, a member a line: those in `order` first, what is null not at all, `without` not here.
+/// What tasks take and give.
+const TASKS_OWN: [&str; 3] = ["payload", "result", "error_details"];
+
+/// Prints one record, a JSON object, a member a line: those in `order` first, what is empty not at all, `without` not here.
 pub(super) fn record(json: &[u8], order: &[&str], without: &[&str]) -> Result<(), Failure> {
     let members: BTreeMap<String, &RawValue> =
         serde_json::from_slice(json).map_err(|_| Failure::Failed("the answer is no record; is --url that of a Taskhost?".to_owned()))?;
@@ -71,7 +80,7 @@ pub(super) fn record(json: &[u8], order: &[&str], without: &[&str]) -> Result<()
     let rest = members.iter().filter(|(name, _)| !order.contains(&name.as_str()));
     let all = first
         .chain(rest)
-        .filter(|(name, value)| value.get() != "null" && !without.contains(&name.as_str()));
+        .filter(|(name, value)| !is_empty(name, value) && !without.contains(&name.as_str()));
     let lines: Vec<(String, String)> = all.map(|(name, value)| (name.replace('_', " "), member(name, value))).collect();
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let lines: Vec<String> = lines.iter().map(|(name, text)| format!("{name:width$}  {text}")).collect();
@@ -82,13 +91,19 @@ pub(super) fn record(json: &[u8], order: &[&str], without: &[&str]) -> Result<()
 fn member(name: &str, raw: &RawValue) -> String {
     let value = &serde_json::from_str(raw.get()).unwrap_or_default();
     match name {
-        "execution_time" | "timeout" | "compile_time" => shown(As::Seconds, value),
+        "execution_time" | "timeout" | "compile_time" | "oldest_wait" => shown(As::Seconds, value),
         "size" => shown(As::Bytes, value),
-        "payload" | "result" | "error_details" => cut(&json::pretty(raw.get()).replace('\n', "\n  "), 4_000),
+        name if TASKS_OWN.contains(&name) => cut(&json::pretty(raw.get()).replace('\n', "\n  "), 4_000),
         "progress" => progress(value),
+        "session" => shown(As::When, value),
         _ if value.as_str().is_some_and(is_time) => shown(As::Time, value),
-        _ => one_line(value),
+        _ => counts(value).unwrap_or_else(|| one_line(value)),
     }
+}
+
+/// A member that says something by being empty is what a task takes or gives.
+fn is_empty(name: &str, raw: &RawValue) -> bool {
+    raw.get() == "null" || (matches!(raw.get(), "{}" | "[]") && !TASKS_OWN.contains(&name))
 }
 
 fn progress(value: &Value) -> String {
@@ -119,7 +134,44 @@ pub(super) fn shown(kind: As, value: &Value) -> String {
             .as_str()
             .map(|text| text.trim_start_matches("sha256:").chars().take(12).collect())
             .unwrap_or_default(),
+        As::When => session(value).unwrap_or_else(|| cut(&one_line(value), 32)),
+        As::Match => cut(&matched(value), 60),
+        As::Rate => format!("{}/{} s", value["count"], value["per"].as_f64().unwrap_or_default()),
     }
+}
+
+/// `close+1800`, as `--session` takes it.
+fn session(value: &Value) -> Option<String> {
+    let edge = value["edge"].as_str()?;
+    let offset = value["offset"].as_i64().filter(|offset| *offset != 0);
+    Some(plain(&format!(
+        "{edge}{}",
+        offset.map(|offset| format!("{offset:+}")).unwrap_or_default()
+    )))
+}
+
+/// `nap`, `#nightly`, both, or `all`.
+fn matched(value: &Value) -> String {
+    let name = value["task_name"].as_str().map(str::to_owned);
+    let tag = value["tag"].as_str().map(|tag| format!("#{tag}"));
+    let both: Vec<String> = name.into_iter().chain(tag).collect();
+    if both.is_empty() {
+        "all".to_owned()
+    } else {
+        plain(&both.join(" "))
+    }
+}
+
+/// `3: 12, 5: 1`, where all members are as short as that.
+fn counts(value: &Value) -> Option<String> {
+    let flat = value
+        .as_object()
+        .filter(|members| members.values().all(|value| !value.is_object() && !value.is_array()))?;
+    let members = flat.iter().map(|(name, value)| match value.as_str() {
+        Some(text) => plain(&format!("{name}: {}", short_time(text))),
+        None => plain(&format!("{name}: {value}")),
+    });
+    Some(members.collect::<Vec<_>>().join(", "))
 }
 
 /// `2026-01-31T09:30:00.123456Z` as `2026-01-31 09:30:00Z`.
@@ -219,8 +271,32 @@ mod tests {
             (As::Seconds, json!(7_300), "2 h 1 m"),
             (As::Bytes, json!(1_536), "1.5 KiB"),
             (As::Digest, json!("sha256:0123456789abcdef"), "0123456789ab"),
+            (As::When, json!("*/5 * * * *"), "*/5 * * * *"),
+            (As::When, json!({"edge": "close", "offset": 1800}), "close+1800"),
+            (As::When, json!({"edge": "open", "offset": -600}), "open-600"),
+            (As::When, json!({"edge": "open", "offset": 0}), "open"),
+            (As::Match, json!({"task_name": "nap", "tag": null}), "nap"),
+            (As::Match, json!({"task_name": null, "tag": "desk"}), "#desk"),
+            (As::Match, json!({"task_name": "nap", "tag": "desk"}), "nap #desk"),
+            (As::Match, json!({"task_name": null, "tag": null}), "all"),
+            (As::Rate, json!({"count": 5, "per": 60.0}), "5/60 s"),
         ] {
             assert_eq!(shown(kind, &value), expected, "{kind:?} {value}");
+        }
+    }
+
+    #[test]
+    fn counts_are_a_line_and_nothing_is_no_line() {
+        let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
+        assert_eq!(member("due_by_priority", &raw(r#"{"3":12,"5":1}"#)), "3: 12, 5: 1");
+        assert_eq!(member("deep", &raw(r#"{"a":{"b":1}}"#)), r#"{"a":{"b":1}}"#);
+        for (name, text, empty) in [
+            ("due_by_priority", "{}", true),
+            ("tags", "[]", true),
+            ("payload", "{}", false),
+            ("held", "0", false),
+        ] {
+            assert_eq!(is_empty(name, &raw(text)), empty, "{name} {text}");
         }
     }
 

@@ -144,6 +144,7 @@ const RECORD: &[&str] = &[
     "result",
     "progress",
     "cron_expression",
+    "session",
     "event_type",
     "next_fire",
     "last_fire",
@@ -208,8 +209,8 @@ fn status(client: &Client, id: &str) -> Result<(), Failure> {
         return print_raw(&answer.bytes);
     }
     let task = answer.value()?;
-    // `timestamp` repeats `completed_at`.
-    table::record(&answer.bytes, RECORD, &["timestamp", "attempts", "attempt"])?;
+    // `timestamp` repeats `completed_at`; `schedule fires` shows the fires of a schedule.
+    table::record(&answer.bytes, RECORD, &["timestamp", "attempts", "attempt", "fires"])?;
     match task["attempts"].as_array() {
         Some(attempts) if !attempts.is_empty() => {
             print("")?;

@@ -20,7 +20,7 @@ pub(super) enum Workflow {
     /// Submit a workflow, a JSON object.
     #[command(after_help = SUBMIT_EXAMPLES)]
     Submit {
-        /// Where it is; - for stdin.
+        /// Where it is, FILE or @FILE; - for stdin.
         #[arg(value_name = "FILE|-")]
         file: String,
     },
@@ -68,8 +68,7 @@ impl Workflow {
     pub(super) fn run(self, client: &Client) -> Result<(), Failure> {
         match self {
             Self::Submit { file } => {
-                let given = if file == "-" { file } else { format!("@{file}") };
-                let body = json::object("the workflow", &given)?;
+                let body = json::document("the workflow", &file)?;
                 let answer = client.post("/workflow", body.get())?;
                 print_member(client, &answer, "workflow_id")
             }

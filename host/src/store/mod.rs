@@ -124,6 +124,8 @@ pub struct Swept {
 pub struct Waiting {
     /// The key under which it is held: a word before the first slash.
     pub held_key: Option<String>,
+    /// Of a task that a rate holds: when the next one of those may start.
+    pub release_at: Option<Time>,
     /// Of a due task that nothing holds: how many go before it, counted up to [`COUNTED`].
     pub ahead: Option<u64>,
 }
@@ -139,9 +141,18 @@ pub struct Queue {
     pub held: u64,
     /// Running.
     pub running: u64,
-    /// Since when the longest due has been.
+    /// Since when the longest due has been, of those that nothing holds.
     pub oldest_due_at: Option<Time>,
+    /// The same of those that something holds.
+    pub oldest_held_at: Option<Time>,
+    /// Held tasks, by the word before the first slash of the key under which they are held; see [`Waiting::held_key`].
+    pub held_by: Vec<(String, u64)>,
+    /// Of the first [`COUNTED`] that are due and held by nothing: how many of each task name, at most [`MOST_NAMES`], the most frequent first.
+    pub due_by_task: Vec<(String, u64)>,
 }
+
+/// Task names by which waiting tasks are counted.
+pub const MOST_NAMES: usize = 100;
 
 /// How far waiting tasks are counted: who has more has many.
 pub const COUNTED: u64 = 10_000;
@@ -582,6 +593,8 @@ pub trait Store: Send + Sync + 'static {
     async fn remove_trigger(&self, id: TriggerId) -> Result<()>;
     /// One trigger.
     async fn trigger(&self, id: TriggerId) -> Result<Trigger>;
+    /// The id of a trigger, by its name.
+    async fn trigger_named(&self, name: &str) -> Result<TriggerId>;
     /// All triggers, oldest first.
     async fn triggers(&self, page: PageRequest) -> Result<Page<Trigger>>;
     /// Changes what an operator may change of a trigger, which no registration takes back; returns it as it is then.

@@ -29,20 +29,29 @@ pub struct QueueRecord {
     pub held: u64,
     /// Tasks whose time has not come.
     pub scheduled: u64,
-    /// Since when the longest due has been.
+    /// The held ones by what holds them, in the words of `GET /task/{task_id}/why`.
+    #[schema(example = json!({"limit": 12, "paused": 3}))]
+    pub held_by: BTreeMap<&'static str, u64>,
+    /// How many of each task name the first 10,000 due tasks are; the 100 most frequent names.
+    pub due_by_task: BTreeMap<String, u64>,
+    /// Since when the longest due has been, of those that only wait for a slot.
     pub oldest_due_at: Option<DateTime<Utc>>,
-    /// For how many seconds.
+    /// Since when the longest due has been, of those that something holds.
+    pub oldest_held_at: Option<DateTime<Utc>>,
+    /// For how many seconds the longest due has waited, held or not.
     pub oldest_wait: Option<f64>,
 }
 
 /// What was paused or resumed.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Paused {
-    /// `paused` or `running`.
+    /// `paused` or `running`: whether tasks of this name start, which they do not while the whole queue is paused.
     #[schema(example = "paused")]
     pub status: &'static str,
     /// The task name; null: the whole queue.
     pub task_name: Option<String>,
+    /// Whether it was otherwise before; false of a name that nobody had paused.
+    pub changed: bool,
 }
 
 /// A limit.
@@ -117,7 +126,7 @@ pub struct Reason {
     pub reason: &'static str,
     /// One sentence.
     pub detail: String,
-    /// Of `due_later`: when.
+    /// Of `due_later`: when. Of the `limit` of a rate: when the next of those that it holds may start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<DateTime<Utc>>,
     /// Of `blocked_by`: the steps that have not ended.

@@ -63,7 +63,7 @@ pub struct ScheduleRecord {
     /// No fire after this.
     pub end: Option<DateTime<Utc>>,
     /// The members that an operator changed; they stay when it is declared again.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub edits: Option<Box<RawValue>>,
     /// Why it does not fire, where what is kept of it cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,6 +81,47 @@ pub struct ScheduleRecord {
     /// Its last fires, made and skipped, latest first; only where one schedule is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fires: Option<Vec<FireRecord>>,
+}
+
+/// What of a schedule may be changed: its members, each of which null gives back. For the description alone: the change itself is read
+/// member by member.
+#[derive(Debug, ToSchema)]
+#[schema(as = ScheduleEdit)]
+pub struct ScheduleEditBody {
+    /// Five fields, six with leading seconds, or `@daily` and its kin.
+    #[schema(example = "30 17 * * 1-5")]
+    pub cron_expression: Option<String>,
+    /// A fire for each session of the calendar instead of an expression.
+    pub session: Option<SessionRule>,
+    /// The IANA time zone of the expression.
+    #[schema(example = "Europe/London")]
+    pub timezone: Option<String>,
+    /// The name of a calendar.
+    #[schema(example = "XNYS")]
+    pub calendar: Option<String>,
+    /// Where the calendar has no session that day.
+    pub on_closed: Option<String>,
+    /// Where the clocks go forward over a fixed hour.
+    pub dst_gap: Option<String>,
+    /// Where a fixed hour comes twice.
+    pub dst_overlap: Option<String>,
+    /// Of fires that were missed.
+    pub misfire: Option<String>,
+    /// While an earlier fire's task has not ended.
+    pub overlap: Option<String>,
+    /// Input of each task, in place of the whole of what was declared.
+    #[schema(value_type = Option<Object>)]
+    pub payload: Option<Box<RawValue>>,
+    /// 1 (most urgent) to 9.
+    #[schema(minimum = 1, maximum = 9)]
+    pub priority: Option<u8>,
+    /// In place of those that were declared.
+    #[schema(max_items = 32)]
+    pub tags: Option<Vec<String>>,
+    /// No fire before this.
+    pub start: Option<DateTime<Utc>>,
+    /// No fire after this.
+    pub end: Option<DateTime<Utc>>,
 }
 
 impl From<Schedule> for ScheduleRecord {

@@ -450,6 +450,10 @@ impl Store for Sqlite {
     async fn trigger(&self, id: TriggerId) -> Result<Trigger> {
         self.read(move |db| events::trigger(db, id)).await
     }
+    async fn trigger_named(&self, name: &str) -> Result<TriggerId> {
+        let name = name.to_owned();
+        self.read(move |db| rules::trigger_named(db, &name)).await
+    }
     async fn triggers(&self, page: PageRequest) -> Result<Page<Trigger>> {
         self.read(move |db| events::triggers(db, &page)).await
     }

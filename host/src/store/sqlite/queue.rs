@@ -3,8 +3,11 @@
 use super::Failed;
 use super::rows::from_micros;
 use crate::model::ids::TaskId;
-use crate::store::{COUNTED, Queue, Result, StoreError, Waiting};
+use crate::store::{COUNTED, MOST_NAMES, Queue, Result, StoreError, Waiting};
 use rusqlite::{Connection, OptionalExtension, params};
+
+/// First words of held keys that are counted; there are fewer.
+const MOST_WORDS: usize = 16;
 
 pub(super) fn waiting(db: &Connection, id: TaskId) -> Result<Waiting> {
     type Found = (i64, Option<String>, i64, i64);
@@ -32,7 +35,55 @@ pub(super) fn waiting(db: &Connection, id: TaskId) -> Result<Waiting> {
         ),
         _ => None,
     };
-    Ok(Waiting { held_key, ahead })
+    let release_at = match held_key.as_deref().filter(|key| key.starts_with("rate/")) {
+        Some(key) => db
+            .prepare_cached("SELECT release_at FROM bucket WHERE key = ?1 AND release_at IS NOT NULL")
+            .and_then(|mut s| s.query_row([key], |row| row.get(0)).optional())
+            .failed()?
+            .map(from_micros),
+        None => None,
+    };
+    Ok(Waiting {
+        held_key,
+        release_at,
+        ahead,
+    })
+}
+
+/// Held tasks by the first word of their keys: a leap over the index a word.
+fn held_by(db: &Connection) -> Result<Vec<(String, u64)>> {
+    let mut held = Vec::new();
+    let mut from = String::new();
+    while held.len() < MOST_WORDS {
+        let next: Option<String> = db
+            .prepare_cached("SELECT MIN(held_key) FROM task INDEXED BY task_held WHERE queue = 2 AND held_key >= ?1")
+            .and_then(|mut s| s.query_row([&from], |row| row.get(0)))
+            .failed()?;
+        let Some(key) = next else { break };
+        let word = key.split('/').next().unwrap_or_default().to_owned();
+        from = format!("{word}0"); // the character after the slash
+        let count: i64 = db
+            .prepare_cached(&format!(
+                "SELECT COUNT(*) FROM (SELECT 1 FROM task INDEXED BY task_held WHERE queue = 2 AND held_key >= ?1 AND held_key < ?2 LIMIT {COUNTED})"
+            ))
+            .and_then(|mut s| s.query_row([&word, &from], |row| row.get(0)))
+            .failed()?;
+        held.push((word, count.unsigned_abs()));
+    }
+    Ok(held)
+}
+
+fn due_by_task(db: &Connection) -> Result<Vec<(String, u64)>> {
+    db.prepare_cached(&format!(
+        "SELECT name, COUNT(*) AS many FROM
+           (SELECT name FROM task INDEXED BY task_due WHERE queue = 1 ORDER BY priority, due_at, id LIMIT {COUNTED})
+         GROUP BY name ORDER BY many DESC, name LIMIT {MOST_NAMES}"
+    ))
+    .and_then(|mut s| {
+        s.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))
+            .and_then(Iterator::collect)
+    })
+    .failed()
 }
 
 pub(super) fn queue(db: &Connection) -> Result<Queue> {
@@ -47,6 +98,13 @@ pub(super) fn queue(db: &Connection) -> Result<Queue> {
         scheduled: count("INDEXED BY task_future WHERE queue = 0")?,
         held: count("INDEXED BY task_held WHERE queue = 2")?,
         running: count("INDEXED BY task_running WHERE queue = 3")?,
+        held_by: held_by(db)?,
+        due_by_task: due_by_task(db)?,
+        oldest_held_at: db
+            .prepare_cached("SELECT MIN(due_at) FROM task INDEXED BY task_held_by_time WHERE queue = 2")
+            .and_then(|mut s| s.query_row([], |row| row.get::<_, Option<i64>>(0)))
+            .failed()?
+            .map(from_micros),
         ..Queue::default()
     };
     for (index, due) in queue.due.iter_mut().enumerate() {

@@ -3,6 +3,7 @@
 use super::Failed;
 use super::page::{self, Key};
 use super::writer::Tx;
+use crate::model::ids::TriggerId;
 use crate::model::overrides::Override;
 use crate::store::{Page, PageRequest, Result, StoreError};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -12,6 +13,14 @@ use std::collections::{BTreeMap, HashMap};
 pub(super) fn remove(tx: &Tx<'_>, sql: &str, id: &[u8; 16]) -> Result<()> {
     let removed = tx.db.prepare_cached(sql).and_then(|mut s| s.execute([id])).failed()?;
     if removed == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+}
+
+pub(super) fn trigger_named(db: &Connection, name: &str) -> Result<TriggerId> {
+    db.prepare_cached("SELECT id FROM trigger_rule WHERE name = ?1")
+        .and_then(|mut s| s.query_row([name], |row| row.get(0)).optional())
+        .failed()?
+        .map(TriggerId::from_bytes)
+        .ok_or(StoreError::NotFound)
 }
 
 /// A page of rules, oldest first.
