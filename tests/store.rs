@@ -691,7 +691,7 @@ async fn a_debounced_task_is_postponed_until_it_has_waited_ten_times_as_long_or_
         task.payload = format!(r#"{{"n":{n}}}"#);
         task.depth = n;
         let event = fire_event(
-            &f,
+            f,
             vec![Firing {
                 trigger,
                 task,

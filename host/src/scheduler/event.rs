@@ -305,8 +305,8 @@ mod tests {
         let kib = |kib: u64| kib << 10;
         for (events, listened, expected) in [
             (vec![event(2)], HashMap::new(), 1),
-            (vec![event(kib(10) as usize)], HashMap::new(), 10),
-            (vec![event(kib(10) as usize); 2], listened(kib(8), 3), 20 + 8 + 2 * (8 + 30)),
+            (vec![event(10 << 10)], HashMap::new(), 10),
+            (vec![event(10 << 10); 2], listened(kib(8), 3), 20 + 8 + 2 * (8 + 30)),
             (vec![event(2)], listened(kib(1 << 17), 1), (128 + 64) << 10),
             (vec![event(2)], listened(u64::MAX, u64::MAX), (128 + 64) << 10),
             (vec![event(1 << 20); 200], listened(u64::MAX, u64::MAX), ROOM),
