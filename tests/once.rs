@@ -123,16 +123,17 @@ fn a_request_whose_like_is_under_way_is_refused_until_that_has_ended() {
     let host = Host::with_probe();
     let address = host.url().trim_start_matches("http://").trim_end_matches('/').to_owned();
     let body = r#"{"task_name":"echo"}"#;
-    let mut slow = TcpStream::connect(&address).expect("a connection");
     let head = format!(
         "POST /api/v1/scheduler/task/submit HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nIdempotency-Key: k\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    slow.write_all(head.as_bytes()).expect("sent");
     let again = || keyed(&host, "/task/submit", &json!({"task_name": "echo"}), "k");
-    let mut refused = None;
+    let (mut slow, mut refused) = (None, None);
     eventually("the first is under way", || {
-        // Before its headers are read, this one goes first, under another body's key.
+        // Where its head is read after the other request, that one is under way instead: then once more.
+        let mut connection = TcpStream::connect(&address).expect("a connection");
+        connection.write_all(head.as_bytes()).expect("sent");
+        slow = Some(connection);
         let answer = keyed(&host, "/task/submit", &json!({"task_name": "nothing"}), "k");
         refused = (answer.status == 409).then(|| answer.problem(409));
         refused.is_some()

@@ -276,7 +276,7 @@ fn the_commands_of_the_readme_work_as_written() {
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
         assert!(!output.stdout.is_empty(), "{command} says nothing");
     }
-    assert_eq!(host.get("/schedules").ok().as_array().map(Vec::len), Some(1));
+    assert_eq!(host.get("/schedules").ok().as_array().map(Vec::len), Some(2));
     assert_eq!(host.get("/triggers").ok().as_array().map(Vec::len), Some(1));
     eventually("the batch has run", || {
         let ended = host.get("/tasks/history?tag=sma&status=success").ok();
