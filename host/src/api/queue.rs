@@ -101,7 +101,7 @@ pub(crate) async fn limit(state: State, name: Name) -> Result<Json<LimitRecord>,
 
 /// Creates or replaces a limit
 ///
-/// It holds for attempts that start from now on; those that run count.
+/// It holds for attempts that start from now on; those that run without it do not count.
 #[utoipa::path(put, path = "/limit/{name}", tag = "queue", request_body = LimitRequest,
     params(("name" = String, Path, description = "1 to 128 characters of A-Z a-z 0-9 . _ -")),
     responses((status = 200, description = "On disk", body = LimitRecord), (status = 400), (status = 408), (status = 409), (status = 413), (status = 415),
