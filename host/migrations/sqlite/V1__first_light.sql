@@ -145,7 +145,7 @@ CREATE TABLE staged (
 ) WITHOUT ROWID;
 
 -- Steps that were submitted together. Their tasks are there from the start; what waits for its
--- needs is held by the key `needs`.
+-- needs is held by the key `needs//`.
 CREATE TABLE workflow (
   id BLOB PRIMARY KEY,
   name TEXT,

@@ -62,7 +62,7 @@ impl Input for BatchQuery {}
 /// What goes for a batch as a whole.
 struct About {
     name: Option<String>,
-    /// In the order of [`crate::store::CallbackKind::ALL`].
+    /// In the order of [`crate::model::batch::CallbackKind::ALL`].
     callbacks: [Option<CallbackRequest>; 3],
 }
 

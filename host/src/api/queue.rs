@@ -5,6 +5,7 @@ use super::error::{Code, Problem};
 use super::extract::{JsonBody, Name};
 use super::why::reason_of;
 use super::wire::{LimitRecord, Paused, QueueRecord, Removed};
+use crate::model::hold::Hold;
 use crate::model::name;
 use crate::model::request::{LimitRequest, QueueRequest};
 use crate::store::COUNTED;
@@ -39,10 +40,10 @@ pub(crate) async fn show(state: State) -> Result<Json<QueueRecord>, Problem> {
 }
 
 /// By the words of the API; a reason may have several keys.
-fn held_by(counts: &[(String, u64)]) -> BTreeMap<&'static str, u64> {
+fn held_by(counts: &[(Hold, u64)]) -> BTreeMap<&'static str, u64> {
     let mut held = BTreeMap::new();
-    for (word, count) in counts {
-        let all = held.entry(reason_of(word)).or_insert(0_u64);
+    for (hold, count) in counts {
+        let all = held.entry(reason_of(*hold)).or_insert(0_u64);
         *all = all.saturating_add(*count).min(COUNTED);
     }
     held

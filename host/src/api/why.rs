@@ -5,6 +5,7 @@ use super::error::Problem;
 use super::extract::Name;
 use super::wire::{Reason, WhyRecord};
 use crate::model::Time;
+use crate::model::hold::Hold;
 use crate::model::ids::TaskId;
 use crate::model::task::{Status, Task};
 use crate::store::{COUNTED, Waiting};
@@ -76,33 +77,26 @@ async fn reasons(state: &State, task: &Task) -> Result<Vec<Reason>, Problem> {
 
 /// What holds it besides pauses and missing handlers, which stand above as they are now.
 async fn held(state: &State, task: &Task, waiting: &Waiting) -> Result<Option<Reason>, Problem> {
-    let kind = waiting
-        .held_key
-        .as_deref()
-        .and_then(|key| key.split('/').next())
-        .unwrap_or_default();
-    let detail = task.held.clone().unwrap_or_default();
-    Ok(match reason_of(kind) {
-        _ if kind.is_empty() => None,
-        "handler_missing" | "paused" => None,
-        "previous_fire" => Some(reason("previous_fire", "the task of the schedule's previous fire has not ended")),
-        "blocked_by" => Some(blocked_by(state, task).await?),
-        word => Some(Reason {
+    let Some(hold) = waiting.held_by else { return Ok(None) };
+    Ok(match hold {
+        Hold::Handler | Hold::Pause => None,
+        Hold::Schedule => Some(reason(reason_of(hold), "the task of the schedule's previous fire has not ended")),
+        Hold::Needs => Some(blocked_by(state, task).await?),
+        Hold::Definition | Hold::Limit | Hold::Rate => Some(Reason {
             at: waiting.release_at,
-            ..reason(word, detail)
+            ..reason(reason_of(hold), task.held.clone().unwrap_or_default())
         }),
     })
 }
 
-/// What the first word of the key under which a task is held means to a client.
-pub(super) fn reason_of(kind: &str) -> &'static str {
-    match kind {
-        "handler" => "handler_missing",
-        "pause" => "paused",
-        "task" | "limit" | "rate" => "limit",
-        "schedule" => "previous_fire",
-        "needs" => "blocked_by",
-        _ => "held",
+/// What holds a task, in the words of the API.
+pub(super) fn reason_of(hold: Hold) -> &'static str {
+    match hold {
+        Hold::Handler => "handler_missing",
+        Hold::Pause => "paused",
+        Hold::Definition | Hold::Limit | Hold::Rate => "limit",
+        Hold::Schedule => "previous_fire",
+        Hold::Needs => "blocked_by",
     }
 }
 
@@ -122,7 +116,7 @@ async fn blocked_by(state: &State, task: &Task) -> Result<Reason, Problem> {
     };
     Ok(Reason {
         steps,
-        ..reason("blocked_by", detail)
+        ..reason(reason_of(Hold::Needs), detail)
     })
 }
 

@@ -4,6 +4,7 @@
 //! A task takes a place under every limit that matches it when its attempt starts, and gives it back when the attempt ends, however it
 //! ends. Rates are token buckets: at most `count` starts at once, refilled evenly over `per`.
 
+use crate::model::hold::Hold;
 use crate::model::{Time, unique};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
@@ -50,6 +51,87 @@ impl Limit {
         let Some(pointer) = &self.key else { return Some(String::new()) };
         let text = unique::member(payload, pointer)?;
         Some(if text.len() > MAX_KEY { hash(&text) } else { text })
+    }
+}
+
+/// What a task takes to start.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Need {
+    /// A token of the bucket of this key.
+    Token {
+        /// See [`Hold::Rate`].
+        key: String,
+        /// How the bucket fills.
+        rate: Rate,
+        /// Why the task waits where there is none, for people.
+        why: String,
+    },
+    /// One of so many places.
+    Place {
+        /// See [`Hold::Limit`] and [`Hold::Definition`].
+        key: String,
+        /// How many there are.
+        max: u32,
+        /// Why the task waits where there is none, for people.
+        why: String,
+    },
+}
+
+/// What a task takes to start, in the order in which it takes it; what it has, it keeps while it waits for the rest.
+///
+/// One order for all tasks, so that no two wait for one another for ever: tokens of rates, then places under limits with a key, then the
+/// others, each by their keys. So who waits for one of many values keeps no place from all.
+pub fn needs<'a>(limits: impl Iterator<Item = &'a Limit>, name: &str, payload: &str, max_running: Option<u32>) -> Vec<Need> {
+    let keyed: Vec<(&Limit, String)> = limits.filter_map(|limit| Some((limit, limit.key_of(payload)?))).collect();
+    let mut tokens: Vec<Need> = keyed.iter().filter_map(|(limit, value)| limit.token(value)).collect();
+    tokens.sort_by(|one, other| one.key().cmp(other.key()));
+    let of_limits = keyed
+        .iter()
+        .filter_map(|(limit, value)| Some((limit.key.is_none(), limit.place(value)?)));
+    let of_definition = max_running.map(|max| Need::Place {
+        key: Hold::Definition.key(name, ""),
+        max,
+        why: format!("limit: {max} of {name} may run at once"),
+    });
+    let mut places: Vec<(bool, Need)> = of_limits.chain(of_definition.map(|need| (true, need))).collect();
+    places.sort_by(|(is_whole, one), (other_is, other)| (is_whole, one.key()).cmp(&(other_is, other.key())));
+    tokens.extend(places.into_iter().map(|(_, need)| need));
+    tokens
+}
+
+impl Need {
+    fn key(&self) -> &str {
+        match self {
+            Self::Token { key, .. } | Self::Place { key, .. } => key,
+        }
+    }
+}
+
+impl Limit {
+    fn token(&self, value: &str) -> Option<Need> {
+        let rate = self.rate?;
+        let (shown, count, per) = (self.shown(value), rate.count, rate.per.as_secs_f64());
+        Some(Need::Token {
+            key: Hold::Rate.key(&self.name, value),
+            rate,
+            why: format!("limit {shown}: {count} may start in {per} s"),
+        })
+    }
+
+    fn place(&self, value: &str) -> Option<Need> {
+        let (shown, max) = (self.shown(value), self.max_running?);
+        Some(Need::Place {
+            key: Hold::Limit.key(&self.name, value),
+            max,
+            why: format!("limit {shown}: {max} may run at once"),
+        })
+    }
+
+    fn shown(&self, value: &str) -> String {
+        match value {
+            "" => self.name.clone(),
+            value => format!("{} of {value}", self.name),
+        }
     }
 }
 
@@ -142,6 +224,41 @@ mod tests {
         let long = keyed.key_of(&format!(r#"{{"desk":"{}"}}"#, "x".repeat(1_000_000))).unwrap();
         assert_eq!(long.len(), 64);
         assert_eq!(limit().key_of("{}").as_deref(), Some(""));
+    }
+
+    #[test]
+    fn tokens_are_taken_before_places_and_places_of_one_value_before_those_of_all() {
+        let rate = Some(Rate {
+            count: 1,
+            per: Duration::from_secs(1),
+        });
+        let all = |name: &str| Limit {
+            name: name.into(),
+            ..limit()
+        };
+        let keyed = |name: &str| Limit {
+            key: Some("/desk".into()),
+            rate,
+            ..all(name)
+        };
+        let keys = |limits: &[Limit], payload| {
+            let needs = needs(limits.iter(), "t", payload, Some(3));
+            needs.iter().map(|need| need.key().to_owned()).collect::<Vec<_>>()
+        };
+        let mut limits = [all("a"), keyed("z"), all("c"), keyed("b")];
+        let expected = [
+            r#"rate/b/"fx""#,
+            r#"rate/z/"fx""#,
+            r#"limit/b/"fx""#,
+            r#"limit/z/"fx""#,
+            "limit/a/",
+            "limit/c/",
+            "task/t/",
+        ];
+        assert_eq!(keys(&limits, r#"{"desk":"fx"}"#), expected);
+        limits.reverse();
+        assert_eq!(keys(&limits, r#"{"desk":"fx"}"#), expected, "whatever the order of the limits");
+        assert_eq!(keys(&limits, "{}"), ["limit/a/", "limit/c/", "task/t/"]);
     }
 
     #[test]

@@ -4,11 +4,13 @@
 
 pub mod alert;
 pub mod attempt;
+pub mod batch;
 pub mod calendar;
 pub mod cron;
 pub mod definition;
 pub mod event;
 pub mod filter;
+pub mod hold;
 pub mod ids;
 pub mod limit;
 pub mod metrics;

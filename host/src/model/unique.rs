@@ -1,5 +1,6 @@
 //! Uniqueness: what makes two submissions the same, and what happens to the second.
 
+use crate::model::ids::TaskId;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -27,6 +28,35 @@ pub struct Unique {
     pub window: Option<Duration>,
     /// What happens to the second.
     pub on_conflict: OnConflict,
+}
+
+/// What becomes of a submission whose like was submitted first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Second {
+    /// It is made: the first one counts no more.
+    Made,
+    /// It is made, and the first one cancelled.
+    Replaces,
+    /// The first one stands for it.
+    Returned,
+    /// It is refused; the sentence says why.
+    Refused(String),
+}
+
+impl OnConflict {
+    /// What becomes of the second. The first one has begun, or waits; where that is unknown, it has ended, and counts only while the window
+    /// of its submission is open.
+    pub fn decide(self, first: TaskId, has_begun: Option<bool>, in_window: bool) -> Second {
+        match (self, has_begun) {
+            (_, None) if !in_window => Second::Made,
+            (Self::Return, _) => Second::Returned,
+            (Self::Replace, Some(false)) => Second::Replaces,
+            (Self::Reject, _) => Second::Refused(format!("the task {first} is like this one, and `unique` allows one at a time")),
+            (Self::Replace, _) => Second::Refused(format!(
+                "the task {first} is like this one and has begun, so that it cannot be replaced"
+            )),
+        }
+    }
 }
 
 /// The key of a task over its name and these members of its payload, JSON pointers (RFC 6901); over all of it where there are none. The
@@ -107,7 +137,7 @@ fn canonical(value: &RawValue) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::key;
+    use super::*;
 
     fn of(payload: &str, fields: &[&str]) -> [u8; 32] {
         let fields: Vec<String> = fields.iter().map(|field| (*field).to_owned()).collect();
@@ -132,6 +162,29 @@ mod tests {
             "a member that is missing is no null"
         );
         assert_ne!(key("t", "{}", &[]), key("u", "{}", &[]));
+    }
+
+    #[test]
+    fn the_second_of_two_that_are_alike_goes_by_what_the_first_one_does() {
+        let first = TaskId::from_bytes([7; 16]);
+        let decide = |policy: OnConflict, has_begun, in_window| match policy.decide(first, has_begun, in_window) {
+            Second::Made => "made",
+            Second::Replaces => "replaces",
+            Second::Returned => "returned",
+            Second::Refused(_) => "refused",
+        };
+        for (policy, waits, runs, ended_in_window) in [
+            (OnConflict::Return, "returned", "returned", "returned"),
+            (OnConflict::Reject, "refused", "refused", "refused"),
+            (OnConflict::Replace, "replaces", "refused", "refused"),
+        ] {
+            for in_window in [false, true] {
+                assert_eq!(decide(policy, Some(false), in_window), waits);
+                assert_eq!(decide(policy, Some(true), in_window), runs);
+            }
+            assert_eq!(decide(policy, None, true), ended_in_window);
+            assert_eq!(decide(policy, None, false), "made");
+        }
     }
 
     #[test]

@@ -1,35 +1,11 @@
 //! Batches and workflows as the store takes and gives them.
 
 use crate::model::Time;
+use crate::model::batch::{CallbackKind, Counts};
 use crate::model::ids::{BatchId, TaskId, WorkflowId};
 use crate::model::task::{NewTask, Status};
 use crate::model::workflow::{When, WorkflowStatus};
 use crate::store::Lease;
-
-/// When a task follows a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallbackKind {
-    /// All have succeeded; after retries by hand that may be later than the end.
-    Success,
-    /// All have ended, and one failed.
-    Failure,
-    /// All have ended.
-    Complete,
-}
-
-impl CallbackKind {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Success, Self::Failure, Self::Complete];
-
-    /// The member of the request.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Success => "on_success",
-            Self::Failure => "on_failure",
-            Self::Complete => "on_complete",
-        }
-    }
-}
 
 /// A task that follows a batch.
 #[derive(Clone, Debug)]
@@ -51,16 +27,10 @@ pub struct Batch {
     pub name: Option<String>,
     /// When it was accepted.
     pub submitted_at: Time,
-    /// How many tasks it has.
-    pub count: u64,
+    /// How many tasks it has, and how they ended.
+    pub counts: Counts,
     /// How many run.
     pub running: u64,
-    /// How many succeeded.
-    pub success: u64,
-    /// How many failed.
-    pub failed: u64,
-    /// How many were cancelled.
-    pub cancelled: u64,
     /// When all had ended for the first time.
     pub completed_at: Option<Time>,
     /// When somebody asked for its cancellation.
@@ -69,14 +39,6 @@ pub struct Batch {
     pub cancelling: bool,
     /// What follows it.
     pub callbacks: Vec<CallbackState>,
-}
-
-impl Batch {
-    /// How many wait.
-    pub fn pending(&self) -> u64 {
-        self.count
-            .saturating_sub(self.running + self.success + self.failed + self.cancelled)
-    }
 }
 
 /// A task that follows a batch, or has.

@@ -13,7 +13,7 @@ mod schedule;
 pub mod sqlite;
 
 pub use changes::{Calendars, Change, ScheduleError, change_schedule, read_schedule, replan, rule_of};
-pub use flow::{Batch, Callback, CallbackKind, CallbackState, CancelledSome, Step, StepRetried, Workflow};
+pub use flow::{Batch, Callback, CallbackState, CancelledSome, Step, StepRetried, Workflow};
 pub use prune::{Place, Pruned};
 pub use schedule::{FireSchedule, Made, MadeFires, MakeFires, PutSchedule};
 
@@ -22,6 +22,7 @@ use crate::model::alert::{Alert, AlertType, NewAlert};
 use crate::model::attempt::{LogLine, Outcome, Progress, Usage};
 use crate::model::calendar::Calendar;
 use crate::model::event::NewEvent;
+use crate::model::hold::Hold;
 use crate::model::ids::{BatchId, EventId, NodeId, ScheduleId, TaskId, TriggerId, WorkflowId};
 use crate::model::limit::Limit;
 use crate::model::metrics::Metrics;
@@ -122,8 +123,8 @@ pub struct Swept {
 /// What a waiting task waits for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// The key under which it is held: a word before the first slash.
-    pub held_key: Option<String>,
+    /// What holds it.
+    pub held_by: Option<Hold>,
     /// Of a task that a rate holds: when the next one of those may start.
     pub release_at: Option<Time>,
     /// Of a due task that nothing holds: how many go before it, counted up to [`COUNTED`].
@@ -145,8 +146,8 @@ pub struct Queue {
     pub oldest_due_at: Option<Time>,
     /// The same of those that something holds.
     pub oldest_held_at: Option<Time>,
-    /// Held tasks, by the word before the first slash of the key under which they are held; see [`Waiting::held_key`].
-    pub held_by: Vec<(String, u64)>,
+    /// Held tasks, by what holds them.
+    pub held_by: Vec<(Hold, u64)>,
     /// Of the first [`COUNTED`] that are due and held by nothing: how many of each task name, at most [`MOST_NAMES`], the most frequent first.
     pub due_by_task: Vec<(String, u64)>,
 }

@@ -1,5 +1,6 @@
 //! Batches and workflows, as clients see them.
 
+use crate::model::batch::Counts;
 use crate::store::{Batch, CallbackState, Step, StepRetried, Workflow};
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
@@ -76,23 +77,23 @@ impl BatchRecord {
 
     /// As lists show it.
     pub(crate) fn listed(batch: Batch) -> Self {
-        let ended = batch.success + batch.failed + batch.cancelled == batch.count;
-        let status = match batch {
+        let ended = batch.counts.left() == 0;
+        let status = match batch.counts {
             _ if !ended && batch.cancelled_at.is_some() => "cancelling",
             _ if !ended => "running",
-            Batch { failed: 1.., .. } => "failed",
-            Batch { cancelled: 1.., .. } => "cancelled",
+            Counts { failed: 1.., .. } => "failed",
+            Counts { cancelled: 1.., .. } => "cancelled",
             _ => "success",
         };
         Self {
             batch_id: batch.id.to_string(),
             status,
-            count: batch.count,
-            pending: batch.pending(),
+            count: batch.counts.count,
+            pending: batch.counts.left().saturating_sub(batch.running),
             running: batch.running,
-            success: batch.success,
-            failed: batch.failed,
-            cancelled: batch.cancelled,
+            success: batch.counts.success,
+            failed: batch.counts.failed,
+            cancelled: batch.counts.cancelled,
             submitted_at: batch.submitted_at,
             completed_at: batch.completed_at,
             cancelled_at: batch.cancelled_at,

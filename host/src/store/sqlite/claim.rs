@@ -1,26 +1,28 @@
 //! From due to running, and what stands between: missing handlers, full memory, dead nodes.
 
 use super::Failed;
+use super::buckets;
 use super::enqueue::is_anything_due;
 use super::follow;
 use super::gates::{self, Gates, gates};
+use super::held::hold;
+use super::places;
 use super::rows::{self, from_micros, micros};
 use super::timers;
 use super::writer::Tx;
 use crate::model::Time;
+use crate::model::hold::Hold;
 use crate::model::ids::{NodeId, TaskId};
 use crate::model::priority::{Pick, pick};
 use crate::model::retry::Counters;
 use crate::model::task::Task;
-use crate::store::{Claim, Claimed, Handlers, Lease, Orphan, Result, Room};
+use crate::store::{Claim, Claimed, Lease, Orphan, Result, Room};
 use rusqlite::{OptionalExtension, Row, params};
 use std::collections::VecDeque;
 use std::sync::LazyLock;
 
 /// Why a due task without a handler is not offered to workers.
 const HANDLER_MISSING: &str = "handler missing";
-/// Held tasks that one commit offers again, at most.
-const RELEASED: usize = 2_000;
 /// Rows that one claim makes due, at most, so that a million tasks for the same second do not stop the house.
 const PROMOTED: i64 = 2_000;
 /// Rows that one claim files as held, at most, and bytes of their payloads, about: each row is written anew.
@@ -110,7 +112,7 @@ pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> Result<Claimed> {
         .and_then(|mut s| s.query_row([], |row| row.get::<_, Option<i64>>(0)))
         .failed()?
         .map(from_micros);
-    claimed.next_due = claimed.next_due.into_iter().chain(gates::next_token(tx, &open)?).min();
+    claimed.next_due = claimed.next_due.into_iter().chain(buckets::next_token(tx, open.limits())?).min();
     Ok(claimed)
 }
 
@@ -228,7 +230,7 @@ enum Start {
 fn start(tx: &mut Tx<'_>, claim: &Claim, open: &Gates, due: &Due, memory_left: u64) -> Result<Start> {
     static READ: LazyLock<String> = LazyLock::new(|| format!("SELECT {}, {} FROM task WHERE seq = ?1", rows::SHARED, rows::LIVE));
     let Some(handled) = claim.handlers.get(&due.name) else {
-        give_up(tx, due, HANDLER_MISSING, &handler_key(&due.name))?;
+        give_up(tx, due, HANDLER_MISSING, &Hold::Handler.key(&due.name, ""))?;
         return Ok(Start::Held(0));
     };
     if let Some(paused) = open.paused(&due.name) {
@@ -254,7 +256,7 @@ fn start(tx: &mut Tx<'_>, claim: &Claim, open: &Gates, due: &Due, memory_left: u
         Err((closed, taken)) => {
             gates::take(tx, waiting.id, &taken)?;
             hold(tx, seq, &closed.why, &closed.key)?;
-            gates::await_token(tx, &closed)?;
+            gates::wait(tx, &closed)?;
             return Ok(Start::Held(waiting.payload.len()));
         }
     };
@@ -274,47 +276,10 @@ fn start(tx: &mut Tx<'_>, claim: &Claim, open: &Gates, due: &Due, memory_left: u
     Ok(Start::Leased(Box::new(waiting.begun(&handled.plugin, claim.now)), handled.memory))
 }
 
-/// What a task of this name waits for whose handler is missing.
-fn handler_key(name: &str) -> String {
-    format!("handler/{name}")
-}
-
-/// Takes a waiting row out of the due index, until what it waits for is free.
-pub(super) fn hold(tx: &Tx<'_>, seq: i64, why: &str, key: &str) -> Result<()> {
-    tx.db
-        .prepare_cached("UPDATE task SET queue = 2, held = ?2, held_key = ?3 WHERE seq = ?1")
-        .and_then(|mut s| s.execute(params![seq, why, key]))
-        .failed()
-        .map(drop)
-}
-
 /// The same of a row that no limit holds: places that it may have go to the next.
 fn give_up(tx: &Tx<'_>, due: &Due, why: &str, key: &str) -> Result<()> {
     hold(tx, due.seq, why, key)?;
-    gates::leave(tx, TaskId::from_bytes(due.key.2), true)
-}
-
-/// Offers held tasks that wait for this again, so many at most, the most urgent first. Returns how many.
-pub(super) fn release_key(tx: &Tx<'_>, key: &str, limit: usize) -> Result<usize> {
-    tx.db
-        .prepare_cached(
-            "UPDATE OR FAIL task SET queue = 1, held = NULL, held_key = NULL WHERE seq IN
-               (SELECT seq FROM task WHERE queue = 2 AND held_key = ?1 ORDER BY priority, due_at, id LIMIT ?2)",
-        )
-        .and_then(|mut s| s.execute(params![key, i64::try_from(limit).unwrap_or(i64::MAX)]))
-        .failed()
-}
-
-/// Offers held tasks again whose handler is there now, so many at a time. Returns whether there may be more.
-pub(super) fn release(tx: &Tx<'_>, handlers: &Handlers) -> Result<bool> {
-    let mut left = RELEASED;
-    for name in handlers.keys() {
-        left = left.saturating_sub(release_key(tx, &handler_key(name), left)?);
-        if left == 0 {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    places::leave(tx, TaskId::from_bytes(due.key.2), true)
 }
 
 /// With SQLite there is one node: the lock on the data directory proves that any other is dead.

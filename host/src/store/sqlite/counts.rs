@@ -11,12 +11,12 @@ use super::rows::{self, from_micros, micros, tags_text};
 use super::settle;
 use super::writer::Tx;
 use crate::model::Time;
+use crate::model::batch::{CallbackKind, Counts};
 use crate::model::ids::{BatchId, TaskId};
 use crate::model::task::{NewTask, Origin, Status, Submission};
 use crate::model::trigger::merge;
-use crate::store::{Batch, Callback, CallbackKind, CallbackState, CancelledSome, Page, PageRequest, Result, StoreError};
+use crate::store::{Batch, Callback, CallbackState, CancelledSome, Page, PageRequest, Result, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde_json::json;
 use std::collections::HashMap;
 
 /// Tasks that one commit cancels, at most: others wait for as long.
@@ -78,76 +78,34 @@ pub(super) fn flush(tx: &mut Tx<'_>) -> Result<()> {
                     ..
                 } = change;
                 s.query_row(params![batch.as_bytes(), success, failed, cancelled], |row| {
-                    Ok(Counts {
-                        name: row.get(0)?,
-                        count: row.get(1)?,
-                        success: row.get(2)?,
-                        failed: row.get(3)?,
-                        cancelled: row.get(4)?,
-                    })
+                    Ok((row.get::<_, Option<String>>(0)?, counts(row, 1)?))
                 })
                 .optional()
             })
             .failed()?;
         // A batch that was forgotten has no row; its tasks may outlive it.
-        if let Some(counts) = added.filter(Counts::is_complete) {
-            complete(tx, batch, &counts, change.at)?;
+        if let Some((name, counts)) = added.filter(|(_, counts)| counts.left() == 0) {
+            complete(tx, (batch, name.as_deref()), counts, change.at)?;
         }
     }
     Ok(())
 }
 
-struct Counts {
-    name: Option<String>,
-    count: i64,
-    success: i64,
-    failed: i64,
-    cancelled: i64,
-}
-
-impl Counts {
-    fn is_complete(&self) -> bool {
-        self.success + self.failed + self.cancelled == self.count
-    }
-
-    fn lets_fire(&self, kind: CallbackKind) -> bool {
-        match kind {
-            CallbackKind::Success => self.success == self.count,
-            CallbackKind::Failure => self.failed > 0,
-            CallbackKind::Complete => true,
-        }
-    }
-
-    /// What a task that follows is told.
-    fn tell(&self, batch: BatchId) -> String {
-        let Self {
-            name,
-            count,
-            success,
-            failed,
-            cancelled,
-        } = self;
-        json!({ "batch": { "batch_id": batch.to_string(), "name": name, "count": count, "success": success, "failed": failed,
-            "cancelled": cancelled } })
-        .to_string()
-    }
-}
-
 /// All have ended: for the first time, or again after some were retried.
-fn complete(tx: &mut Tx<'_>, batch: BatchId, counts: &Counts, at: Time) -> Result<()> {
+fn complete(tx: &mut Tx<'_>, (batch, name): (BatchId, Option<&str>), counts: Counts, at: Time) -> Result<()> {
     tx.db
         .prepare_cached("UPDATE batch SET completed_at = COALESCE(completed_at, ?2), cancelling = NULL WHERE id = ?1")
         .and_then(|mut s| s.execute(params![batch.as_bytes(), micros(at)]))
         .failed()?;
     for (kind, callback) in waiting_callbacks(tx.db, batch)? {
-        if !CallbackKind::ALL.get(kind).is_some_and(|kind| counts.lets_fire(*kind)) {
+        if !CallbackKind::ALL.get(kind).is_some_and(|kind| counts.let_follow(*kind)) {
             continue;
         }
         let mut task = callback.task;
         task.submitted_at = at;
         task.trigger_time = at;
         if callback.told {
-            task.payload = merge(&task.payload, &counts.tell(batch));
+            task.payload = merge(&task.payload, &counts.told(batch, name));
         }
         enqueue(tx, &task, None)?;
         tx.db
@@ -222,19 +180,26 @@ fn number(kind: CallbackKind) -> i64 {
 
 const BATCH: &str = "id, name, published_at, count, success, failed, cancelled, completed_at, cancelled_at, cancelling IS NOT NULL";
 
+/// Reads `count, success, failed, cancelled` from this column on.
+fn counts(row: &Row<'_>, from: usize) -> rusqlite::Result<Counts> {
+    let count = |index: usize| row.get::<_, i64>(from + index).map(i64::unsigned_abs);
+    Ok(Counts {
+        count: count(0)?,
+        success: count(1)?,
+        failed: count(2)?,
+        cancelled: count(3)?,
+    })
+}
+
 /// Reads [`BATCH`]; what runs is counted apart.
 fn batch_row(row: &Row<'_>) -> rusqlite::Result<Batch> {
-    let count = |index: usize| row.get::<_, i64>(index).map(i64::unsigned_abs);
     let time = |index: usize| row.get::<_, Option<i64>>(index).map(|at| at.map(from_micros));
     Ok(Batch {
         id: BatchId::from_bytes(rows::blob(row, 0)?),
         name: row.get(1)?,
         submitted_at: from_micros(row.get(2)?),
-        count: count(3)?,
+        counts: counts(row, 3)?,
         running: 0,
-        success: count(4)?,
-        failed: count(5)?,
-        cancelled: count(6)?,
         completed_at: time(7)?,
         cancelled_at: time(8)?,
         cancelling: row.get(9)?,

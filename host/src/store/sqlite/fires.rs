@@ -1,13 +1,14 @@
 //! Fires of schedules: each once, in one transaction with its task and the cursor, or recorded with the reason why it makes none.
 
-use super::claim::{hold, release_key};
 use super::enqueue::enqueue;
+use super::held::{hold, release_key};
 use super::monitor::raise;
 use super::page::{self, Key};
 use super::rows::{blob, from_micros, micros};
 use super::writer::Tx;
 use super::{Failed, schedules, settle};
 use crate::model::Time;
+use crate::model::hold::Hold;
 use crate::model::ids::{ScheduleId, TaskId};
 use crate::model::schedule::overlap::{Decision, Overlap};
 use crate::model::schedule::{Fire, Schedule, Skip, SkipReason};
@@ -192,14 +193,9 @@ fn make_one(
             .prepare_cached("SELECT seq FROM task WHERE id = ?1")
             .and_then(|mut s| s.query_row([task.id.as_bytes()], |row| row.get(0)))
             .failed()?;
-        hold(tx, seq, PREVIOUS_FIRE, &key(id))?;
+        hold(tx, seq, PREVIOUS_FIRE, &Hold::Schedule.key(id, ""))?;
     }
     Ok(Some(Made::Task(task.id)))
-}
-
-/// What tasks wait for that are held behind another of their schedule.
-fn key(id: ScheduleId) -> String {
-    format!("schedule/{id}")
 }
 
 /// Tasks of a schedule that wait or run, counted up to `most`.
@@ -242,7 +238,7 @@ fn cancel_some(tx: &mut Tx<'_>, id: ScheduleId, by: &mut By<'_>, stopped: &mut V
 
 /// Tasks of a schedule have ended: where no other waits or runs, the next of those held behind them is offered to workers.
 pub(super) fn task_ended(tx: &Tx<'_>, id: ScheduleId) -> Result<()> {
-    let key = key(id);
+    let key = Hold::Schedule.key(id, "");
     let any_held = tx
         .db
         .prepare_cached("SELECT 1 FROM task INDEXED BY task_held WHERE queue = 2 AND held_key = ?1")

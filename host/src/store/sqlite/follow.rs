@@ -1,7 +1,7 @@
 //! What follows in the same commit when a task ends: whoever it belongs to hears of it.
 
 use super::fires;
-use super::gates;
+use super::places;
 use super::workflow;
 use super::writer::Tx;
 use crate::model::Time;
@@ -22,7 +22,7 @@ pub(super) struct Ended {
 /// Tells all that the task was tied to.
 pub(super) fn ended(tx: &mut Tx<'_>, ended: &Ended) -> Result<()> {
     if ended.ties.limited {
-        gates::leave(tx, ended.id, false)?;
+        places::leave(tx, ended.id, false)?;
     }
     if let Some(batch) = ended.ties.batch {
         tx.batches.add(batch, ended.status, 1, ended.at);

@@ -5,6 +5,7 @@
 //! second process out, and so proves at the start that whoever held a lease is dead.
 
 mod batch;
+mod buckets;
 mod calendars;
 mod claim;
 mod counts;
@@ -13,11 +14,14 @@ mod events;
 mod fires;
 mod follow;
 mod gates;
+mod held;
+mod limits;
 mod lists;
 mod monitor;
 mod once;
 mod outbox;
 mod page;
+mod places;
 mod prune;
 mod queue;
 mod rows;
@@ -263,14 +267,14 @@ impl Store for Sqlite {
     }
     async fn pause(&self, name: &str, now: Time) -> Result<bool> {
         let name = name.to_owned();
-        self.writer.write(move |tx| gates::pause(tx, &name, now)).await
+        self.writer.write(move |tx| limits::pause(tx, &name, now)).await
     }
     async fn resume(&self, name: &str) -> Result<bool> {
         let name = name.to_owned();
-        self.writer.write(move |tx| gates::resume(tx, &name)).await
+        self.writer.write(move |tx| limits::resume(tx, &name)).await
     }
     async fn pauses(&self) -> Result<Vec<(String, Time)>> {
-        self.read(gates::pauses).await
+        self.read(limits::pauses).await
     }
     async fn waiting(&self, id: TaskId) -> Result<Waiting> {
         self.read(move |db| queue::waiting(db, id)).await
@@ -279,14 +283,14 @@ impl Store for Sqlite {
         self.read(queue::queue).await
     }
     async fn put_limit(&self, limit: Limit) -> Result<()> {
-        self.writer.write(move |tx| gates::put_limit(tx, &limit)).await
+        self.writer.write(move |tx| limits::put(tx, &limit)).await
     }
     async fn remove_limit(&self, name: &str) -> Result<()> {
         let name = name.to_owned();
-        self.writer.write(move |tx| gates::remove_limit(tx, &name)).await
+        self.writer.write(move |tx| limits::remove(tx, &name)).await
     }
     async fn limits(&self) -> Result<Vec<Limit>> {
-        self.read(gates::limits).await
+        self.read(limits::limits).await
     }
     async fn stage(&self, stage: Stage) -> Result<()> {
         self.writer.write(move |tx| batch::stage(tx, &stage)).await
@@ -362,7 +366,7 @@ impl Store for Sqlite {
         self.writer.write(move |tx| tasks::dismiss(tx, id)).await
     }
     async fn release(&self, handlers: Arc<Handlers>) -> Result<bool> {
-        self.writer.write(move |tx| claim::release(tx, &handlers)).await
+        self.writer.write(move |tx| held::release(tx, &handlers)).await
     }
 
     async fn append_log(&self, lease: Lease, lines: Vec<LogLine>) -> Result<()> {

@@ -7,7 +7,7 @@ use super::writer::Tx;
 use crate::model::Time;
 use crate::model::ids::TaskId;
 use crate::model::task::NewTask;
-use crate::model::unique::OnConflict;
+use crate::model::unique::Second;
 use crate::store::{RequestKey, Result, StoreError};
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -66,28 +66,19 @@ pub(super) fn unique(tx: &mut Tx<'_>, task: &NewTask) -> Result<Option<TaskId>> 
         .and_then(|mut s| s.query_row([unique.key], |row| Ok((row.get(0)?, row.get(1)?))).optional())
         .failed()?;
     if let Some((first, until)) = first {
-        let is_running: Option<bool> = tx
+        let has_begun: Option<bool> = tx
             .db
             .prepare_cached("SELECT attempt > 0 FROM task WHERE id = ?1")
             .and_then(|mut s| s.query_row([first], |row| row.get(0)).optional())
             .failed()?;
         let first = TaskId::from_bytes(first);
-        match (unique.on_conflict, is_running) {
-            (_, None) if until <= micros(now) => {}
-            (OnConflict::Return, _) => return Ok(Some(first)),
-            (OnConflict::Replace, Some(false)) => {
+        match unique.on_conflict.decide(first, has_begun, until > micros(now)) {
+            Second::Made => {}
+            Second::Replaces => {
                 cancel(tx, first, now)?;
             }
-            (OnConflict::Reject, _) => {
-                return Err(StoreError::Conflict(format!(
-                    "the task {first} is like this one, and `unique` allows one at a time"
-                )));
-            }
-            (OnConflict::Replace, _) => {
-                return Err(StoreError::Conflict(format!(
-                    "the task {first} is like this one and has begun, so that it cannot be replaced"
-                )));
-            }
+            Second::Returned => return Ok(Some(first)),
+            Second::Refused(why) => return Err(StoreError::Conflict(why)),
         }
     }
     let until = unique.window.and_then(|window| chrono::TimeDelta::from_std(window).ok());

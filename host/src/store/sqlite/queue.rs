@@ -2,12 +2,10 @@
 
 use super::Failed;
 use super::rows::from_micros;
+use crate::model::hold::Hold;
 use crate::model::ids::TaskId;
 use crate::store::{COUNTED, MOST_NAMES, Queue, Result, StoreError, Waiting};
 use rusqlite::{Connection, OptionalExtension, params};
-
-/// First words of held keys that are counted; there are fewer.
-const MOST_WORDS: usize = 16;
 
 pub(super) fn waiting(db: &Connection, id: TaskId) -> Result<Waiting> {
     type Found = (i64, Option<String>, i64, i64);
@@ -35,7 +33,8 @@ pub(super) fn waiting(db: &Connection, id: TaskId) -> Result<Waiting> {
         ),
         _ => None,
     };
-    let release_at = match held_key.as_deref().filter(|key| key.starts_with("rate/")) {
+    let held_by = held_key.as_deref().and_then(Hold::of).map(|(hold, _)| hold);
+    let release_at = match held_key.filter(|_| held_by == Some(Hold::Rate)) {
         Some(key) => db
             .prepare_cached("SELECT release_at FROM bucket WHERE key = ?1 AND release_at IS NOT NULL")
             .and_then(|mut s| s.query_row([key], |row| row.get(0)).optional())
@@ -44,33 +43,26 @@ pub(super) fn waiting(db: &Connection, id: TaskId) -> Result<Waiting> {
         None => None,
     };
     Ok(Waiting {
-        held_key,
+        held_by,
         release_at,
         ahead,
     })
 }
 
-/// Held tasks by the first word of their keys: a leap over the index a word.
-fn held_by(db: &Connection) -> Result<Vec<(String, u64)>> {
-    let mut held = Vec::new();
-    let mut from = String::new();
-    while held.len() < MOST_WORDS {
-        let next: Option<String> = db
-            .prepare_cached("SELECT MIN(held_key) FROM task INDEXED BY task_held WHERE queue = 2 AND held_key >= ?1")
-            .and_then(|mut s| s.query_row([&from], |row| row.get(0)))
-            .failed()?;
-        let Some(key) = next else { break };
-        let word = key.split('/').next().unwrap_or_default().to_owned();
-        from = format!("{word}0"); // the character after the slash
-        let count: i64 = db
-            .prepare_cached(&format!(
-                "SELECT COUNT(*) FROM (SELECT 1 FROM task INDEXED BY task_held WHERE queue = 2 AND held_key >= ?1 AND held_key < ?2 LIMIT {COUNTED})"
-            ))
-            .and_then(|mut s| s.query_row([&word, &from], |row| row.get(0)))
-            .failed()?;
-        held.push((word, count.unsigned_abs()));
+/// Held tasks, by what holds them.
+fn held_by(db: &Connection) -> Result<Vec<(Hold, u64)>> {
+    let mut query = db
+        .prepare_cached(&format!(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM task INDEXED BY task_held WHERE queue = 2 AND held_key >= ?1 AND held_key < ?2 LIMIT {COUNTED})"
+        ))
+        .failed()?;
+    let mut counts = Vec::new();
+    for hold in Hold::ALL {
+        let count: i64 = query.query_row([hold.as_str(), &hold.beyond()], |row| row.get(0)).failed()?;
+        counts.push((hold, count.unsigned_abs()));
     }
-    Ok(held)
+    counts.retain(|(_, count)| *count > 0);
+    Ok(counts)
 }
 
 fn due_by_task(db: &Connection) -> Result<Vec<(String, u64)>> {

@@ -2,9 +2,9 @@
 
 use super::Failed;
 use super::follow::{self, Ended};
-use super::gates;
 use super::monitor::raise;
 use super::outbox;
+use super::places;
 use super::rows::{self, failure_text, micros, micros_of};
 use super::tasks;
 use super::writer::Tx;
@@ -38,7 +38,7 @@ pub(super) fn settle(tx: &mut Tx<'_>, settle: &Settle) -> Result<()> {
         };
         wait_again(tx, settle, &attempt, &again)?;
         if settle.ties.limited {
-            gates::leave(tx, id, false)?;
+            places::leave(tx, id, false)?;
         }
     } else {
         let result = match &settle.outcome {

@@ -11,6 +11,7 @@ use super::settle::{self, End, move_to_history};
 use super::workflow_view::workflow_row;
 use super::writer::Tx;
 use crate::model::Time;
+use crate::model::hold::Hold;
 use crate::model::ids::{TaskId, WorkflowId};
 use crate::model::task::{Failure, Status, Ties};
 use crate::model::workflow::{BLOCKED, Change, Graph, NewWorkflow, NoRetry, State, When, WorkflowStatus};
@@ -202,8 +203,8 @@ pub(super) fn submit(tx: &mut Tx<'_>, workflow: &NewWorkflow) -> Result<()> {
 /// Keeps the workers off a task until its needs have ended. Nothing is ever released by this key: it is released by its id.
 fn block(tx: &Tx<'_>, id: TaskId) -> Result<()> {
     tx.db
-        .prepare_cached("UPDATE task SET queue = 2, held = ?2, held_key = 'needs' WHERE id = ?1")
-        .and_then(|mut s| s.execute(params![id.as_bytes(), BLOCKED]))
+        .prepare_cached("UPDATE task SET queue = 2, held = ?2, held_key = ?3 WHERE id = ?1")
+        .and_then(|mut s| s.execute(params![id.as_bytes(), BLOCKED, Hold::Needs.key("", "")]))
         .failed()
         .map(drop)
 }
@@ -330,11 +331,19 @@ fn again(tx: &Tx<'_>, ended: TaskId, new_id: TaskId, now: Time) -> Result<()> {
         .prepare_cached(
             "INSERT INTO task (id, name, payload, priority, tags, queue, held, held_key, trigger_at, due_at, submitted_at, timeout,
                max_retries, idempotent, origin_kind, origin, idempotency_key, workflow, depth)
-             SELECT ?2, name, payload, priority, tags, 2, ?4, 'needs', ?3, ?3, ?3, timeout,
+             SELECT ?2, name, payload, priority, tags, 2, ?4, ?5, ?3, ?3, ?3, timeout,
                max_retries, idempotent, 3, id, COALESCE(idempotency_key, id), workflow, depth
              FROM history WHERE id = ?1",
         )
-        .and_then(|mut s| s.execute(params![ended.as_bytes(), new_id.as_bytes(), micros(now), BLOCKED]))
+        .and_then(|mut s| {
+            s.execute(params![
+                ended.as_bytes(),
+                new_id.as_bytes(),
+                micros(now),
+                BLOCKED,
+                Hold::Needs.key("", "")
+            ])
+        })
         .failed()?;
     if made == 0 {
         return Err(StoreError::Unavailable(format!("the ended task {ended} of a step is gone")));
