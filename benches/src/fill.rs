@@ -9,6 +9,7 @@ use rusqlite::{Connection, Statement, params};
 use std::path::Path;
 use std::time::Duration;
 use taskhost::model::attempt::OutcomeKind;
+use taskhost::model::hold::Hold;
 use taskhost::model::metrics::Metrics;
 
 /// Names of the tasks in it; none of them has a handler.
@@ -157,8 +158,8 @@ fn waiting(db: &Connection, amounts: Amounts, now: DateTime<Utc>) -> Result<()> 
     let (hour, day) = (3_600_000_000, 86_400_000_000_i64);
     let now = now.timestamp_micros();
     let mut insert = db.prepare(
-        "INSERT INTO task (id, name, payload, priority, tags, queue, held, trigger_at, due_at, submitted_at)
-         VALUES (?1, ?2, ?3, 5, ?4, ?5, ?6, ?7, ?7, ?8)",
+        "INSERT INTO task (id, name, payload, priority, tags, queue, held, held_key, trigger_at, due_at, submitted_at)
+         VALUES (?1, ?2, ?3, 5, ?4, ?5, ?6, ?7, ?8, ?8, ?9)",
     )?;
     let mut tagged = db.prepare("INSERT INTO task_tag VALUES (?1, ?2)")?;
     // Numbers of ended tasks are below these.
@@ -167,7 +168,8 @@ fn waiting(db: &Connection, amounts: Amounts, now: DateTime<Utc>) -> Result<()> 
         let id = id(now - hour, number);
         let tags = tag(number).map(|tag| format!("[\"{tag}\"]"));
         let held = (queue == 2).then_some("handler missing");
-        insert.execute(params![id, name, payload(number), tags, queue, held, due_at, now - hour])?;
+        let key = held.map(|_| Hold::Handler.key(&name, ""));
+        insert.execute(params![id, name, payload(number), tags, queue, held, key, due_at, now - hour])?;
         if let Some(tag) = tag(number) {
             tagged.execute(params![tag, id])?;
         }
@@ -187,8 +189,8 @@ fn waiting(db: &Connection, amounts: Amounts, now: DateTime<Utc>) -> Result<()> 
 fn schedules(db: &Connection, count: u64, now: DateTime<Utc>) -> Result<()> {
     let created_at = now - TimeDelta::days(DAYS);
     let mut insert = db.prepare(
-        "INSERT INTO schedule (id, name, task_name, cron_expression, payload, created_at, next_fire)
-         VALUES (?1, ?2, ?3, '0 3 1 * *', '{}', ?4, ?5)",
+        "INSERT INTO schedule (id, name, task_name, declared, created_at, next_fire, planned_at, revision)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?5, 1)",
     )?;
     each(db, count, |number| {
         let created_at = (created_at + TimeDelta::seconds(number.cast_signed())).timestamp_micros();
@@ -197,6 +199,7 @@ fn schedules(db: &Connection, count: u64, now: DateTime<Utc>) -> Result<()> {
             id(created_at, number),
             format!("schedule_{number}"),
             name(number),
+            format!(r#"{{"cron_expression":"0 3 1 * *","payload":{{}},"task_name":"{}"}}"#, name(number)),
             created_at,
             next_fire.timestamp_micros()
         ])?;
@@ -252,4 +255,41 @@ fn middle(db: &Connection, amounts: Amounts) -> Result<Middle> {
         waiting_cursor: format!("0.0..{}", cursor(waits)),
         completed_at: DateTime::from_timestamp_micros(ended.0).unwrap_or_default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use taskhost::store::sqlite::Sqlite;
+    use taskhost::store::{Calendars, Filter, Listing, PageRequest, Store, read_schedule};
+
+    #[tokio::test]
+    async fn what_is_filled_in_is_what_the_store_reads() {
+        let folder = tempfile::tempdir().expect("a folder");
+        Sqlite::open(folder.path()).expect("a store").close().await;
+        let now: DateTime<Utc> = "2026-01-01T00:00:00Z".parse().expect("a time");
+        let amounts = Amounts {
+            ahead: 3,
+            held: 4,
+            schedules: 5,
+            finished: 6,
+        };
+        fill(&folder.path().join("taskhost.sqlite"), amounts, now).expect("filled");
+        let store = Sqlite::open(folder.path()).expect("a store");
+        let page = || PageRequest { limit: 100, cursor: None };
+        let waiting = store.tasks(Listing::Waiting, page()).await.expect("a list").items;
+        let ended = store
+            .tasks(Listing::History(Filter::default()), page())
+            .await
+            .expect("a list")
+            .items;
+        let schedules = store.schedules(page()).await.expect("a list").items;
+        assert_eq!((waiting.len(), ended.len(), schedules.len()), (7, 6, 5));
+        for schedule in &schedules {
+            let (request, _) = read_schedule(&store, schedule, &mut Calendars::new()).await.expect("a schedule");
+            assert_eq!(request.task_name, schedule.task_name);
+        }
+        let held_by = store.queue().await.expect("the queue").held_by;
+        assert_eq!(held_by, [(Hold::Handler, 4)], "by the key under which its handler releases it");
+    }
 }

@@ -235,6 +235,17 @@ impl Host {
         Ok(kib.context("a line of /proc/…/status")? / 1_024.0)
     }
 
+    /// Time that the processors have given it.
+    pub(crate) fn processor_time(&self) -> Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
+        // After the name, which may hold anything but ends in the last bracket: user and system time are the 12th and 13th.
+        let (_, rest) = stat.rsplit_once(") ").context("/proc/…/stat")?;
+        let ticks: u64 = rest.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+        Ok(Duration::from_secs_f64(
+            ticks as f64 / rustix::param::clock_ticks_per_second() as f64,
+        ))
+    }
+
     /// Ranges of memory that the kernel keeps a record of each for.
     pub(crate) fn mappings(&self) -> Result<usize> {
         let maps = std::fs::read_to_string(format!("/proc/{}/maps", self.process.id()))?;

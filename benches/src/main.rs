@@ -18,6 +18,7 @@ mod overload;
 mod parked;
 mod plain;
 mod reload;
+mod schedules;
 mod table;
 
 use anyhow::{Context, Result, bail};
@@ -59,6 +60,11 @@ const CASES: &[Case] = &[
         "overload",
         ["under three times that load", "capacity; of memory, the first third"],
         overload::run,
+    ),
+    (
+        "schedules",
+        ["beside a million tasks and 100,000 schedules", "beside one of each"],
+        schedules::run,
     ),
     ("growth", ["full, median (range)", "small, median (range)"], growth::run),
 ];
