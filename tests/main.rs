@@ -7,6 +7,7 @@ mod batch;
 mod batches;
 mod calendars;
 mod cli;
+mod clock;
 mod durability;
 mod events;
 mod fairness;

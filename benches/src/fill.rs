@@ -263,7 +263,7 @@ mod tests {
     use taskhost::store::sqlite::Sqlite;
     use taskhost::store::{Calendars, Filter, Listing, PageRequest, Store, read_schedule};
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn what_is_filled_in_is_what_the_store_reads() {
         let folder = tempfile::tempdir().expect("a folder");
         Sqlite::open(folder.path()).expect("a store").close().await;

@@ -1,6 +1,7 @@
 //! A real host on a fresh directory: started, asked over HTTP, killed.
 
 pub(crate) mod guests;
+pub(crate) mod tools;
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
