@@ -15,11 +15,12 @@ use taskhost::model::request::{WorkflowRequest, parse};
 use taskhost::model::retry::{Counters, Next};
 use taskhost::model::task::{NewTask, Origin, Status, Submission, Ties};
 use taskhost::model::trigger::{Edits, Patch, Terms, Trigger};
+use taskhost::model::unique::{OnConflict, Unique};
 use taskhost::model::workflow::{NewWorkflow, WorkflowStatus};
 use taskhost::store::sqlite::Sqlite;
 use taskhost::store::{
     Claim, Claimed, Delivery, Filter, FireEvent, Firing, Handled, Lease, Listened, Listing, Offer, PageRequest, Publish, Room, Settle,
-    Stage, Store, StoreError,
+    Stage, Store, StoreError, Swept,
 };
 
 mod batches;
@@ -466,4 +467,41 @@ async fn a_calendar_that_was_put_goes_before_the_shipped_one_until_it_is_forgott
         "16:00",
         "what is put anew is never taken for what was there before"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_task_that_is_tried_again_is_unique_still() {
+    let f = Fixture::new();
+    let like = || NewTask {
+        unique: Some(Unique {
+            key: [1; 32],
+            window: None,
+            on_conflict: OnConflict::Return,
+        }),
+        ..f.new_task("a", 5, 0)
+    };
+    let sweep = || async {
+        let later = f.now + chrono::TimeDelta::days(2);
+        f.store.sweep(Arc::default(), Swept::default(), later).await.expect("swept");
+    };
+    let first = f.store.enqueue(like(), None, None).await.expect("enqueued");
+    let lease = f.lease(f.claim(1).await.tasks[0].id, 1);
+    let failed = Next::Failed {
+        code: "unknown_outcome",
+        error: "no".into(),
+    };
+    f.store
+        .settle(Arc::new(f.settle(lease, Outcome::Lost, failed)))
+        .await
+        .expect("settled");
+    sweep().await;
+    let again = TaskId::new(f.now);
+    f.store.retry(first, again, f.now).await.expect("retried");
+    sweep().await;
+    assert_eq!(f.store.enqueue(like(), None, None).await.expect("enqueued"), again);
+    f.claim(1).await;
+    f.store.settle(Arc::new(f.ok(f.lease(again, 1)))).await.expect("settled");
+    sweep().await;
+    let other = f.store.enqueue(like(), None, None).await.expect("enqueued");
+    assert!(other != again && other != first, "it has ended");
 }

@@ -100,7 +100,8 @@ pub(super) fn stand_in(tx: &Tx<'_>, before: TaskId, now: TaskId) -> Result<()> {
         .map(drop)
 }
 
-/// Forgets some requests that are old, and some of the tasks that are unique no more: from this key on. Returns where to go on.
+/// Forgets some requests that are old, and some of the tasks that are unique no more: from this key on. One that failed and may be tried
+/// again is not among them. Returns where to go on.
 pub(super) fn tidy(tx: &Tx<'_>, after: Vec<u8>, now: Time) -> Result<Vec<u8>> {
     tx.db
         .prepare_cached("DELETE FROM request WHERE key IN (SELECT key FROM request WHERE at <= ?1 ORDER BY at LIMIT ?2)")
@@ -110,6 +111,7 @@ pub(super) fn tidy(tx: &Tx<'_>, after: Vec<u8>, now: Time) -> Result<Vec<u8>> {
         .db
         .prepare_cached(
             "SELECT key, until <= ?2 AND NOT EXISTS (SELECT 1 FROM task WHERE task.id = unique_task.task)
+               AND NOT EXISTS (SELECT 1 FROM history WHERE history.id = unique_task.task AND status = 3 AND dismissed = 0)
              FROM unique_task WHERE key > ?1 ORDER BY key LIMIT ?3",
         )
         .and_then(|mut s| {
