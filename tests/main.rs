@@ -2,6 +2,7 @@
 
 mod harness;
 
+mod bad_fields;
 mod bad_input;
 mod batch;
 mod batches;

@@ -37,8 +37,9 @@ pub(super) fn check(name: &str, mut document: Document) -> Result<Calendar, Refu
         let detail = format!("the calendar is filed under {name}, so its name has to be {name:?} or be left out");
         return refuse("/name", detail);
     }
-    if document.description.len() > MAX_DESCRIPTION {
-        return refuse("/description", format!("a description has at most {MAX_DESCRIPTION} bytes"));
+    if !is_text(&document.description, MAX_DESCRIPTION) {
+        let detail = format!("a description has at most {MAX_DESCRIPTION} bytes, and no control characters but ends of lines");
+        return refuse("/description", detail);
     }
     let Ok(zone) = document.timezone.parse::<Tz>() else {
         let shown: String = document.timezone.chars().take(40).collect();
@@ -151,14 +152,21 @@ fn check_hours(document: &Document) -> Result<(), Refusal> {
 }
 
 fn check_holidays(document: &Document) -> Result<(), Refusal> {
-    let long = document.holidays.iter().position(|holiday| holiday.name.len() > MAX_HOLIDAY_NAME);
-    match long {
+    let wrong = document
+        .holidays
+        .iter()
+        .position(|holiday| !is_text(&holiday.name, MAX_HOLIDAY_NAME));
+    match wrong {
         Some(index) => refuse(
             format!("/holidays/{index}/name"),
-            format!("a name has at most {MAX_HOLIDAY_NAME} bytes"),
+            format!("a name has at most {MAX_HOLIDAY_NAME} bytes, and no control characters but ends of lines"),
         ),
         None => Ok(()),
     }
+}
+
+fn is_text(text: &str, most: usize) -> bool {
+    text.len() <= most && text.chars().all(|c| c == '\n' || !c.is_control())
 }
 
 fn check_dates(member: &str, dates: &[Day]) -> Result<(), Refusal> {
