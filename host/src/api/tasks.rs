@@ -80,7 +80,6 @@ pub(crate) async fn cancel(state: State, name: Name) -> Result<Json<Accepted>, P
         if let Some(lease) = lease {
             state.scheduler.stop_attempt(lease);
         }
-        state.monitor.ended(id);
         state.scheduler.wake(); // what waited for its end may be due
         return Ok(Json(cancelled));
     }

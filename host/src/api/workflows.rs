@@ -94,7 +94,6 @@ pub(crate) async fn cancel(state: State, name: Name) -> Result<Json<WorkflowReco
     let running = state.store.cancel_workflow(id, state.clock.now()).await;
     for lease in running.map_err(|error| Problem::of_store(error, "workflow", &name.0))? {
         state.scheduler.stop_attempt(lease);
-        state.monitor.ended(lease.task);
     }
     get(state, name).await
 }

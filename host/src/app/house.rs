@@ -108,6 +108,8 @@ async fn build(config: &Config, file: Option<PathBuf>, guests: &Handle) -> anyho
     };
     let (registry, registry_loop) = Registry::start(config.plugins.clone(), engine, store.clone(), clock.clone(), context)?;
     let monitor = Monitor::default();
+    let told = monitor.clone();
+    store.observe(Box::new(move |committed| told.committed(committed)));
     let [wake, replan, unfold, sent] = [(); 4].map(|()| Arc::new(Notify::new()));
     let outbox_full = Arc::new(AtomicBool::new(false));
     let worker = worker::Handle::new(

@@ -2,22 +2,51 @@
 //!
 //! Nothing here is truth: it is lost with the process and rebuilt by what happens next. The store is truth.
 
+mod rates;
 pub mod retention;
 
 use crate::model::attempt::Progress;
 use crate::model::ids::TaskId;
+use crate::store::Committed;
+use rates::Rate;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use tokio::sync::oneshot;
 
 /// The live view. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Monitor(Arc<Mutex<Live>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Live {
+    /// Since when rates are counted.
+    since: Instant,
+    arrivals: Rate,
+    drained: Rate,
     waiting: HashMap<TaskId, Vec<oneshot::Sender<()>>>,
     progress: HashMap<TaskId, Progress>,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            arrivals: Rate::default(),
+            drained: Rate::default(),
+            waiting: HashMap::new(),
+            progress: HashMap::new(),
+        }
+    }
+}
+
+/// How fast tasks came in and ended: a second, over the last minute of this host.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rates {
+    /// Came in, from wherever.
+    pub arrival: f64,
+    /// Ended, however.
+    pub drain: f64,
 }
 
 /// Waits for the end of one task. Made before the task is looked up, so that an end in between is not missed.
@@ -29,12 +58,28 @@ pub struct Waiter {
 }
 
 impl Monitor {
-    /// Says that a task ended.
-    pub fn ended(&self, id: TaskId) {
+    /// Hears of a commit: tasks came in, and others ended.
+    pub fn committed(&self, committed: &Committed) {
+        let mut guard = self.live();
+        let live = &mut *guard;
+        let passed = live.since.elapsed();
+        live.arrivals.add(passed, committed.entered);
+        live.drained.add(passed, committed.ended.len() as u64);
+        for id in &committed.ended {
+            live.progress.remove(id);
+            for waiter in live.waiting.remove(id).into_iter().flatten() {
+                let _ = waiter.send(());
+            }
+        }
+    }
+
+    /// How fast tasks came in and ended.
+    pub fn rates(&self) -> Rates {
         let mut live = self.live();
-        live.progress.remove(&id);
-        for waiter in live.waiting.remove(&id).into_iter().flatten() {
-            let _ = waiter.send(());
+        let passed = live.since.elapsed();
+        Rates {
+            arrival: live.arrivals.per_second(passed),
+            drain: live.drained.per_second(passed),
         }
     }
 

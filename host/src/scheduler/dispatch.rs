@@ -107,7 +107,6 @@ async fn claim(context: &Context, view: &View, started: &mut u64) -> Duration {
         }
     };
     let taken = claimed.tasks.len();
-    claimed.expired.iter().for_each(|id| context.monitor.ended(*id));
     let mut free = held(&free).take();
     for task in claimed.tasks {
         let Some(handler) = view.snapshot.handlers.get(&task.name) else {

@@ -35,10 +35,7 @@ async fn ring(context: &Context) -> Duration {
     let now = context.clock.now();
     match context.store.ring(now).await {
         Ok(rung) => {
-            for id in &rung.expired {
-                context.monitor.ended(*id);
-            }
-            if !rung.expired.is_empty() {
+            if rung.expired > 0 {
                 context.wake.notify_one(); // what follows them may be due
             }
             rung.next.map_or(POLL, |next| (next - now).to_std().unwrap_or_default())

@@ -103,8 +103,8 @@ pub struct RequestKey {
 /// What the timers of tasks came to.
 #[derive(Clone, Debug, Default)]
 pub struct Rung {
-    /// Tasks that ended, since they had not begun in time.
-    pub expired: Vec<TaskId>,
+    /// How many tasks ended, since they had not begun in time.
+    pub expired: usize,
     /// When the next timer rings.
     pub next: Option<Time>,
 }
@@ -221,8 +221,6 @@ pub struct Claim {
 pub struct Claimed {
     /// Leased to the node, in the order to start them.
     pub tasks: Vec<Task>,
-    /// Those that were found to have expired, and ended.
-    pub expired: Vec<TaskId>,
     /// Whether another claim would find more at once.
     pub more: bool,
     /// Whether something that is due was left: for want of slots or memory.
@@ -455,6 +453,18 @@ pub struct NamedCalendar {
 /// Calendars that users may put.
 pub const MAX_CALENDARS: usize = 100;
 
+/// What a commit did.
+#[derive(Clone, Debug, Default)]
+pub struct Committed {
+    /// So many tasks came in.
+    pub entered: u64,
+    /// These ended.
+    pub ended: Vec<TaskId>,
+}
+
+/// Hears of commits. Must not block: all that is written waits for it.
+pub type Observer = Box<dyn Fn(&Committed) + Send + Sync>;
+
 /// Everything that is asked of a database, each as one atomic intention.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -642,6 +652,8 @@ pub trait Store: Send + Sync + 'static {
     /// Gives a plugin these task names and no others. [`StoreError::Conflict`] names one that belongs to another plugin.
     async fn own(&self, plugin: &str, names: Vec<String>) -> Result<()>;
 
+    /// Has somebody told of each commit of this process in which tasks came in or ended, once it is durable. The first one stays.
+    fn observe(&self, observer: Observer);
     /// Waits for what is under way and closes the files.
     async fn close(&self);
 }

@@ -385,8 +385,6 @@ async fn settle(context: &Context, assignment: &Assignment, started_at: Time, re
     if waits_again {
         context.monitor.clear_progress(task.id);
         context.wake.notify_one();
-    } else if settled {
-        context.monitor.ended(task.id);
     }
 }
 

@@ -260,7 +260,6 @@ impl Handle {
 
     /// Stops the guest of an attempt that was cancelled and settled, also one that is only about to start.
     pub fn stop_cancelled(&self, lease: Lease) {
-        self.0.context.monitor.ended(lease.task);
         let mut running = self.running();
         match running.attempts.get(&lease) {
             Some(attempt) => tell(attempt, Word::Cancelled),

@@ -61,7 +61,7 @@ pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> Result<Claimed> {
     let mut memory_left = room.memory;
     let mut urgent = Urgent::default();
     let (mut may_hold, mut held_bytes) = (HELD, 0);
-    let let_in = tx.let_in.get();
+    let (let_in, mut has_expired) = (tx.let_in.get(), false);
     while claimed.tasks.len() < room.slots {
         let turn = pick(claim.started + claimed.tasks.len() as u64);
         let candidate = match turn {
@@ -87,8 +87,8 @@ pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> Result<Claimed> {
                 held_bytes += bytes;
                 may_hold -= 1;
             }
-            Start::Expired(id) => {
-                claimed.expired.push(id);
+            Start::Expired => {
+                has_expired = true;
                 may_hold -= 1;
             }
             // The longest due is not passed over: what is left of the memory is kept for it.
@@ -98,7 +98,7 @@ pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> Result<Claimed> {
         }
     }
     // Who was let in meanwhile, and what follows what has expired, may stand before the rows that were read.
-    claimed.more |= !claimed.expired.is_empty() || tx.let_in.get() != let_in;
+    claimed.more |= has_expired || tx.let_in.get() != let_in;
     (claim.give_back)(Room {
         slots: room.slots - claimed.tasks.len(),
         memory: memory_left,
@@ -220,7 +220,7 @@ enum Start {
     Leased(Box<Task>, u64),
     /// Something holds it; its payload has so many bytes.
     Held(usize),
-    Expired(TaskId),
+    Expired,
     /// Nothing holds it but the memory left.
     TooLarge,
 }
@@ -248,7 +248,7 @@ fn start(tx: &mut Tx<'_>, claim: &Claim, open: &Gates, due: &Due, memory_left: u
         .and_then(|mut s| s.query_row([seq], rows::task))
         .failed()?;
     if waiting.expires_at.is_some_and(|at| at <= claim.now) && timers::expire(tx, waiting.id, claim.now)? {
-        return Ok(Start::Expired(waiting.id));
+        return Ok(Start::Expired);
     }
     let taken = match gates::look(tx, open, &waiting, handled, claim.now)? {
         Ok(_) if !fits => return Ok(Start::TooLarge),

@@ -98,6 +98,7 @@ pub(super) fn enqueue(tx: &mut Tx<'_>, task: &NewTask, offer: Option<&Offer>) ->
             ])
         })
         .failed()?;
+    tx.committed.entered += 1;
     for tag in &task.tags {
         tx.db
             .prepare_cached("INSERT OR IGNORE INTO task_tag (tag, id) VALUES (?1, ?2)")
@@ -168,6 +169,7 @@ pub(super) fn retry(tx: &mut Tx<'_>, id: TaskId, new_id: TaskId, now: Time) -> R
         )
         .and_then(|mut s| s.execute(params![seq, new_id.as_bytes(), micros(now)]))
         .failed()?;
+    tx.committed.entered += 1;
     tx.db
         .prepare_cached(
             "INSERT OR IGNORE INTO task_tag SELECT tags.value, ?2 FROM history, json_each(history.tags) AS tags WHERE history.seq = ?1",

@@ -36,7 +36,7 @@ mod writer;
 
 use super::{
     AlertFilter, Claim, Claimed, Delivery, FireEvent, FireSchedule, Fired, Handlers, Lease, Listened, Listing, MadeFires, MakeFires,
-    NamedCalendar, Offer, Orphan, Page, PageRequest, Publish, PutSchedule, Result, Settle, Stage, Store, StoreError,
+    NamedCalendar, Observer, Offer, Orphan, Page, PageRequest, Publish, PutSchedule, Result, Settle, Stage, Store, StoreError,
 };
 use super::{Batch, CancelledSome, Place, Pruned, Queue, RequestKey, Rung, StepRetried, Swept, Waiting, Workflow};
 use crate::model::Time;
@@ -528,6 +528,10 @@ impl Store for Sqlite {
     async fn own(&self, plugin: &str, names: Vec<String>) -> Result<()> {
         let plugin = plugin.to_owned();
         self.writer.write(move |tx| rules::own(tx, &plugin, &names)).await
+    }
+
+    fn observe(&self, observer: Observer) {
+        self.writer.observe(observer);
     }
 
     async fn close(&self) {

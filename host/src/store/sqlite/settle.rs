@@ -171,6 +171,7 @@ pub(super) fn move_to_history(tx: &mut Tx<'_>, id: TaskId, fence: Option<Lease>,
     if moved == 0 {
         return Err(StoreError::LeaseLost);
     }
+    tx.committed.ended.push(id);
     if end.tagged {
         tx.db
             .prepare_cached(

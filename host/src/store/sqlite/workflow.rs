@@ -325,7 +325,7 @@ fn retry(tx: &mut Tx<'_>, id: WorkflowId, mut steps: Steps, step: usize, new_id:
 }
 
 /// A new task in the place of one that has ended, as it was submitted, and blocked.
-fn again(tx: &Tx<'_>, ended: TaskId, new_id: TaskId, now: Time) -> Result<()> {
+fn again(tx: &mut Tx<'_>, ended: TaskId, new_id: TaskId, now: Time) -> Result<()> {
     let made = tx
         .db
         .prepare_cached(
@@ -348,6 +348,7 @@ fn again(tx: &Tx<'_>, ended: TaskId, new_id: TaskId, now: Time) -> Result<()> {
     if made == 0 {
         return Err(StoreError::Unavailable(format!("the ended task {ended} of a step is gone")));
     }
+    tx.committed.entered += 1;
     for sql in [
         "INSERT OR IGNORE INTO task_tag SELECT tags.value, ?2 FROM history, json_each(history.tags) AS tags WHERE history.id = ?1",
         "UPDATE history SET dismissed = 1, retried_by = ?2 WHERE id = ?1",

@@ -15,11 +15,11 @@ use super::counts::{self, BatchBook};
 use super::gates::Gates;
 use super::monitor::MetricsBook;
 use super::workflow::WorkflowBook;
-use crate::store::{Result, StoreError};
+use crate::store::{Committed, Observer, Result, StoreError};
 use rusqlite::Connection;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
@@ -48,6 +48,8 @@ pub(super) struct Tx<'a> {
     pub(super) crowded: &'a Cell<bool>,
     /// How many held tasks were let in, for the one-in-16 rule.
     pub(super) let_in: &'a Cell<u64>,
+    /// Told once it is durable.
+    pub(super) committed: &'a mut Committed,
 }
 
 /// What the writer knows of the database, read anew after a transaction was taken back; and what the intentions of a commit add to,
@@ -59,6 +61,7 @@ struct Books {
     gates: Option<Arc<Gates>>,
     let_in: Cell<u64>,
     workflows: WorkflowBook,
+    committed: Committed,
 }
 
 impl Books {
@@ -71,6 +74,15 @@ impl Books {
             workflows: &mut self.workflows,
             crowded,
             let_in: &self.let_in,
+            committed: &mut self.committed,
+        }
+    }
+
+    /// Tells of a commit; after one that was taken back there is nothing to tell.
+    fn tell(&mut self, observer: &OnceLock<Observer>) {
+        let committed = std::mem::take(&mut self.committed);
+        if let Some(observer) = observer.get().filter(|_| committed.entered > 0 || !committed.ended.is_empty()) {
+            observer(&committed);
         }
     }
 }
@@ -116,6 +128,7 @@ struct Senders {
 pub(super) struct Writer {
     queues: Mutex<Option<Senders>>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    observer: Arc<OnceLock<Observer>>,
 }
 
 impl Writer {
@@ -130,15 +143,23 @@ impl Writer {
             allowance: BATCH,
             grown: Instant::now(),
         };
+        let observer = Arc::new(OnceLock::new());
+        let observed = observer.clone();
         // Only to wait for either queue.
         let waiting = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || run(&db, queues, &waiting))?;
+            .spawn(move || run(&db, queues, &waiting, &observed))?;
         Ok(Self {
             queues: Mutex::new(Some(Senders { work, offers })),
             thread: Mutex::new(Some(thread)),
+            observer,
         })
+    }
+
+    /// Has somebody told of each commit, before those who wait for it. The first one stays.
+    pub(super) fn observe(&self, observer: Observer) {
+        let _ = self.observer.set(observer);
     }
 
     /// Runs an intention and returns once it is durable. Waits where the queue is full.
@@ -296,7 +317,7 @@ fn take(queue: &mut mpsc::Receiver<Box<dyn Job>>, batch: &mut Vec<Box<dyn Job>>,
     batch.len() - before
 }
 
-fn run(db: &Connection, mut queues: Queues, waiting: &tokio::runtime::Runtime) {
+fn run(db: &Connection, mut queues: Queues, waiting: &tokio::runtime::Runtime, observer: &OnceLock<Observer>) {
     let mut books = Books::default();
     let mut batch = Vec::with_capacity(2 * BATCH);
     loop {
@@ -305,8 +326,14 @@ fn run(db: &Connection, mut queues: Queues, waiting: &tokio::runtime::Runtime) {
             break;
         }
         match commit(db, &mut books, &queues.crowded, &mut batch) {
-            Ok(true) => batch.drain(..).for_each(|job| job.answer(Ok(()))),
-            Ok(false) => batch.drain(..).for_each(|job| alone(db, &mut books, &queues.crowded, job)),
+            Ok(true) => {
+                books.tell(observer);
+                batch.drain(..).for_each(|job| job.answer(Ok(())));
+            }
+            Ok(false) => batch.drain(..).for_each(|job| {
+                alone(db, &mut books, &queues.crowded, job);
+                books.tell(observer);
+            }),
             Err(error) => {
                 tracing::error!(%error, "a commit failed; its callers were told");
                 batch.drain(..).for_each(|job| job.answer(Err(error.clone())));
