@@ -8,6 +8,7 @@ mod batches;
 mod calendars;
 mod cli;
 mod durability;
+mod edits;
 mod events;
 mod fairness;
 mod flow_store;

@@ -147,7 +147,7 @@ pub(crate) async fn edit(
     responses((status = 200, description = "Removed", body = Removed), (status = 404), (status = 503)))]
 pub(crate) async fn remove(state: State, name: Name) -> Result<Json<Removed>, Problem> {
     let id = find(&state, &name).await?;
-    let removed = state.store.remove_schedule(id).await;
+    let removed = state.store.remove_schedule(id, state.clock.now()).await;
     removed.map_err(|error| Problem::of_store(error, "schedule", &name.0))?;
     Ok(Json(Removed::new(id)))
 }

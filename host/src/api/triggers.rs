@@ -130,7 +130,7 @@ async fn apply(state: &State, name: &Name, patch: Patch) -> Result<Json<TriggerR
     responses((status = 200, description = "Removed", body = Removed), (status = 404), (status = 503)))]
 pub(crate) async fn remove(state: State, name: Name) -> Result<Json<Removed>, Problem> {
     let id = find(&state, &name).await?;
-    let removed = state.store.remove_trigger(id).await;
+    let removed = state.store.remove_trigger(id, state.clock.now()).await;
     removed.map_err(|error| Problem::of_store(error, "trigger", &name.0))?;
     Ok(Json(Removed::new(id)))
 }

@@ -317,7 +317,7 @@ mod tests {
             (due.next_fire, due.planned_at, due.revision),
             (anew.next_fire, anew.planned_at, anew.revision + 1)
         );
-        store.remove_schedule(seen.id).await.unwrap();
+        store.remove_schedule(seen.id, now).await.unwrap();
         replan(&store, due, now).await.unwrap();
     }
 

@@ -70,9 +70,10 @@ fn too_large(event_type: &str) -> StoreError {
     ))
 }
 
-pub(super) fn remove_trigger(tx: &Tx<'_>, id: TriggerId) -> Result<()> {
-    remove(tx, "DELETE FROM trigger_rule WHERE id = ?1", id.as_bytes())?;
-    remove(tx, "DELETE FROM trigger_state WHERE id = ?1", id.as_bytes())
+pub(super) fn remove_trigger(tx: &Tx<'_>, id: TriggerId, now: Time) -> Result<()> {
+    remove(tx, "DELETE FROM trigger_rule WHERE id = ?1", id.as_bytes(), now)?;
+    let state = tx.db.prepare_cached("DELETE FROM trigger_state WHERE id = ?1");
+    state.and_then(|mut s| s.execute([id.as_bytes()])).failed().map(drop)
 }
 
 pub(super) fn edit_trigger(tx: &Tx<'_>, id: TriggerId, patch: &Patch) -> Result<Trigger> {
