@@ -34,7 +34,12 @@ pub(crate) async fn create(state: State, JsonBody(mut request, _room): JsonBody<
 /// Of what a schedule does and when; of an expression alone, as ever.
 fn name_of(request: &CronTaskRequest) -> String {
     let mut members = declared(request);
-    members.retain(|member, _| !["task_name", "payload", "priority", "tags", "cron_expression", "start", "end"].contains(&member.as_str()));
+    members.retain(|member, _| !["task_name", "payload", "cron_expression"].contains(&member.as_str()));
+    let mut tags = request.tags.clone();
+    tags.sort();
+    if let Some(kept) = members.get_mut("tags") {
+        *kept = serde_json::value::to_raw_value(&tags).unwrap_or_default();
+    }
     let more = if members.is_empty() { String::new() } else { text(&members) };
     let when = format!("{}{more}", request.cron_expression.as_deref().unwrap_or_default());
     derived_name(&request.task_name, [&when, &unique::text(&request.payload.text)])

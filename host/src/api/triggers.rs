@@ -9,7 +9,7 @@ use super::tasks::PageQuery;
 use super::wire::{Accepted, Removed, TriggerRecord};
 use crate::model::ids::TriggerId;
 use crate::model::request::{EventTriggerRequest, TriggerPatch};
-use crate::model::trigger::{Edits, Patch, Trigger};
+use crate::model::trigger::{Edits, Patch, Terms, Trigger};
 use crate::model::unique;
 use axum::Json;
 use axum::extract::OriginalUri;
@@ -24,14 +24,34 @@ use axum::extract::OriginalUri;
 pub(crate) async fn create(state: State, JsonBody(request, _room): JsonBody<EventTriggerRequest>) -> Result<Json<Accepted>, Problem> {
     // The payload is half of what the handler gets: the schema is held against the whole when the event arrives.
     state.handler(&request.task_name)?;
-    let name = request.name.clone().unwrap_or_else(|| {
-        let filter = request.filter.as_deref().map(|filter| format!("\n{filter}")).unwrap_or_default();
-        let content = format!("{}{filter}", unique::text(&request.payload.text));
-        derived_name(&request.task_name, [request.event_type.as_str(), &content])
-    });
+    let name = request.name.clone().unwrap_or_else(|| name_of(&request));
     let trigger = Trigger::declare(&request, name, state.clock.now());
     let id = state.store.put_trigger(trigger).await?;
     Ok(Json(Accepted::new(id, "registered")))
+}
+
+/// Of all that a trigger is, in whatever order its tags are given; of its payload alone without more.
+fn name_of(request: &EventTriggerRequest) -> String {
+    let mut tags = request.tags.clone();
+    tags.sort();
+    let more = Terms {
+        payload: unique::text(&request.payload.text),
+        priority: request.priority,
+        tags,
+        filter: request.filter.clone(),
+        debounce: request.debounce,
+    };
+    let content = match more {
+        Terms {
+            payload,
+            priority: None,
+            filter: None,
+            debounce: None,
+            tags,
+        } if tags.is_empty() => payload,
+        more => serde_json::to_string(&more).unwrap_or_default(),
+    };
+    derived_name(&request.task_name, [request.event_type.as_str(), &content])
 }
 
 /// Lists triggers, oldest first
