@@ -274,6 +274,10 @@ fn a_backfill_makes_the_missing_fires_and_no_other() {
         .filter_map(|fire| fire["status"].as_str())
         .collect();
     assert_eq!(statuses, ["created", "existed", "existed", "created"]);
+    assert_eq!(second["created"], 2);
+    for (before, now) in [(0, 1), (1, 2)] {
+        assert_eq!(second["fires"][now]["task_id"], first["fires"][before]["task_id"], "{second}");
+    }
     let task = host.end_of(second["fires"][0]["task_id"].as_str().expect("an id"));
     assert_eq!(task["trigger_time"], "2026-01-01T12:00:00Z");
     assert_eq!(made(&host, &id).len(), 4);

@@ -127,7 +127,7 @@ impl Handle {
         let task = task_of(&self.0.registry.snapshot(), &schedule, &request, now).await;
         let made = self.make(id, vec![(now, task)], request.overlap.unwrap_or_default(), now).await?;
         match made.first() {
-            Some((_, Made::Task(task))) => Ok(*task),
+            Some((_, Made::Task(task) | Made::Before(task))) => Ok(*task),
             _ => Err(StoreError::Conflict(
                 "tasks of earlier fires have not ended, and the schedule's overlap leaves this one out; wait for them, cancel them, or \
                  change its overlap"

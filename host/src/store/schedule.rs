@@ -60,8 +60,8 @@ pub struct MakeFires {
 pub enum Made {
     /// It made this task.
     Task(TaskId),
-    /// It had been made before.
-    Before,
+    /// It had been made before, with this task.
+    Before(TaskId),
     /// Its schedule's rule for tasks that have not ended left it out.
     LeftOut,
 }

@@ -259,7 +259,7 @@ pub struct BackfilledFire {
     /// `created`, `existed` where it had been made before, or `overlap` where too many of the schedule's tasks have not ended.
     #[schema(example = "created")]
     pub status: &'static str,
-    /// The task that was made.
+    /// The task that it made, now or before.
     pub task_id: Option<String>,
 }
 
@@ -270,13 +270,13 @@ impl From<Vec<(DateTime<Utc>, Made)>> for Backfilled {
             .map(|(at, made)| {
                 let (status, task_id) = match made {
                     Made::Task(task) => ("created", Some(task.to_string())),
-                    Made::Before => ("existed", None),
+                    Made::Before(task) => ("existed", Some(task.to_string())),
                     Made::LeftOut => ("overlap", None),
                 };
                 BackfilledFire { at, status, task_id }
             })
             .collect();
-        let created = fires.iter().filter(|fire| fire.task_id.is_some()).count();
+        let created = fires.iter().filter(|fire| fire.status == "created").count();
         Self { created, fires }
     }
 }
