@@ -612,7 +612,7 @@ async fn triggers_that_an_event_could_not_read_are_refused() {
     put("c", "f", 10).await.expect("another type");
     put("a", "e", 60).await.expect("in its own place");
     let grown = Patch {
-        payload: Some(Some(Edits::of_payload(&payload(10)))),
+        payload: Some(Some(payload(10))),
         ..Patch::default()
     };
     assert!(matches!(f.store.edit_trigger(second, grown).await, Err(StoreError::Conflict(_))));

@@ -36,6 +36,7 @@ impl Fixture {
             calendar: None,
             seen: None,
             skips: vec![],
+            alerts: vec![],
         };
         self.store.put_schedule(put).await.expect("put");
         self.store.schedule(schedule.id).await.expect("it")
@@ -157,6 +158,7 @@ async fn nobody_overwrites_a_schedule_that_he_has_not_seen() {
             calendar: None,
             seen,
             skips: vec![],
+            alerts: vec![],
         })
     };
     assert!(matches!(put(&seen, None).await, Err(StoreError::Conflict(_))), "the name is taken");
@@ -359,6 +361,7 @@ async fn the_due_check_reads_no_more_with_many_schedules() {
                 calendar: None,
                 seen: None,
                 skips: vec![],
+                alerts: vec![],
             };
             store.put_schedule(put).await
         })

@@ -9,7 +9,7 @@ use super::tasks::PageQuery;
 use super::wire::{Accepted, Removed, TriggerRecord};
 use crate::model::ids::TriggerId;
 use crate::model::request::{EventTriggerRequest, TriggerPatch};
-use crate::model::trigger::{Edits, Patch, Terms, Trigger};
+use crate::model::trigger::{Patch, Terms, Trigger};
 use crate::model::unique;
 use axum::Json;
 use axum::extract::OriginalUri;
@@ -80,8 +80,9 @@ pub(crate) async fn get(state: State, name: Name) -> Result<Json<TriggerRecord>,
 
 /// Changes a trigger
 ///
-/// A merge patch over what was registered. The change is kept apart from it, over later registrations and restarts; null takes it back.
-/// The payload is patched member by member.
+/// A JSON merge patch (RFC 7396) over what was registered, the payload's members among it, at every level. The change is kept apart from
+/// it, over later registrations and restarts; null takes it back. One of the payload is dropped where the trigger is registered for
+/// another task, and an `edit` alert tells so.
 #[utoipa::path(patch, path = "/trigger/{id}", tag = "triggers", params(("id" = String, Path, description = "Id or name of a trigger; what reads as a UUID is an id")),
     request_body = TriggerPatch, responses((status = 200, description = "Its record after it", body = TriggerRecord), (status = 400), (status = 404),
         (status = 408), (status = 409), (status = 413), (status = 415), (status = 503)))]
@@ -91,9 +92,7 @@ pub(crate) async fn edit(
     JsonBody(request, _room): JsonBody<TriggerPatch>,
 ) -> Result<Json<TriggerRecord>, Problem> {
     let patch = Patch {
-        payload: request
-            .payload
-            .map(|payload| payload.map(|payload| Edits::of_payload(&payload.text))),
+        payload: request.payload.map(|payload| payload.map(|payload| payload.text)),
         priority: request.priority,
         tags: request.tags,
         filter: request.filter,

@@ -7,12 +7,14 @@
 //! - Time is an argument. What happens next is decided in `model`; a driver holds SQL and no rule.
 
 mod changes;
+mod edits;
 mod flow;
 mod prune;
 mod schedule;
 pub mod sqlite;
 
 pub use changes::{Calendars, Change, ScheduleError, change_schedule, read_schedule, replan, rule_of};
+pub use edits::Schemas;
 pub use flow::{Batch, Callback, CallbackKind, CallbackState, CancelledSome, Step, StepRetried, Workflow};
 pub use prune::{Place, Pruned};
 pub use schedule::{FireSchedule, Made, MadeFires, MakeFires, PutSchedule};

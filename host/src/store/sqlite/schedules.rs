@@ -2,10 +2,11 @@
 
 use super::Failed;
 use super::fires::record;
+use super::monitor::raise;
 use super::page;
 use super::rows::{blob, from_micros, micros};
-use super::writer::Tx;
 use super::rules;
+use super::writer::Tx;
 use crate::model::Time;
 use crate::model::ids::{ScheduleId, TaskId};
 use crate::model::schedule::Schedule;
@@ -51,6 +52,9 @@ pub(super) fn put(tx: &Tx<'_>, put: &PutSchedule) -> Result<()> {
     }
     for skip in &put.skips {
         record(tx, schedule.id, skip)?;
+    }
+    for alert in &put.alerts {
+        raise(tx, alert)?;
     }
     Ok(())
 }
