@@ -82,6 +82,22 @@ impl Override {
         Ok(word)
     }
 
+    /// Says what the definition's limits do not allow: it would hold only up to them.
+    pub fn check_within(&self, definition: &Definition) -> Result<(), Refusal> {
+        let max = definition.max_timeout;
+        match self.timeout().ok().flatten() {
+            Some(timeout) if timeout > max => {
+                let sentence = format!(
+                    "must be at most {} s, which is what the limits of plugin {} allow",
+                    max.as_secs_f64(),
+                    definition.plugin
+                );
+                Err(Refusal::new(RefusalKind::Value, "/timeout", sentence))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn max_concurrency(&self) -> Result<Option<u32>, String> {
         self.max_concurrency.map(max_concurrency).transpose()
     }

@@ -172,6 +172,14 @@ impl Service {
         }
         let before = self.overrides.get(&task_name).cloned().unwrap_or_default();
         let word = before.patched(&patch).map_err(RegistryError::Patch)?;
+        // One that was within its bound when it was given stays, whatever the bound is since.
+        if patch.0.contains_key("timeout") {
+            let versions = self.plugins.values().filter_map(|entry| entry.good.as_ref());
+            let mut handlers = versions.flat_map(|(version, _)| &version.handlers);
+            if let Some(handler) = handlers.find(|handler| handler.definition.name == task_name) {
+                word.check_within(&handler.definition).map_err(RegistryError::Patch)?;
+            }
+        }
         let kept = self.store.put_override(&task_name, word.clone()).await;
         kept.map_err(RegistryError::Store)?;
         if word.is_empty() {
