@@ -425,3 +425,17 @@ async fn a_fire_and_its_alert_are_one() {
     f.fire_one(fire).await.expect("fired");
     assert_eq!(count().await, BTreeMap::from([(schedule.id.to_string(), 1)]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_a_schedule_was_removed_is_known_as_long_as_history_is_kept() {
+    let f = Fixture::new();
+    let id = f.schedule().await.id;
+    let was_removed = async || f.store.was_removed(TaskId::of_schedule(id)).await.expect("an answer");
+    assert!(!was_removed().await);
+    f.store.remove_schedule(id, f.at(0)).await.expect("removed");
+    assert!(matches!(f.store.remove_schedule(id, f.at(1)).await, Err(StoreError::NotFound)));
+    while !f.store.prune(f.at(0), 0, 3, None).await.expect("pruned").is_all() {}
+    assert!(was_removed().await);
+    while !f.store.prune(f.at(1), 0, 3, None).await.expect("pruned").is_all() {}
+    assert!(!was_removed().await);
+}

@@ -173,6 +173,49 @@ fn begin_member(text: &mut String, name: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Map, Value};
+
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            r#"[a"\\\\{}\[\],: é]{0,4}"#.prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(r#"[ab"\\\\}]{0,2}"#, inner, 0..4)
+                    .prop_map(|members| Value::Object(members.into_iter().collect::<Map<_, _>>())),
+            ]
+        })
+    }
+
+    /// As RFC 7396 says it.
+    fn merged(target: Value, patch: Value) -> Value {
+        let Value::Object(changes) = patch else { return patch };
+        let mut members = match target {
+            Value::Object(members) => members,
+            _ => Map::new(),
+        };
+        for (name, change) in changes {
+            let before = members.remove(&name).unwrap_or(Value::Null);
+            if !change.is_null() {
+                members.insert(name, merged(before, change));
+            }
+        }
+        Value::Object(members)
+    }
+
+    proptest! {
+        #[test]
+        fn any_patch_does_as_the_standard_says(target in json(), patch in json(), pretty in any::<bool>()) {
+            let text = |value: &Value| if pretty { serde_json::to_string_pretty(value).unwrap() } else { value.to_string() };
+            let found: Value = serde_json::from_str(&merge_patch(&text(&target), &text(&patch))).unwrap();
+            prop_assert_eq!(found, merged(target, patch));
+        }
+    }
 
     #[test]
     fn a_patch_changes_what_it_names_and_null_takes_it_away() {

@@ -271,7 +271,7 @@ impl Input for EventTriggerRequest {}
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TriggerPatch {
-    /// Members of the payload over the registered ones.
+    /// Members of the payload over the registered ones, at every level.
     #[serde(default, deserialize_with = "value::edit_of_payload")]
     #[schema(value_type = Option<Object>)]
     pub payload: Option<Option<Payload>>,
