@@ -10,6 +10,7 @@ mod calendars;
 mod cli;
 mod clock;
 mod durability;
+mod edits;
 mod events;
 mod fairness;
 mod gates;

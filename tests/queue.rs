@@ -249,6 +249,7 @@ fn an_operator_overrides_a_definition_and_takes_it_back() {
         (json!({"priority": "high"}), "/priority"),
         (json!({"timeout": 0}), "/timeout"),
         (json!({"timeout": -1}), "/timeout"),
+        (json!({"timeout": 86_401}), "/timeout"),
         (json!({"max_concurrency": 0}), "/max_concurrency"),
         (json!({"max_concurrency": 1.5}), "/max_concurrency"),
         (json!({"retry": {"max_retries": 5000}}), "/retry/max_retries"),
@@ -261,6 +262,21 @@ fn an_operator_overrides_a_definition_and_takes_it_back() {
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{body}: {problem}");
     }
     assert_eq!(host.get(path).ok(), back, "nothing of a refused one holds");
+    host.manifest("probe", "[limits]\ntimeout = 60\n");
+    eventually("the limit holds", || host.get(path).ok()["max_timeout"] == 60.0);
+    let beyond = patch(&host, path, &json!({"timeout": 61})).problem(400);
+    assert!(
+        beyond["errors"][0]["detail"].as_str().is_some_and(|detail| detail.contains("60 s")),
+        "{beyond}"
+    );
+    assert_eq!(patch(&host, path, &json!({"timeout": 60})).ok()["timeout"], 60.0);
+    host.manifest("probe", "[limits]\ntimeout = 30\n");
+    eventually("the limit holds", || host.get(path).ok()["timeout"] == 30.0);
+    assert_eq!(
+        patch(&host, path, &json!({"priority": 1})).ok()["priority"],
+        1,
+        "what was within its bound stays"
+    );
     patch(&host, "/registry/task/flakey", &json!({"priority": 1})).problem(404);
 }
 

@@ -47,7 +47,7 @@ fn a_schedule_fires_again_and_again_each_time_as_a_fresh_task() {
     );
     host.delete(&format!("/task/cancel/{id}")).ok();
     host.get(&format!("/task/status/{id}")).problem(404);
-    host.delete(&format!("/task/cancel/{id}")).problem(404);
+    host.delete(&format!("/task/cancel/{id}")).problem(409);
 }
 
 #[test]

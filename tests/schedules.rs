@@ -157,7 +157,7 @@ fn an_edit_that_does_not_fit_changes_nothing() {
         (json!({"task_name": "noop"}), 400, "/task_name"),
         (json!({"prio": 1}), 400, "/prio"),
         (json!({"payload": 5}), 400, "/payload"),
-        (json!({"end": "2001-01-01"}), 400, "/cron_expression"),
+        (json!({"end": "2001-01-01"}), 400, "/end"),
     ] {
         let refused = patch(&host, &id, &body).problem(status);
         assert_eq!(refused["errors"][0]["pointer"], pointer, "{body} {refused}");
@@ -167,8 +167,8 @@ fn an_edit_that_does_not_fit_changes_nothing() {
         &host,
         &json!({"task_name": "add", "cron_expression": "@daily", "payload": {"a": 1, "b": 2}}),
     );
-    let refused = patch(&host, &sum, &json!({"payload": {"a": 1}})).problem(422);
-    assert_eq!(refused["errors"][0]["pointer"], "/payload");
+    let refused = patch(&host, &sum, &json!({"payload": {"a": "one"}})).problem(422);
+    assert_eq!(refused["errors"][0]["pointer"], "/payload/a");
     for path in ["pause", "resume", "run"] {
         host.post("/schedule/0192f0c1-2345-7abc-8def-0123456789ab/pause", &json!({}))
             .problem(404);
@@ -274,6 +274,10 @@ fn a_backfill_makes_the_missing_fires_and_no_other() {
         .filter_map(|fire| fire["status"].as_str())
         .collect();
     assert_eq!(statuses, ["created", "existed", "existed", "created"]);
+    assert_eq!(second["created"], 2);
+    for (before, now) in [(0, 1), (1, 2)] {
+        assert_eq!(second["fires"][now]["task_id"], first["fires"][before]["task_id"], "{second}");
+    }
     let task = host.end_of(second["fires"][0]["task_id"].as_str().expect("an id"));
     assert_eq!(task["trigger_time"], "2026-01-01T12:00:00Z");
     assert_eq!(made(&host, &id).len(), 4);

@@ -71,7 +71,7 @@ async fn triggers_that_an_event_could_not_read_are_refused() {
     put("c", "f", 10).await.expect("another type");
     put("a", "e", 60).await.expect("in its own place");
     let grown = Patch {
-        payload: Some(Some(Edits::of_payload(&payload(10)))),
+        payload: Some(Some(payload(10))),
         ..Patch::default()
     };
     assert!(matches!(f.store.edit_trigger(second, grown).await, Err(StoreError::Conflict(_))));
@@ -79,7 +79,7 @@ async fn triggers_that_an_event_could_not_read_are_refused() {
     put("a", "f", 1).await.expect("moved");
     put("d", "e", 60).await.expect("its room is free");
     assert_eq!(f.store.listened("e").await.expect("how much").triggers, 2);
-    f.store.remove_trigger(second).await.expect("removed");
+    f.store.remove_trigger(second, f.now).await.expect("removed");
     put("e", "e", 60).await.expect("its room is free");
     assert_eq!(f.store.listened("g").await.expect("how much"), Listened::default());
 }
@@ -171,6 +171,6 @@ async fn a_debounced_task_is_postponed_until_it_has_waited_ten_times_as_long_or_
     assert_eq!(f.claim(1).await.tasks[0].id, first, "it waits no longer");
     let next = fire(&f, trigger, 40).await;
     assert_ne!(next, first);
-    f.store.remove_trigger(trigger).await.expect("removed");
+    f.store.remove_trigger(trigger, f.now).await.expect("removed");
     assert_eq!(f.store.task(next).await.expect("it stays").status, Status::Pending);
 }

@@ -36,6 +36,7 @@ impl Fixture {
             calendar: None,
             seen: None,
             skips: vec![],
+            alerts: vec![],
         };
         self.store.put_schedule(put).await.expect("put");
         self.store.schedule(schedule.id).await.expect("it")
@@ -112,7 +113,7 @@ impl Fixture {
 fn made(fired: &MadeFires) -> Vec<TaskId> {
     let tasks = fired.fires.iter().filter_map(|(_, made)| match made {
         Made::Task(id) => Some(*id),
-        Made::Before | Made::LeftOut => None,
+        Made::Before(_) | Made::LeftOut => None,
     });
     tasks.collect()
 }
@@ -129,7 +130,8 @@ async fn a_fire_happens_once_even_if_two_make_it() {
     assert_eq!(f.store.due_schedules(f.now, 10).await.expect("a list").1, Some(f.at(60)));
     // A cursor that was set back, as after a jump of the clock, makes it no second time.
     let again = f.fires(schedule.id, &[0, 1], Overlap::Allow).await;
-    assert_eq!(again.fires[0].1, Made::Before);
+    let task = made(&first.or(second).expect("one of them"))[0];
+    assert_eq!(again.fires[0].1, Made::Before(task));
     assert_eq!((made(&again).len(), f.claim(10).await.tasks.len()), (1, 1));
 }
 
@@ -156,6 +158,7 @@ async fn nobody_overwrites_a_schedule_that_he_has_not_seen() {
             calendar: None,
             seen,
             skips: vec![],
+            alerts: vec![],
         })
     };
     assert!(matches!(put(&seen, None).await, Err(StoreError::Conflict(_))), "the name is taken");
@@ -269,7 +272,7 @@ async fn cancel_previous_over_a_long_queue_goes_on_until_none_of_it_is_left() {
 async fn fires_that_are_asked_for_obey_the_rule_and_are_made_once() {
     let f = Fixture::new();
     let id = f.schedule().await.id;
-    f.fires(id, &[-20], Overlap::QueueAll).await;
+    let before = made(&f.fires(id, &[-20], Overlap::QueueAll).await)[0];
     let ask = |fires: &[i64]| MakeFires {
         id,
         fires: fires.iter().map(|at| (f.at(*at), f.task_of(id))).collect(),
@@ -278,7 +281,7 @@ async fn fires_that_are_asked_for_obey_the_rule_and_are_made_once() {
     };
     let fired = f.store.make_fires(ask(&[-30, -20, -10])).await.expect("made");
     assert_eq!(made(&fired).len(), 2);
-    assert_eq!(fired.fires[1].1, Made::Before);
+    assert_eq!(fired.fires[1].1, Made::Before(before));
     assert_eq!(made(&f.store.make_fires(ask(&[-30, -20, -10])).await.expect("made")).len(), 0);
     assert_eq!(f.claim(10).await.tasks.len(), 1, "the rest wait for it");
     assert_eq!(f.store.schedule(id).await.expect("it").last_fire, Some(f.at(-10)));
@@ -358,6 +361,7 @@ async fn the_due_check_reads_no_more_with_many_schedules() {
                 calendar: None,
                 seen: None,
                 skips: vec![],
+                alerts: vec![],
             };
             store.put_schedule(put).await
         })
@@ -420,4 +424,18 @@ async fn a_fire_and_its_alert_are_one() {
     assert_eq!(count().await, BTreeMap::new());
     f.fire_one(fire).await.expect("fired");
     assert_eq!(count().await, BTreeMap::from([(schedule.id.to_string(), 1)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_a_schedule_was_removed_is_known_as_long_as_history_is_kept() {
+    let f = Fixture::new();
+    let id = f.schedule().await.id;
+    let was_removed = async || f.store.was_removed(TaskId::of_schedule(id)).await.expect("an answer");
+    assert!(!was_removed().await);
+    f.store.remove_schedule(id, f.at(0)).await.expect("removed");
+    assert!(matches!(f.store.remove_schedule(id, f.at(1)).await, Err(StoreError::NotFound)));
+    while !f.store.prune(f.at(0), 0, 3, None).await.expect("pruned").is_all() {}
+    assert!(was_removed().await);
+    while !f.store.prune(f.at(1), 0, 3, None).await.expect("pruned").is_all() {}
+    assert!(!was_removed().await);
 }

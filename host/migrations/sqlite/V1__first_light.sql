@@ -337,6 +337,9 @@ CREATE TABLE trigger_state (
   waiting BLOB,                         -- the task that waits for events to cease, once there was one
   waiting_since INTEGER                 -- when the event came that made it
 ) WITHOUT ROWID;
+-- Schedules and triggers that are gone: who removes one again is told so, as of a task that has ended.
+CREATE TABLE removed (id BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX removed_by_time ON removed (at);
 CREATE TABLE event (
   id BLOB PRIMARY KEY,
   type TEXT NOT NULL,

@@ -19,7 +19,7 @@ use utoipa::IntoParams;
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct AlertQuery {
-    /// `long_execution task_failure absent calendar`.
+    /// `long_execution task_failure late absent calendar edit`.
     #[param(value_type = Option<String>)]
     alert_type: String,
     /// With a case at or after this; UTC where it has no offset.
@@ -43,7 +43,7 @@ impl Input for AlertQuery {}
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ClearQuery {
-    /// Only this type: `long_execution task_failure absent calendar`.
+    /// Only this type: `long_execution task_failure late absent calendar edit`.
     #[param(value_type = Option<String>)]
     alert_type: String,
 }

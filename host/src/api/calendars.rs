@@ -50,7 +50,8 @@ pub(crate) async fn get(state: State, name: Name) -> Result<Json<Document>, Prob
 
 /// Puts a calendar under a name
 ///
-/// Under the name of one that ships, it goes before it until it is removed.
+/// Under the name of one that ships, it goes before it until it is removed. Schedules that it leaves no session have ended, with a
+/// `calendar` alert, until it has some again.
 #[utoipa::path(put, path = "/calendar/{name}", tag = "calendars",
     params(("name" = String, Path, description = "Name of the calendar: 1 to 128 characters of A-Z a-z 0-9 . _ -")),
     request_body = Document,

@@ -306,6 +306,7 @@ impl From<ScheduleError> for Problem {
     fn from(error: ScheduleError) -> Self {
         match error {
             ScheduleError::Refused(refusal) => refusal.into(),
+            ScheduleError::Payload(errors) => Self::payload(errors),
             ScheduleError::Store(error) => error.into(),
         }
     }

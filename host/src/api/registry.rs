@@ -8,11 +8,9 @@ use super::state::unknown_task;
 use super::tasks::PageQuery;
 use super::wire::DefinitionRecord;
 use crate::model::overrides::Override;
-use crate::model::request::Input;
+use crate::model::request::Given;
 use axum::Json;
 use axum::extract::OriginalUri;
-use serde::Deserialize;
-use serde_json::{Map, Value};
 
 /// Lists task definitions, by name
 #[utoipa::path(get, path = "/registry/tasks", tag = "plugins", params(PageQuery),
@@ -47,16 +45,9 @@ pub(crate) async fn get(state: State, name: Name) -> Result<Json<DefinitionRecor
     params(("name" = String, Path, description = "Name of a task definition")),
     responses((status = 200, description = "The definition as it is now", body = DefinitionRecord), (status = 400), (status = 404), (status = 408),
         (status = 413), (status = 415), (status = 503)))]
-pub(crate) async fn edit(state: State, name: Name, JsonBody(patch, _room): JsonBody<Edit>) -> Result<Json<DefinitionRecord>, Problem> {
+pub(crate) async fn edit(state: State, name: Name, JsonBody(patch, _room): JsonBody<Given>) -> Result<Json<DefinitionRecord>, Problem> {
     state.handler(&name.0)?;
-    state.registry.override_task(name.0.clone(), patch.0).await?;
+    state.registry.override_task(name.0.clone(), patch).await?;
     state.scheduler.wake();
     Ok(Json(state.handler(&name.0)?.as_ref().into()))
 }
-
-/// A change of an override; what it comes to is read as a whole.
-#[derive(Debug, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Edit(Map<String, Value>);
-
-impl Input for Edit {}

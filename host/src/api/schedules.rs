@@ -8,7 +8,7 @@ use super::state::check_payload;
 use super::tasks::PageQuery;
 use super::wire::{Accepted, Backfilled, FireRecord, Previewed, Removed, ScheduleEditBody, ScheduleRecord};
 use crate::model::ids::ScheduleId;
-use crate::model::request::{BackfillRequest, CronTaskRequest, Payload, PreviewRequest, ScheduleEdit, without_position};
+use crate::model::request::{BackfillRequest, CronTaskRequest, PreviewRequest, ScheduleEdit};
 use crate::model::schedule::{Schedule, declared, text};
 use crate::model::unique;
 use crate::store::{PageRequest, ScheduleError};
@@ -18,8 +18,9 @@ use sha2::{Digest, Sha256};
 
 /// Creates a schedule, or updates the one of its name
 ///
-/// `task_id` in the answer is the schedule's id. An update keeps its pause, its cursor, and what an operator edited. Sent
-/// twice it is the same schedule: an `Idempotency-Key` is not needed and not looked at.
+/// `task_id` in the answer is the schedule's id. An update keeps its pause, its cursor, and what an operator edited as far as
+/// it fits: what does not is dropped, and an `edit` alert tells so. Sent twice it is the same schedule: an `Idempotency-Key` is not needed
+/// and not looked at.
 #[utoipa::path(post, path = "/task/cron", tag = "schedules", request_body = CronTaskRequest,
     responses((status = 200, description = "On disk", body = Accepted), (status = 400), (status = 404), (status = 408), (status = 409), (status = 413),
         (status = 415), (status = 422), (status = 503)))]
@@ -31,10 +32,15 @@ pub(crate) async fn create(state: State, JsonBody(mut request, _room): JsonBody<
     Ok(Json(Accepted::new(id, "scheduled")))
 }
 
-/// Of what a schedule does and when; of an expression alone, as ever.
+/// Of all that a schedule is, in whatever order its tags are given; of an expression alone without more.
 fn name_of(request: &CronTaskRequest) -> String {
     let mut members = declared(request);
-    members.retain(|member, _| !["task_name", "payload", "priority", "tags", "cron_expression", "start", "end"].contains(&member.as_str()));
+    members.retain(|member, _| !["task_name", "payload", "cron_expression"].contains(&member.as_str()));
+    let mut tags = request.tags.clone();
+    tags.sort();
+    if let Some(kept) = members.get_mut("tags") {
+        *kept = serde_json::value::to_raw_value(&tags).unwrap_or_default();
+    }
     let more = if members.is_empty() { String::new() } else { text(&members) };
     let when = format!("{}{more}", request.cron_expression.as_deref().unwrap_or_default());
     derived_name(&request.task_name, [&when, &unique::text(&request.payload.text)])
@@ -99,7 +105,7 @@ async fn find(state: &State, name: &Name) -> Result<ScheduleId, Problem> {
 fn problem(error: ScheduleError, name: &Name) -> Problem {
     match error {
         ScheduleError::Store(error) => Problem::of_store(error, "schedule", &name.0),
-        ScheduleError::Refused(refusal) => refusal.into(),
+        error => error.into(),
     }
 }
 
@@ -114,7 +120,9 @@ pub(crate) async fn get(state: State, name: Name) -> Result<Json<ScheduleRecord>
 
 /// Changes members of a schedule
 ///
-/// A JSON merge patch of its members. They hold whatever it is declared with again; null takes a change back.
+/// A JSON merge patch (RFC 7396) of its members, the payload's among them, at every level. The changes lie over what is declared, now and
+/// whenever it is declared again, and null takes one back. What a later declaration leaves no room for is dropped, and an `edit` alert
+/// tells so. `paused` pauses and resumes it.
 #[utoipa::path(patch, path = "/schedule/{id}", tag = "schedules", params(("id" = String, Path, description = "Id or name of a schedule; what reads as a UUID is an id")),
     request_body = ScheduleEditBody,
     responses((status = 200, description = "Its record", body = ScheduleRecord), (status = 400), (status = 404), (status = 408), (status = 409),
@@ -122,15 +130,13 @@ pub(crate) async fn get(state: State, name: Name) -> Result<Json<ScheduleRecord>
 pub(crate) async fn edit(
     state: State,
     name: Name,
-    JsonBody(ScheduleEdit(patch), _room): JsonBody<ScheduleEdit>,
+    JsonBody(patch, _room): JsonBody<ScheduleEdit>,
 ) -> Result<Json<ScheduleRecord>, Problem> {
     let id = find(&state, &name).await?;
-    if let Some(given) = patch.get("payload").filter(|given| given.get() != "null") {
+    if patch.members.get("payload").is_some_and(|given| given.get() != "null") {
         let schedule = state.store.schedule(id).await;
         let schedule = schedule.map_err(|error| Problem::of_store(error, "schedule", &name.0))?;
-        let mut payload: Payload =
-            serde_json::from_str(given.get()).map_err(|error| Problem::invalid("/payload", without_position(&error)))?;
-        check_payload(&state.handler(&schedule.task_name)?, &mut payload).await?;
+        state.handler(&schedule.task_name)?;
     }
     let edited = state
         .scheduler
@@ -147,7 +153,7 @@ pub(crate) async fn edit(
     responses((status = 200, description = "Removed", body = Removed), (status = 404), (status = 503)))]
 pub(crate) async fn remove(state: State, name: Name) -> Result<Json<Removed>, Problem> {
     let id = find(&state, &name).await?;
-    let removed = state.store.remove_schedule(id).await;
+    let removed = state.store.remove_schedule(id, state.clock.now()).await;
     removed.map_err(|error| Problem::of_store(error, "schedule", &name.0))?;
     Ok(Json(Removed::new(id)))
 }
@@ -174,9 +180,10 @@ pub(crate) async fn resume(state: State, name: Name, _: NoBody) -> Result<Json<S
 
 /// Fires a schedule now
 ///
-/// Beside its rule, also while it is paused, with the payload that the schedule has. Its `overlap` holds: where that leaves the fire out, the answer is a 409.
+/// Beside its rule, also while it is paused, with the payload that the schedule has. Its `overlap` holds: where that leaves the fire out, the answer is a 409. A payload that does not fit
+/// the task's schema any more is a 422, and makes no task.
 #[utoipa::path(post, path = "/schedule/{id}/run", tag = "schedules", params(("id" = String, Path, description = "Id or name of a schedule; what reads as a UUID is an id")),
-    responses((status = 200, description = "The task", body = Accepted), (status = 400), (status = 404), (status = 409), (status = 503)))]
+    responses((status = 200, description = "The task", body = Accepted), (status = 400), (status = 404), (status = 409), (status = 422), (status = 503)))]
 pub(crate) async fn run(state: State, name: Name, _: NoBody) -> Result<Json<Accepted>, Problem> {
     let task = state.scheduler.run_schedule(find(&state, &name).await?).await;
     Ok(Json(Accepted::new(task.map_err(|error| problem(error, &name))?, "scheduled")))
@@ -185,11 +192,11 @@ pub(crate) async fn run(state: State, name: Name, _: NoBody) -> Result<Json<Acce
 /// Makes the missing fires of a stretch of time
 ///
 /// Those that were made before are left as they are. At most 1,000. Their tasks run one after the other, unless the schedule's `overlap`
-/// is `allow`.
+/// is `allow`. A payload that does not fit the task's schema any more is a 422, and makes none.
 #[utoipa::path(post, path = "/schedule/{id}/backfill", tag = "schedules", params(("id" = String, Path, description = "Id or name of a schedule; what reads as a UUID is an id")),
     request_body = BackfillRequest,
     responses((status = 200, description = "What became of each", body = Backfilled), (status = 400), (status = 404), (status = 408), (status = 413),
-        (status = 415), (status = 503)))]
+        (status = 409), (status = 415), (status = 422), (status = 503)))]
 pub(crate) async fn backfill(
     state: State,
     name: Name,
@@ -220,7 +227,8 @@ pub(crate) async fn fires(
 
 /// Looks ahead: when a schedule would fire
 ///
-/// Nothing is kept of it.
+/// Nothing is kept of it. What never fires is refused as where it is created; where `after` is given and later than its last fire, the list
+/// is empty.
 #[utoipa::path(post, path = "/schedule/preview", tag = "schedules", request_body = PreviewRequest,
     responses((status = 200, description = "Strictly after `after`", body = Previewed), (status = 400), (status = 408), (status = 413), (status = 415),
         (status = 503)))]

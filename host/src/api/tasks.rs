@@ -69,7 +69,7 @@ pub(crate) async fn status(state: State, name: Name) -> Result<Json<AnyRecord>, 
 
 /// Cancels a task, or removes a schedule or trigger
 ///
-/// A running task is stopped. One that has ended already is a 409.
+/// A running task is stopped. One that has ended already is a 409, and so is a schedule or trigger that was removed.
 #[utoipa::path(delete, path = "/task/cancel/{task_id}", tag = "tasks",
     params(("task_id" = String, Path, description = "Id of a task, schedule or trigger")),
     responses((status = 200, description = "Cancelled", body = Accepted), (status = 404), (status = 409), (status = 503)))]
@@ -84,9 +84,15 @@ pub(crate) async fn cancel(state: State, name: Name) -> Result<Json<Accepted>, P
         return Ok(Json(cancelled));
     }
     let (schedule, trigger): (ScheduleId, TriggerId) = (name.id(ANY)?, name.id(ANY)?);
-    if found(state.store.remove_schedule(schedule)).await?.is_some() || found(state.store.remove_trigger(trigger)).await?.is_some() {
+    let now = state.clock.now();
+    if found(state.store.remove_schedule(schedule, now)).await?.is_some()
+        || found(state.store.remove_trigger(trigger, now)).await?.is_some()
+    {
         state.scheduler.wake();
         return Ok(Json(cancelled));
+    }
+    if state.store.was_removed(id).await? {
+        return Err(StoreError::Conflict("the schedule or trigger was removed before".into()).into());
     }
     Err(Problem::unknown(ANY, &name.0))
 }

@@ -9,7 +9,7 @@ use super::tasks::PageQuery;
 use super::wire::{Accepted, Removed, TriggerRecord};
 use crate::model::ids::TriggerId;
 use crate::model::request::{EventTriggerRequest, TriggerPatch};
-use crate::model::trigger::{Edits, Patch, Trigger};
+use crate::model::trigger::{Patch, Terms, Trigger};
 use crate::model::unique;
 use axum::Json;
 use axum::extract::OriginalUri;
@@ -24,14 +24,34 @@ use axum::extract::OriginalUri;
 pub(crate) async fn create(state: State, JsonBody(request, _room): JsonBody<EventTriggerRequest>) -> Result<Json<Accepted>, Problem> {
     // The payload is half of what the handler gets: the schema is held against the whole when the event arrives.
     state.handler(&request.task_name)?;
-    let name = request.name.clone().unwrap_or_else(|| {
-        let filter = request.filter.as_deref().map(|filter| format!("\n{filter}")).unwrap_or_default();
-        let content = format!("{}{filter}", unique::text(&request.payload.text));
-        derived_name(&request.task_name, [request.event_type.as_str(), &content])
-    });
+    let name = request.name.clone().unwrap_or_else(|| name_of(&request));
     let trigger = Trigger::declare(&request, name, state.clock.now());
     let id = state.store.put_trigger(trigger).await?;
     Ok(Json(Accepted::new(id, "registered")))
+}
+
+/// Of all that a trigger is, in whatever order its tags are given; of its payload alone without more.
+fn name_of(request: &EventTriggerRequest) -> String {
+    let mut tags = request.tags.clone();
+    tags.sort();
+    let more = Terms {
+        payload: unique::text(&request.payload.text),
+        priority: request.priority,
+        tags,
+        filter: request.filter.clone(),
+        debounce: request.debounce,
+    };
+    let content = match more {
+        Terms {
+            payload,
+            priority: None,
+            filter: None,
+            debounce: None,
+            tags,
+        } if tags.is_empty() => payload,
+        more => serde_json::to_string(&more).unwrap_or_default(),
+    };
+    derived_name(&request.task_name, [request.event_type.as_str(), &content])
 }
 
 /// Lists triggers, oldest first
@@ -60,8 +80,9 @@ pub(crate) async fn get(state: State, name: Name) -> Result<Json<TriggerRecord>,
 
 /// Changes a trigger
 ///
-/// A merge patch over what was registered. The change is kept apart from it, over later registrations and restarts; null takes it back.
-/// The payload is patched member by member.
+/// A JSON merge patch (RFC 7396) over what was registered, the payload's members among it, at every level. The change is kept apart from
+/// it, over later registrations and restarts; null takes it back. One of the payload is dropped where the trigger is registered for
+/// another task, and an `edit` alert tells so.
 #[utoipa::path(patch, path = "/trigger/{id}", tag = "triggers", params(("id" = String, Path, description = "Id or name of a trigger; what reads as a UUID is an id")),
     request_body = TriggerPatch, responses((status = 200, description = "Its record after it", body = TriggerRecord), (status = 400), (status = 404),
         (status = 408), (status = 409), (status = 413), (status = 415), (status = 503)))]
@@ -71,9 +92,7 @@ pub(crate) async fn edit(
     JsonBody(request, _room): JsonBody<TriggerPatch>,
 ) -> Result<Json<TriggerRecord>, Problem> {
     let patch = Patch {
-        payload: request
-            .payload
-            .map(|payload| payload.map(|payload| Edits::of_payload(&payload.text))),
+        payload: request.payload.map(|payload| payload.map(|payload| payload.text)),
         priority: request.priority,
         tags: request.tags,
         filter: request.filter,
@@ -130,7 +149,7 @@ async fn apply(state: &State, name: &Name, patch: Patch) -> Result<Json<TriggerR
     responses((status = 200, description = "Removed", body = Removed), (status = 404), (status = 503)))]
 pub(crate) async fn remove(state: State, name: Name) -> Result<Json<Removed>, Problem> {
     let id = find(&state, &name).await?;
-    let removed = state.store.remove_trigger(id).await;
+    let removed = state.store.remove_trigger(id, state.clock.now()).await;
     removed.map_err(|error| Problem::of_store(error, "trigger", &name.0))?;
     Ok(Json(Removed::new(id)))
 }

@@ -19,7 +19,7 @@ pub(super) enum Alerts {
     List(List),
     /// Put alerts away.
     Clear {
-        /// Only this kind: task_failure, long_execution, late, absent or calendar.
+        /// Only this kind: task_failure, long_execution, late, absent, calendar or edit.
         #[arg(long = "type", value_name = "T")]
         kind: Option<String>,
     },
@@ -28,7 +28,7 @@ pub(super) enum Alerts {
 /// Filters of `alerts list`.
 #[derive(Debug, Args)]
 pub(super) struct List {
-    /// Only this kind: task_failure, long_execution, late, absent or calendar.
+    /// Only this kind: task_failure, long_execution, late, absent, calendar or edit.
     #[arg(long = "type", value_name = "T")]
     kind: Option<String>,
     /// Seen then or later.

@@ -28,7 +28,7 @@ pub(super) enum Trigger {
     /// Create or update a trigger; prints its id.
     #[command(after_help = TRIGGER_EXAMPLES)]
     Add(AddTrigger),
-    /// Change a trigger for good, whatever it is declared with again.
+    /// Change a trigger for good, over what it is declared with now and later.
     Edit(EditTrigger),
     /// List the triggers.
     List(Page),

@@ -14,11 +14,14 @@ const ADD_EXAMPLES: &str = "Examples:
   taskhost schedule add --task performance_report --calendar XNYS --session close+1800
   taskhost schedule add --task data_sync --cron '*/10 * * * * *' --overlap skip --payload @sync.json
 
-The same name again updates the schedule; what was edited by hand stays.";
+The same name again updates the schedule; what was edited by hand stays, as far as it still fits.";
 
 const EDIT_EXAMPLES: &str = "Examples:
   taskhost schedule edit 019b8d1e-6a00-7c52-9d6e-0d6a0e4c3b11 --cron '0 9 * * *' --overlap skip
-  taskhost schedule edit 019b8d1e-6a00-7c52-9d6e-0d6a0e4c3b11 --reset cron_expression --reset overlap";
+  taskhost schedule edit settle-london --payload '{\"limit\": 5}'
+  taskhost schedule edit 019b8d1e-6a00-7c52-9d6e-0d6a0e4c3b11 --reset cron_expression --reset overlap
+
+A payload changes the members that it names, at every level.";
 
 const PREVIEW_EXAMPLES: &str = "Examples:
   taskhost schedule preview --cron '30 2 * * *' --timezone America/New_York --count 10
@@ -30,7 +33,7 @@ pub(super) enum Schedule {
     /// Create or update a schedule; prints its id.
     #[command(after_help = ADD_EXAMPLES)]
     Add(Box<Add>),
-    /// Change a schedule for good, whatever it is declared with again.
+    /// Change a schedule for good, over what it is declared with now and later.
     #[command(after_help = EDIT_EXAMPLES)]
     Edit(Box<Edit>),
     /// List the schedules.
@@ -302,7 +305,7 @@ impl Preview {
         }
         let fires = answer.value()?["fires"].as_array().cloned().unwrap_or_default();
         if fires.is_empty() {
-            tell("it never fires");
+            tell("no fire after that");
         }
         for fire in &fires {
             print(&table::shown(As::Text(64), fire))?;

@@ -17,13 +17,23 @@ pub enum AlertType {
     Late,
     /// A fire of a schedule was expected and did not happen; the case is the schedule's.
     Absent,
-    /// A schedule fires on days that nobody has confirmed in its calendar; the case is the schedule's.
+    /// A schedule fires on days that nobody has confirmed in its calendar, or the calendar has no day left for it; the case is the
+    /// schedule's.
     Calendar,
+    /// What an operator had changed of a schedule or trigger does not fit what was registered anew, and was dropped; the case is theirs.
+    Edit,
 }
 
 impl AlertType {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::LongExecution, Self::TaskFailure, Self::Late, Self::Absent, Self::Calendar];
+    pub const ALL: [Self; 6] = [
+        Self::LongExecution,
+        Self::TaskFailure,
+        Self::Late,
+        Self::Absent,
+        Self::Calendar,
+        Self::Edit,
+    ];
 
     /// The word used in the API and in the store.
     pub fn as_str(self) -> &'static str {
@@ -33,6 +43,7 @@ impl AlertType {
             Self::Late => "late",
             Self::Absent => "absent",
             Self::Calendar => "calendar",
+            Self::Edit => "edit",
         }
     }
 

@@ -99,6 +99,11 @@ impl TaskId {
         Self(id.0)
     }
 
+    /// The same of a trigger.
+    pub fn of_trigger(id: TriggerId) -> Self {
+        Self(id.0)
+    }
+
     /// The smallest and the greatest id that begin with `prefix` (hexadecimal digits and hyphens of the written form).
     /// `None` where no id can begin so.
     pub fn range_of_prefix(prefix: &str) -> Option<(Self, Self)> {

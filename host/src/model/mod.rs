@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod name;
 pub mod outbox;
 pub mod overrides;
+pub mod patch;
 pub mod priority;
 pub mod request;
 pub mod retry;

@@ -2,11 +2,12 @@
 //! (`[tasks.<name>]`) and by the API, which goes before the manifest.
 
 use crate::model::definition::{Definition, max_concurrency};
+use crate::model::patch::merge_patch;
 use crate::model::priority::Priority;
-use crate::model::request::{Input, Refusal, RefusalKind, parse};
+use crate::model::request::{Given, Input, Refusal, RefusalKind, parse};
 use crate::model::retry::RetryPolicy;
+use crate::model::schedule::text;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use std::time::Duration;
 use utoipa::ToSchema;
 
@@ -69,16 +70,32 @@ impl Override {
     }
 
     /// What it comes to with a change over it, member by member (RFC 7396).
-    pub fn patched(&self, patch: Map<String, Value>) -> Result<Self, Refusal> {
-        let mut word = serde_json::to_value(self).unwrap_or_default();
-        merge_patch(&mut word, Value::Object(patch));
-        let word: Self = parse(word.to_string().as_bytes())?;
+    pub fn patched(&self, patch: &Given) -> Result<Self, Refusal> {
+        patch.check_within("retry")?;
+        let word = serde_json::to_string(self).unwrap_or_default();
+        let word: Self = parse(merge_patch(&word, &text(&patch.0)).as_bytes())?;
         word.check().map_err(|why| {
             // A manifest is told the member with the reason; here the pointer says it.
             let (member, why) = why.split_once(' ').unwrap_or(("", &why));
             Refusal::new(RefusalKind::Value, format!("/{}", member.replace('.', "/")), why)
         })?;
         Ok(word)
+    }
+
+    /// Says what the definition's limits do not allow: it would hold only up to them.
+    pub fn check_within(&self, definition: &Definition) -> Result<(), Refusal> {
+        let max = definition.max_timeout;
+        match self.timeout().ok().flatten() {
+            Some(timeout) if timeout > max => {
+                let sentence = format!(
+                    "must be at most {} s, which is what the limits of plugin {} allow",
+                    max.as_secs_f64(),
+                    definition.plugin
+                );
+                Err(Refusal::new(RefusalKind::Value, "/timeout", sentence))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn max_concurrency(&self) -> Result<Option<u32>, String> {
@@ -126,38 +143,10 @@ impl Override {
     }
 }
 
-/// A change over what was there, member by member (RFC 7396): null takes a member away.
-fn merge_patch(target: &mut Value, patch: Value) {
-    let Value::Object(members) = patch else {
-        *target = patch;
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    let Value::Object(object) = target else { return };
-    for (name, value) in members {
-        if value.is_null() {
-            object.remove(&name);
-        } else {
-            merge_patch(object.entry(name).or_insert(Value::Null), value);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn a_patch_changes_what_it_names_and_null_takes_it_away() {
-        let mut kept = json!({"timeout": 5, "retry": {"max_retries": 1, "jitter": 0.5}});
-        merge_patch(&mut kept, json!({"timeout": null, "priority": 2, "retry": {"jitter": null}}));
-        assert_eq!(kept, json!({"priority": 2, "retry": {"max_retries": 1}}));
-        merge_patch(&mut kept, json!({"retry": 7}));
-        assert_eq!(kept["retry"], 7);
-    }
 
     #[test]
     fn what_is_out_of_range_is_said() {

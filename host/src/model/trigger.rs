@@ -5,6 +5,7 @@
 
 use crate::model::Time;
 use crate::model::ids::TriggerId;
+use crate::model::patch::merge_patch;
 use crate::model::priority::Priority;
 use crate::model::request::EventTriggerRequest;
 use serde::{Deserialize, Serialize};
@@ -71,9 +72,9 @@ pub struct Terms {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Edits {
-    /// Members of the payload, as JSON texts, over those that were registered.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub payload: BTreeMap<String, Raw>,
+    /// Members of the payload over those that were registered, at every level: JSON text of an object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Raw>,
     #[serde(skip_serializing_if = "Option::is_none", with = "priority")]
     /// Instead of the registered one.
     pub priority: Option<Priority>,
@@ -91,8 +92,8 @@ pub struct Edits {
 /// A change of the edits: an outer `None` leaves a member as it is, an inner one takes its edit back.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Patch {
-    /// Each member of the payload by itself.
-    pub payload: Option<Option<BTreeMap<String, Option<Raw>>>>,
+    /// A merge patch of the payload's edit: JSON text of an object.
+    pub payload: Option<Option<String>>,
     /// From 1 to 9.
     pub priority: Option<Option<Priority>>,
     /// All of them.
@@ -138,7 +139,10 @@ impl Trigger {
         let (declared, edits) = (&self.declared, &self.edits);
         let debounce = edits.debounce.or(declared.debounce);
         Cow::Owned(Terms {
-            payload: merge(&declared.payload, &serde_json::to_string(&edits.payload).unwrap_or_default()),
+            payload: match &edits.payload {
+                Some(edit) => merge_patch(&declared.payload, &edit.0),
+                None => declared.payload.clone(),
+            },
             priority: edits.priority.or(declared.priority),
             tags: edits.tags.as_ref().unwrap_or(&declared.tags).clone(),
             filter: edits.filter.as_ref().or(declared.filter.as_ref()).cloned(),
@@ -149,33 +153,20 @@ impl Trigger {
     /// Applies what an operator asks for.
     pub fn edit(&mut self, patch: Patch) {
         let edits = &mut self.edits;
-        match patch.payload {
-            None => {}
-            Some(None) => edits.payload.clear(),
-            Some(Some(members)) => {
-                for (name, value) in members {
-                    match value {
-                        Some(value) => edits.payload.insert(name, value),
-                        None => edits.payload.remove(&name),
-                    };
-                }
+        let before = edits.payload.take();
+        edits.payload = match patch.payload {
+            None => before,
+            Some(None) => None,
+            Some(Some(patch)) => {
+                let edit = merge_patch(before.as_ref().map_or("{}", |edit| &edit.0), &patch);
+                Some(Raw(edit)).filter(|edit| edit.0 != "{}")
             }
-        }
+        };
         set(&mut edits.priority, patch.priority);
         set(&mut edits.tags, patch.tags);
         set(&mut edits.filter, patch.filter);
         set(&mut edits.debounce, patch.debounce);
         self.paused = patch.paused.unwrap_or(self.paused);
-    }
-}
-
-impl Edits {
-    /// A patch of the payload, from the JSON text of an object: null takes a member's edit back.
-    pub fn of_payload(patch: &str) -> BTreeMap<String, Option<Raw>> {
-        let members = members(patch).into_iter();
-        members
-            .map(|(name, value)| (name, Some(Raw(value.get().to_owned())).filter(|value| value.0 != "null")))
-            .collect()
     }
 }
 
@@ -280,9 +271,8 @@ mod tests {
     fn edits_lie_over_what_was_registered_until_they_are_taken_back() {
         let mut trigger = trigger();
         assert_eq!(*trigger.terms(), trigger.declared);
-        let member = |text: &str| Some(Raw(text.to_owned()));
         trigger.edit(Patch {
-            payload: Some(Some([("a".to_owned(), member("1.20")), ("d".to_owned(), member("4"))].into())),
+            payload: Some(Some(r#"{"a":1.20,"b":{"e":3.0},"d":4}"#.to_owned())),
             priority: Some(Priority::new(1)),
             tags: Some(Some(vec![])),
             filter: Some(Some("true".into())),
@@ -292,13 +282,13 @@ mod tests {
         let kept: Edits = serde_json::from_str(&serde_json::to_string(&trigger.edits).unwrap()).unwrap();
         assert_eq!(kept, trigger.edits);
         let terms = trigger.terms().into_owned();
-        assert_eq!(terms.payload, r#"{"a":1.20,"b":{"c":2},"d":4}"#);
+        assert_eq!(terms.payload, r#"{"a":1.20,"b":{"c":2,"e":3.0},"d":4}"#);
         assert_eq!(
             (terms.priority, terms.tags.len(), terms.filter.as_deref(), terms.debounce),
             (Priority::new(1), 0, Some("true"), None)
         );
         trigger.edit(Patch {
-            payload: Some(Some([("a".to_owned(), None)].into())),
+            payload: Some(Some(r#"{"a":null,"b":null}"#.to_owned())),
             priority: Some(None),
             filter: Some(None),
             debounce: Some(None),

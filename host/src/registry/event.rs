@@ -4,7 +4,7 @@ use super::RegistryError;
 use super::load::Version;
 use super::snapshot::Plugin;
 use crate::executor::LoadError;
-use serde_json::{Map, Value};
+use crate::model::request::Given;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -47,11 +47,7 @@ pub(super) enum Event {
     /// Delete a plugin's file.
     Remove { name: String, reply: Reply<()> },
     /// A change of an operator's word on a task.
-    Override {
-        task_name: String,
-        patch: Map<String, Value>,
-        reply: Reply<()>,
-    },
+    Override { task_name: String, patch: Given, reply: Reply<()> },
     /// End.
     Stop,
 }

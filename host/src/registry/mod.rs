@@ -26,12 +26,11 @@ mod watch;
 use crate::clock::Clock;
 pub use crate::executor::MAX_COMPONENT;
 use crate::executor::{self, Engine};
-use crate::model::request::Refusal;
+use crate::model::request::{Given, Refusal};
 use crate::store::{Store, StoreError};
 use event::{Event, Reply};
 pub use load::load_one;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use service::Service;
 use snapshot::{Plugin, Snapshot};
 use std::path::PathBuf;
@@ -193,7 +192,7 @@ impl Registry {
     }
 
     /// Changes an operator's word on a task member by member (RFC 7396), and lets it hold from now on; an empty one is taken back.
-    pub async fn override_task(&self, task_name: String, patch: Map<String, Value>) -> Result<(), RegistryError> {
+    pub async fn override_task(&self, task_name: String, patch: Given) -> Result<(), RegistryError> {
         self.ask(|reply| Event::Override { task_name, patch, reply }).await
     }
 

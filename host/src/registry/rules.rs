@@ -1,12 +1,14 @@
 //! Schedules and triggers that come with a plugin, `[[schedules]]` and `[[triggers]]` of its manifest: put by their names each time it
 //! is loaded, as a service does that registers its own at every start. They stay when the file goes: somebody may have changed them.
 
-use super::snapshot::Handler;
+use super::snapshot::{Handler, Snapshot};
 use crate::model::Time;
+use crate::model::attempt::InputError;
 use crate::model::request::{CronTaskRequest, EventTriggerRequest, Input, Refusal, RefusalKind, parse};
 use crate::model::schedule::timing::Timing;
 use crate::model::trigger::Trigger;
-use crate::store::{Change, ScheduleError, Store, StoreError, change_schedule};
+use crate::store::{Change, Schemas, Store, StoreError, change_schedule};
+use async_trait::async_trait;
 use serde::Deserialize;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -35,6 +37,22 @@ pub(super) struct Fault {
     pub sentence: String,
 }
 
+/// What tasks take once a version is live, by its handlers and those of others.
+pub(super) struct Upcoming<'a> {
+    pub handlers: &'a [Arc<Handler>],
+    pub others: Arc<Snapshot>,
+}
+
+#[async_trait]
+impl Schemas for Upcoming<'_> {
+    async fn misfits(&self, task_name: &str, payload: serde_json::Value) -> Vec<InputError> {
+        match self.handlers.iter().find(|handler| handler.definition.name == task_name) {
+            Some(handler) => handler.errors(payload).await,
+            None => self.others.misfits(task_name, payload).await,
+        }
+    }
+}
+
 impl Rules {
     pub(super) fn read(schedules: &Entries, triggers: &Entries) -> Result<Self, Fault> {
         let read = Self {
@@ -58,16 +76,13 @@ impl Rules {
     }
 
     /// Creates or updates them.
-    pub(super) async fn put(&self, store: &dyn Store, now: Time) -> Result<(), StoreError> {
+    pub(super) async fn put(&self, store: &dyn Store, schemas: &dyn Schemas, now: Time) -> Result<(), StoreError> {
         for request in &self.schedules {
             let name = request.name.as_deref().unwrap_or_default();
-            match change_schedule(store, &Change::Put { name, request }, now).await {
-                Ok(_) => {}
+            if let Err(error) = change_schedule(store, schemas, &Change::Put { name, request }, now).await {
                 // What is wrong with its members was found when the manifest was read: this one has no fire left, or lacks its calendar.
-                Err(ScheduleError::Refused(refusal)) => {
-                    tracing::warn!(schedule = name, %refusal, "a schedule of a manifest is passed over");
-                }
-                Err(ScheduleError::Store(error)) => return Err(error),
+                let refusal = error.refusal()?;
+                tracing::warn!(schedule = name, %refusal, "a schedule of a manifest is passed over");
             }
         }
         for request in &self.triggers {

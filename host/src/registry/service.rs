@@ -5,14 +5,15 @@ use super::entry::{Again, Entry, Loading};
 use super::event::{Event, Reply};
 use super::kept::Kept;
 use super::load::{Key, Loader, Source, Version, blocking};
+use super::rules::Upcoming;
 use super::scan::{Scan, scan};
 use super::snapshot::Snapshot;
 use super::watch::Watch;
 use crate::clock::Clock;
 use crate::executor::LoadError;
 use crate::model::overrides::Override;
+use crate::model::request::Given;
 use crate::store::{Store, StoreError};
-use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -163,14 +164,22 @@ impl Service {
     }
 
     /// Changes the operator's word on a task, and lets it hold from now on. Over what could not be read nothing is written.
-    async fn override_task(&mut self, task_name: String, patch: Map<String, Value>) -> Result<(), RegistryError> {
+    async fn override_task(&mut self, task_name: String, patch: Given) -> Result<(), RegistryError> {
         if !self.overrides_read {
             self.overrides = self.store.overrides().await.map_err(RegistryError::Store)?;
             self.overrides_read = true;
             self.publish();
         }
         let before = self.overrides.get(&task_name).cloned().unwrap_or_default();
-        let word = before.patched(patch).map_err(RegistryError::Patch)?;
+        let word = before.patched(&patch).map_err(RegistryError::Patch)?;
+        // One that was within its bound when it was given stays, whatever the bound is since.
+        if patch.0.contains_key("timeout") {
+            let versions = self.plugins.values().filter_map(|entry| entry.good.as_ref());
+            let mut handlers = versions.flat_map(|(version, _)| &version.handlers);
+            if let Some(handler) = handlers.find(|handler| handler.definition.name == task_name) {
+                word.check_within(&handler.definition).map_err(RegistryError::Patch)?;
+            }
+        }
         let kept = self.store.put_override(&task_name, word.clone()).await;
         kept.map_err(RegistryError::Store)?;
         if word.is_empty() {
@@ -379,7 +388,11 @@ impl Service {
     /// Takes what a version needs in the store: its task names, and the schedules and triggers that come with it.
     pub(super) async fn own(&self, name: &str, version: &Version) -> Result<(), StoreError> {
         self.store.own(name, version.names()).await?;
-        version.rules.put(&*self.store, self.clock.now()).await
+        let upcoming = Upcoming {
+            handlers: &version.handlers,
+            others: self.shelf.snapshot.load_full(),
+        };
+        version.rules.put(&*self.store, &upcoming, self.clock.now()).await
     }
 
     /// Tries plugins again that were refused because of another's names.

@@ -7,7 +7,8 @@ use crate::model::attempt::InputError;
 use crate::model::definition::Definition;
 use crate::model::name;
 use crate::model::overrides::Override;
-use crate::store::{Handled, Handlers};
+use crate::store::{Handled, Handlers, Schemas};
+use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -66,6 +67,14 @@ impl Handler {
         self.schema
             .as_ref()
             .map_or_else(|| Some(Vec::new()), |schema| schema.quick_errors(payload))
+    }
+
+    /// The same however long it takes, and without holding up anybody; empty too where the check died.
+    pub async fn errors(self: &Arc<Self>, payload: serde_json::Value) -> Vec<InputError> {
+        match self.check_quickly(&payload) {
+            Some(errors) => errors,
+            None => self.check_aside(payload).await.map(|(errors, _)| errors).unwrap_or_default(),
+        }
     }
 
     /// [`Handler::check`] where it holds up nobody, two at a time over all handlers: schemas are strangers'. Gives the payload back;
@@ -141,6 +150,16 @@ pub struct Snapshot {
     pub handlers: BTreeMap<String, Arc<Handler>>,
     /// Whether the plugin directories have been scanned once.
     pub ready: bool,
+}
+
+#[async_trait]
+impl Schemas for Snapshot {
+    async fn misfits(&self, task_name: &str, payload: serde_json::Value) -> Vec<InputError> {
+        match self.handlers.get(task_name) {
+            Some(handler) => handler.errors(payload).await,
+            None => Vec::new(),
+        }
+    }
 }
 
 impl Snapshot {

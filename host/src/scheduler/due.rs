@@ -1,6 +1,5 @@
 //! What is due of a schedule, and in which parts it is written.
 
-use super::plan::alert;
 use super::schedules;
 use crate::model::Time;
 use crate::model::alert::AlertType;
@@ -52,7 +51,7 @@ fn due_of(schedule: Schedule, request: CronTaskRequest, rule: &Rule, now: Time) 
         fire.skips = rule.dropped(schedule.planned_at, now);
         if let Some(skip) = due.skipped {
             let error = missed(&schedule.name, &skip);
-            fire.alerts.push(alert(AlertType::Absent, &schedule, error, now));
+            fire.alerts.push(schedule.alert(AlertType::Absent, error, now));
             fire.skips.push(skip);
         }
         if let Some((last, calendar)) = due.fires.last().and_then(|last| Some((last, rule.unconfirmed(*last)?))) {
@@ -61,7 +60,10 @@ fn due_of(schedule: Schedule, request: CronTaskRequest, rule: &Rule, now: Time) 
                 schedule.name,
                 last.date_naive()
             );
-            fire.alerts.push(alert(AlertType::Calendar, &schedule, error, now));
+            fire.alerts.push(schedule.alert(AlertType::Calendar, error, now));
+        }
+        if let Some(why) = rule.ended(&schedule.name, fire.next, now) {
+            fire.alerts.push(schedule.alert(AlertType::Calendar, why, now));
         }
         times = due.fires;
     }
@@ -91,7 +93,7 @@ pub(super) fn unreadable(schedule: &Schedule, refusal: &Refusal, now: Time) -> R
     tracing::error!(schedule = schedule.name, %refusal, "a schedule cannot be read any more; it does not fire until it is changed");
     let error = format!("schedule {:?} does not fire any more: {refusal}", schedule.name);
     let mut fire = no_fire(schedule, now);
-    fire.alerts.push(alert(AlertType::Absent, schedule, error, now));
+    fire.alerts.push(schedule.alert(AlertType::Absent, error, now));
     Ready {
         fire,
         task: None,

@@ -1,6 +1,6 @@
 //! Looks whether schedules fire: one that stays overdue, whatever keeps it, is told as absent.
 
-use super::{Context, plan};
+use super::Context;
 use crate::model::Time;
 use crate::model::alert::AlertType;
 use crate::model::ids::ScheduleId;
@@ -51,7 +51,7 @@ async fn look(store: &dyn Store, now: Time, before: Seen) -> Seen {
                 cursor.to_rfc3339()
             );
             tracing::error!(schedule = schedule.name, %cursor, "a schedule is overdue");
-            if let Err(error) = store.raise(plan::alert(AlertType::Absent, &schedule, error, now)).await {
+            if let Err(error) = store.raise(schedule.alert(AlertType::Absent, error, now)).await {
                 tracing::error!(schedule = schedule.name, %error, "an alert could not be kept");
                 continue;
             }
@@ -92,6 +92,7 @@ mod tests {
             calendar: None,
             seen: None,
             skips: vec![],
+            alerts: vec![],
         };
         store.put_schedule(put).await.unwrap();
         let mut seen = Seen::new();

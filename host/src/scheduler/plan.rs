@@ -3,12 +3,11 @@
 use super::due::{Part, Ready, is_late, unreadable, work_out};
 use super::{Context, POLL, schedules};
 use crate::model::Time;
-use crate::model::alert::{AlertType, NewAlert};
-use crate::model::ids::{ScheduleId, TaskId};
+use crate::model::ids::ScheduleId;
 use crate::model::schedule::Schedule;
 use crate::model::task::{Failure, NewTask, Origin, Submission};
 use crate::registry::snapshot::Snapshot;
-use crate::store::{FireSchedule, MadeFires, ScheduleError, StoreError, read_schedule};
+use crate::store::{FireSchedule, MadeFires, StoreError, read_schedule};
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -112,11 +111,13 @@ impl Fires {
             let id = schedule.id;
             let planned = match read_schedule(&*context.store, &schedule, &mut calendars).await {
                 Ok((request, rule)) => work_out(schedule, request, rule, now).await,
-                Err(ScheduleError::Store(error)) => Err(error),
-                Err(ScheduleError::Refused(refusal)) => {
-                    self.write(context, part.add(unreadable(&schedule, &refusal, now)));
-                    continue;
-                }
+                Err(error) => match error.refusal() {
+                    Ok(refusal) => {
+                        self.write(context, part.add(unreadable(&schedule, &refusal, now)));
+                        continue;
+                    }
+                    Err(error) => Err(error),
+                },
             };
             let planned = match planned {
                 Ok(planned) => planned,
@@ -207,26 +208,11 @@ fn told(context: &Context, fired: Vec<Result<MadeFires, StoreError>>) {
     context.wake.notify_one();
 }
 
-/// An alert about a schedule.
-pub(super) fn alert(kind: AlertType, schedule: &Schedule, error: String, at: Time) -> NewAlert {
-    NewAlert {
-        kind,
-        task_id: TaskId::of_schedule(schedule.id),
-        task_name: schedule.task_name.clone(),
-        error: Some(error),
-        execution_time: None,
-        at,
-    }
-}
-
 /// A task made by a rule. Nobody is there to be told that its payload is wrong, so it is born failed and says so itself.
 pub(super) async fn new_task(snapshot: &Snapshot, submission: Submission, origin: Origin, now: Time) -> NewTask {
     let handler = snapshot.handlers.get(&submission.name);
     let errors = match (handler, serde_json::from_str::<Value>(&submission.payload)) {
-        (Some(handler), Ok(payload)) => match handler.check_quickly(&payload) {
-            Some(errors) => errors,
-            None => handler.check_aside(payload).await.map(|(errors, _)| errors).unwrap_or_default(),
-        },
+        (Some(handler), Ok(payload)) => handler.errors(payload).await,
         _ => Vec::new(),
     };
     let mut task = NewTask::from_submission(submission, handler.map(|handler| handler.definition.as_ref()), origin, now);

@@ -5,14 +5,14 @@
 use super::{Handle, plan};
 use crate::model::Time;
 use crate::model::ids::{ScheduleId, TaskId};
-use crate::model::request::{BackfillRequest, CronTaskRequest, PreviewRequest, Refusal, RefusalKind};
+use crate::model::request::{BackfillRequest, CronTaskRequest, Payload, PreviewRequest, Refusal, RefusalKind, ScheduleEdit};
+use crate::model::schedule::Schedule;
 use crate::model::schedule::overlap::Overlap;
-use crate::model::schedule::rule::Rule;
+use crate::model::schedule::rule::{Never, Rule};
 use crate::model::schedule::timing::Timing;
-use crate::model::schedule::{Members, Schedule};
 use crate::model::task::{NewTask, Origin, Submission};
 use crate::registry::snapshot::Snapshot;
-use crate::store::{Calendars, Change, Made, MakeFires, ScheduleError, Store, StoreError};
+use crate::store::{Calendars, Change, Made, MakeFires, ScheduleError, Schemas, Store, StoreError};
 use crate::store::{change_schedule, read_schedule, replan, rule_of};
 use chrono::TimeDelta;
 
@@ -91,15 +91,14 @@ pub(super) async fn rewind(store: &dyn Store, now: Time) -> bool {
 }
 
 impl Handle {
-    /// Creates a schedule, or updates the one of its name: its id, pause, cursor and operator's edits stay. The caller has checked the
-    /// payload.
+    /// Creates a schedule, or updates the one of its name: its id, pause and cursor stay, and so do an operator's edits that still fit.
+    /// The caller has checked the payload.
     pub async fn put_schedule(&self, name: &str, request: &CronTaskRequest) -> Result<ScheduleId> {
         Ok(self.change(Change::Put { name, request }).await?.id)
     }
 
-    /// Changes members of a schedule for good, whatever it is declared with again; null takes a change back. The caller has checked the
-    /// payload.
-    pub async fn edit_schedule(&self, id: ScheduleId, patch: &Members) -> Result<Schedule> {
+    /// Changes members of a schedule for good, whatever it is declared with again; null takes a change back.
+    pub async fn edit_schedule(&self, id: ScheduleId, patch: &ScheduleEdit) -> Result<Schedule> {
         self.change(Change::Edit { id, patch }).await
     }
 
@@ -114,20 +113,31 @@ impl Handle {
     }
 
     async fn change(&self, change: Change<'_>) -> Result<Schedule> {
-        let changed = change_schedule(&*self.0.store, &change, self.0.clock.now()).await?;
+        let snapshot = self.0.registry.snapshot();
+        let changed = change_schedule(&*self.0.store, &*snapshot, &change, self.0.clock.now()).await?;
         self.0.replan.notify_one();
         Ok(changed)
+    }
+
+    /// What is wrong with the payload of a schedule is told to whoever asks for a fire: its task would fail before it began.
+    async fn check(&self, schedule: &Schedule, payload: &Payload) -> Result<()> {
+        let snapshot = self.0.registry.snapshot();
+        match snapshot.misfits(&schedule.task_name, payload.value.clone()).await {
+            errors if errors.is_empty() => Ok(()),
+            errors => Err(ScheduleError::Payload(errors)),
+        }
     }
 
     /// Makes a fire now, beside the rule; its overlap rule holds. Returns the task.
     pub async fn run_schedule(&self, id: ScheduleId) -> Result<TaskId> {
         let schedule = self.0.store.schedule(id).await?;
         let request = schedule.effective()?;
+        self.check(&schedule, &request.payload).await?;
         let now = self.0.clock.now();
         let task = task_of(&self.0.registry.snapshot(), &schedule, &request, now).await;
         let made = self.make(id, vec![(now, task)], request.overlap.unwrap_or_default(), now).await?;
         match made.first() {
-            Some((_, Made::Task(task))) => Ok(*task),
+            Some((_, Made::Task(task) | Made::Before(task))) => Ok(*task),
             _ => Err(StoreError::Conflict(
                 "tasks of earlier fires have not ended, and the schedule's overlap leaves this one out; wait for them, cancel them, or \
                  change its overlap"
@@ -164,6 +174,7 @@ impl Handle {
                 ),
             );
         }
+        self.check(&schedule, &request.payload).await?;
         let task = task_of(&self.0.registry.snapshot(), &schedule, &request, now).await;
         let fires = fires.into_iter().map(|at| (at, copy_for(&task, at))).collect();
         let overlap = request.overlap.unwrap_or_default().for_backfill();
@@ -187,7 +198,18 @@ impl Handle {
     pub async fn preview(&self, asked: PreviewRequest) -> Result<Vec<Time>> {
         let rule = rule_of(&*self.0.store, &Timing::of_preview(&asked), &mut Calendars::new()).await?;
         let after = asked.after.unwrap_or_else(|| self.0.clock.now());
-        fires_of(rule, after, None, asked.count.unwrap_or(PREVIEWED)).await
+        let fires = fires_of(rule.clone(), after, None, asked.count.unwrap_or(PREVIEWED)).await?;
+        if fires.is_empty() {
+            // Who names a time may name one that is after the last fire.
+            let fired = tokio::task::spawn_blocking(move || {
+                (asked.after.is_some() && rule.fired_until(after))
+                    .then_some(())
+                    .ok_or_else(|| rule.never(after))
+            });
+            let fired = fired.await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+            fired.map_err(Never::refusal)?;
+        }
+        Ok(fires)
     }
 
     /// Works out the cursors of all schedules of a calendar anew, after it was changed.
@@ -222,7 +244,9 @@ mod tests {
             name: "s",
             request: &request,
         };
-        let schedule = change_schedule(&store, &put, at("2027-01-01T10:00:00Z")).await.unwrap();
+        let schedule = change_schedule(&store, &Snapshot::default(), &put, at("2027-01-01T10:00:00Z"))
+            .await
+            .unwrap();
         assert_eq!(schedule.next_fire, Some(at("2027-01-01T11:00:00Z")));
         assert!(rewind(&store, at("2027-01-01T09:59:59.5Z")).await);
         let left = store.schedule(schedule.id).await.unwrap();

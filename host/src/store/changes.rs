@@ -3,13 +3,16 @@
 //! Each is read, worked out by the rules of the model and written against the revision that was read; where somebody wrote meanwhile, it
 //! is done again. So a schedule keeps its pause, its cursor and its operator's edits whoever declares it again.
 
+use super::edits::{Schemas, check_payload, fitted};
 use crate::model::Time;
+use crate::model::alert::{AlertType, NewAlert};
+use crate::model::attempt::InputError;
 use crate::model::calendar::Calendar;
 use crate::model::ids::ScheduleId;
-use crate::model::request::{CronTaskRequest, Refusal, RefusalKind};
+use crate::model::request::{CronTaskRequest, Refusal, RefusalKind, ScheduleEdit};
 use crate::model::schedule::rule::Rule;
 use crate::model::schedule::timing::Timing;
-use crate::model::schedule::{self, Members, Schedule, Skip};
+use crate::model::schedule::{self, Schedule, Skip};
 use crate::store::{PutSchedule, Store, StoreError};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,12 +26,30 @@ pub enum ScheduleError {
     /// What was asked for is wrong; says where.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The payload does not fit the schema of the task.
+    #[error("the payload does not fit the task's schema")]
+    Payload(Vec<InputError>),
     /// The store refused or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-type Result<T> = std::result::Result<T, ScheduleError>;
+impl ScheduleError {
+    /// What was wrong with what was asked for, or what the store said.
+    pub fn refusal(self) -> std::result::Result<Refusal, StoreError> {
+        match self {
+            Self::Refused(refusal) => Ok(refusal),
+            Self::Payload(errors) => {
+                let first = errors.into_iter().next();
+                let (pointer, sentence) = first.map_or_else(Default::default, |error| (error.pointer, error.detail));
+                Ok(Refusal::new(RefusalKind::Value, format!("/payload{pointer}"), sentence))
+            }
+            Self::Store(error) => Err(error),
+        }
+    }
+}
+
+pub(super) type Result<T> = std::result::Result<T, ScheduleError>;
 
 /// Calendars that were looked up together: one has many schedules.
 pub type Calendars = HashMap<String, Option<Arc<Calendar>>>;
@@ -70,8 +91,8 @@ pub enum Change<'a> {
     Edit {
         /// Which.
         id: ScheduleId,
-        /// The members; a payload has been checked.
-        patch: &'a Members,
+        /// A merge patch of them.
+        patch: &'a ScheduleEdit,
     },
     /// Make no fire until it is resumed.
     Pause(ScheduleId),
@@ -80,88 +101,107 @@ pub enum Change<'a> {
 }
 
 /// Makes a change to a schedule at `now`, again and again while others get ahead of it.
-pub async fn change_schedule(store: &dyn Store, change: &Change<'_>, now: Time) -> Result<Schedule> {
+pub async fn change_schedule(store: &dyn Store, schemas: &dyn Schemas, change: &Change<'_>, now: Time) -> Result<Schedule> {
     for _ in 1..TRIES {
-        match try_change(store, change, now).await {
+        match try_change(store, schemas, change, now).await {
             Err(ScheduleError::Store(StoreError::Conflict(_))) => {}
             done => return done,
         }
     }
-    try_change(store, change, now).await
+    try_change(store, schemas, change, now).await
 }
 
-async fn try_change(store: &dyn Store, change: &Change<'_>, now: Time) -> Result<Schedule> {
-    let before = match change {
-        Change::Put { name, .. } => match store.schedule_named(name).await {
-            Err(StoreError::NotFound) => None,
-            found => Some(found?),
-        },
-        Change::Edit { id, .. } | Change::Pause(id) | Change::Resume(id) => Some(store.schedule(*id).await?),
-    };
-    match (change, before) {
-        (Change::Put { name, request }, before) => {
-            let schedule = declare(before.as_ref(), name, request, now);
-            write(store, before.as_ref(), schedule, now).await
-        }
-        (Change::Edit { patch, .. }, Some(before)) => {
-            let edits = schedule::patched(before.edits.as_deref(), (*patch).clone())?;
-            let edits = Some(edits).filter(|edits| !edits.is_empty());
-            let schedule = Schedule {
-                edits: edits.as_ref().map(schedule::text),
-                ..before.clone()
+async fn try_change(store: &dyn Store, schemas: &dyn Schemas, change: &Change<'_>, now: Time) -> Result<Schedule> {
+    let id = match change {
+        Change::Put { name, request } => {
+            let before = match store.schedule_named(name).await {
+                Err(StoreError::NotFound) => None,
+                found => Some(found?),
             };
-            write(store, Some(&before), schedule, now).await
+            let declared = declare(before.as_ref(), name, request, now);
+            let (schedule, alert) = fitted(store, schemas, before.as_ref(), declared, now).await?;
+            return put(store, before.as_ref(), schedule, None, alert).await;
         }
-        (Change::Pause(_), Some(before)) if before.paused_at.is_none() => {
+        Change::Edit { id, .. } | Change::Pause(id) | Change::Resume(id) => *id,
+    };
+    let before = store.schedule(id).await?;
+    let (edited, paused) = match change {
+        Change::Edit { patch, .. } => (edit(store, schemas, &before, patch, now).await?, patch.paused),
+        Change::Pause(_) => (before.clone(), Some(true)),
+        Change::Resume(_) | Change::Put { .. } => (before.clone(), Some(false)),
+    };
+    let is_edit = matches!(change, Change::Edit { .. });
+    match paused.filter(|paused| *paused != before.paused_at.is_some()) {
+        None if !is_edit => Ok(before),
+        None => put(store, Some(&before), edited, None, None).await,
+        Some(true) => {
             let paused_at = Some(now);
-            put(
-                store,
-                Some(&before),
-                Schedule {
-                    paused_at,
-                    ..before.clone()
-                },
-                None,
-            )
-            .await
+            put(store, Some(&before), Schedule { paused_at, ..edited }, None, None).await
         }
-        (Change::Resume(_), Some(before)) if before.paused_at.is_some() => {
-            let (_, rule) = read_schedule(store, &before, &mut Calendars::new()).await?;
+        Some(false) => {
+            // What it left out, it left out by the rule that it was paused with.
+            let (_, left_out_by) = read_schedule(store, &before, &mut Calendars::new()).await?;
+            let (_, rule) = read_schedule(store, &edited, &mut Calendars::new()).await?;
             let schedule = Schedule {
                 paused_at: None,
                 next_fire: rule.next_after(now),
                 planned_at: now,
-                ..before.clone()
+                ..edited
             };
-            put(store, Some(&before), schedule, rule.paused(before.next_fire, now)).await
+            let skip = left_out_by.paused(before.next_fire, now);
+            put(store, Some(&before), schedule, skip, None).await
         }
-        (_, before) => Ok(before.ok_or(StoreError::NotFound)?),
     }
 }
 
-/// Writes a schedule whose members changed, with the cursor that follows from them.
-async fn write(store: &dyn Store, before: Option<&Schedule>, schedule: Schedule, now: Time) -> Result<Schedule> {
+async fn edit(store: &dyn Store, schemas: &dyn Schemas, before: &Schedule, patch: &ScheduleEdit, now: Time) -> Result<Schedule> {
+    let edits = schedule::patched(before.edits.as_deref(), &patch.members)?;
+    let edits = Some(edits).filter(|edits| !edits.is_empty());
+    let schedule = Schedule {
+        edits: edits.as_ref().map(schedule::text),
+        ..before.clone()
+    };
+    let schedule = timed(store, Some(before), schedule, now).await?;
+    if patch.members.get("payload").is_some_and(|given| given.get() != "null") {
+        check_payload(schemas, &schedule.task_name, schedule.effective()?.payload).await?;
+    }
+    Ok(schedule)
+}
+
+/// A schedule whose members changed, with the cursor that follows from them. One that has no fire left may stay so: its calendar or its
+/// end took them, and neither who declares it again nor who edits something else is to blame.
+pub(super) async fn timed(store: &dyn Store, before: Option<&Schedule>, schedule: Schedule, now: Time) -> Result<Schedule> {
     let timing = Timing::of(&schedule.effective()?);
     let rule = rule_of(store, &timing, &mut Calendars::new()).await?;
     let (next_fire, planned_at) = cursor(before, &timing, &rule, now);
-    if next_fire.is_none() {
-        let sentence = "never fires between start and end";
-        return Err(Refusal::new(RefusalKind::Value, timing.pointer(), sentence).into());
+    let as_before = || {
+        before
+            .and_then(|before| before.effective().ok())
+            .is_some_and(|request| Timing::of(&request) == timing)
+    };
+    if next_fire.is_none() && !as_before() {
+        return Err(rule.never(now).refusal().into());
     }
-    let schedule = Schedule {
+    Ok(Schedule {
         next_fire,
         planned_at,
         ..schedule
-    };
-    put(store, before, schedule, None).await
+    })
 }
 
-async fn put(store: &dyn Store, before: Option<&Schedule>, schedule: Schedule, skip: Option<Skip>) -> Result<Schedule> {
+async fn put(
+    store: &dyn Store,
+    before: Option<&Schedule>,
+    schedule: Schedule,
+    skip: Option<Skip>,
+    alert: Option<NewAlert>,
+) -> Result<Schedule> {
     let put = PutSchedule {
         schedule: schedule.clone(),
         calendar: calendar_of(&schedule),
         seen: before.map(|before| before.revision),
         skips: skip.into_iter().collect(),
+        alerts: alert.into_iter().collect(),
     };
     store.put_schedule(put).await?;
     Ok(schedule)
@@ -226,12 +266,31 @@ pub async fn replan(store: &dyn Store, mut schedule: Schedule, now: Time) -> std
 
 async fn try_replan(store: &dyn Store, schedule: &Schedule, now: Time) -> std::result::Result<(), StoreError> {
     let due = schedule.next_fire.filter(|next| *next <= now);
+    let mut alerts = Vec::new();
+    let mut ended = |kind: AlertType, why: String| {
+        if schedule.next_fire.is_some() {
+            tracing::warn!(schedule = schedule.name, "{why}");
+            alerts.push(schedule.alert(kind, why, now));
+        }
+    };
     let (next_fire, planned_at) = match read_schedule(store, schedule, &mut Calendars::new()).await {
         _ if due.is_some() => (due, schedule.planned_at.min(now)),
-        Ok((_, rule)) => (rule.next_after(now), now),
+        Ok((_, rule)) => {
+            let next_fire = rule.next_after(now);
+            if let Some(why) = rule.ended(&schedule.name, next_fire, now) {
+                ended(AlertType::Calendar, why);
+            }
+            (next_fire, now)
+        }
         // It does not fire; its record says why.
-        Err(ScheduleError::Refused(_)) => (None, now),
-        Err(ScheduleError::Store(error)) => return Err(error),
+        Err(error) => {
+            let refusal = error.refusal()?;
+            ended(
+                AlertType::Absent,
+                format!("schedule {:?} does not fire any more: {refusal}", schedule.name),
+            );
+            (None, now)
+        }
     };
     let put = PutSchedule {
         calendar: calendar_of(schedule),
@@ -242,6 +301,7 @@ async fn try_replan(store: &dyn Store, schedule: &Schedule, now: Time) -> std::r
             ..schedule.clone()
         },
         skips: Vec::new(),
+        alerts,
     };
     store.put_schedule(put).await
 }
@@ -251,6 +311,15 @@ mod tests {
     use super::*;
     use crate::model::request::parse;
     use crate::store::sqlite::Sqlite;
+
+    struct NoSchemas;
+
+    #[async_trait::async_trait]
+    impl Schemas for NoSchemas {
+        async fn misfits(&self, _: &str, _: serde_json::Value) -> Vec<InputError> {
+            Vec::new()
+        }
+    }
 
     fn at(text: &str) -> Time {
         text.parse().unwrap()
@@ -262,7 +331,7 @@ mod tests {
             name: "s",
             request: &request,
         };
-        change_schedule(store, &change, at(now)).await.unwrap();
+        change_schedule(store, &NoSchemas, &change, at(now)).await.unwrap();
         store.schedule_named("s").await.unwrap()
     }
 
@@ -317,7 +386,7 @@ mod tests {
             (due.next_fire, due.planned_at, due.revision),
             (anew.next_fire, anew.planned_at, anew.revision + 1)
         );
-        store.remove_schedule(seen.id).await.unwrap();
+        store.remove_schedule(seen.id, now).await.unwrap();
         replan(&store, due, now).await.unwrap();
     }
 
@@ -336,9 +405,9 @@ mod tests {
             .map(|patch| {
                 let store = store.clone();
                 tokio::spawn(async move {
-                    let patch = schedule::members(patch).unwrap();
+                    let patch = parse::<ScheduleEdit>(patch.as_bytes()).unwrap();
                     let change = Change::Edit { id, patch: &patch };
-                    change_schedule(&*store, &change, at("2026-01-01T00:00:00Z")).await
+                    change_schedule(&*store, &NoSchemas, &change, at("2026-01-01T00:00:00Z")).await
                 })
             })
             .into();

@@ -7,12 +7,14 @@
 //! - Time is an argument. What happens next is decided in `model`; a driver holds SQL and no rule.
 
 mod changes;
+mod edits;
 mod flow;
 mod prune;
 mod schedule;
 pub mod sqlite;
 
 pub use changes::{Calendars, Change, ScheduleError, change_schedule, read_schedule, replan, rule_of};
+pub use edits::Schemas;
 pub use flow::{Batch, Callback, CallbackState, CancelledSome, Step, StepRetried, Workflow};
 pub use prune::{Place, Pruned};
 pub use schedule::{FireSchedule, Made, MadeFires, MakeFires, PutSchedule};
@@ -574,7 +576,9 @@ pub trait Store: Send + Sync + 'static {
     /// Writes a schedule. [`StoreError::Conflict`] where it is not the one that was seen.
     async fn put_schedule(&self, put: PutSchedule) -> Result<()>;
     /// Removes a schedule; its tasks stay.
-    async fn remove_schedule(&self, id: ScheduleId) -> Result<()>;
+    async fn remove_schedule(&self, id: ScheduleId, now: Time) -> Result<()>;
+    /// Whether a schedule or trigger of this id was removed, as far as history is kept.
+    async fn was_removed(&self, id: TaskId) -> Result<bool>;
     /// One schedule.
     async fn schedule(&self, id: ScheduleId) -> Result<Schedule>;
     /// One schedule, by its name.
@@ -601,7 +605,7 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Conflict`] where the triggers that listen to its events would be too large together.
     async fn put_trigger(&self, trigger: Trigger) -> Result<TriggerId>;
     /// Removes a trigger; its tasks stay.
-    async fn remove_trigger(&self, id: TriggerId) -> Result<()>;
+    async fn remove_trigger(&self, id: TriggerId, now: Time) -> Result<()>;
     /// One trigger.
     async fn trigger(&self, id: TriggerId) -> Result<Trigger>;
     /// The id of a trigger, by its name.

@@ -19,6 +19,8 @@ pub struct PutSchedule {
     pub seen: Option<u64>,
     /// Fires that make no task because of this.
     pub skips: Vec<Skip>,
+    /// What an operator should hear of.
+    pub alerts: Vec<NewAlert>,
 }
 
 /// All that is due of a schedule at one moment, made or recorded, and its cursor with it.
@@ -60,8 +62,8 @@ pub struct MakeFires {
 pub enum Made {
     /// It made this task.
     Task(TaskId),
-    /// It had been made before.
-    Before,
+    /// It had been made before, with this task.
+    Before(TaskId),
     /// Its schedule's rule for tasks that have not ended left it out.
     LeftOut,
 }

@@ -59,7 +59,7 @@ pub enum Measured {
 pub struct AlertRecord {
     /// Its id.
     pub alert_id: String,
-    /// `long_execution task_failure absent calendar`.
+    /// `long_execution task_failure late absent calendar edit`.
     #[serde(rename = "type")]
     #[schema(example = "task_failure")]
     pub kind: &'static str,

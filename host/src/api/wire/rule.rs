@@ -8,7 +8,6 @@ use crate::scheduler::Delivered;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 impl ScheduledTask {
@@ -77,9 +76,9 @@ pub struct TriggerRecord {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TriggerEdits {
     /// Members of the payload.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    #[schema(value_type = Object)]
-    pub payload: BTreeMap<String, Raw>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub payload: Option<Raw>,
     /// 1 to 9.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<u8>,

@@ -62,7 +62,7 @@ pub struct ScheduleRecord {
     pub start: Option<DateTime<Utc>>,
     /// No fire after this.
     pub end: Option<DateTime<Utc>>,
-    /// The members that an operator changed; they stay when it is declared again.
+    /// The members that an operator changed; they stay when it is declared again, as far as they fit.
     #[schema(value_type = Option<Object>)]
     pub edits: Option<Box<RawValue>>,
     /// Why it does not fire, where what is kept of it cannot be read.
@@ -109,7 +109,7 @@ pub struct ScheduleEditBody {
     pub misfire: Option<String>,
     /// While an earlier fire's task has not ended.
     pub overlap: Option<String>,
-    /// Input of each task, in place of the whole of what was declared.
+    /// Members of the input of each task, at every level, over those that were declared.
     #[schema(value_type = Option<Object>)]
     pub payload: Option<Box<RawValue>>,
     /// 1 (most urgent) to 9.
@@ -122,6 +122,8 @@ pub struct ScheduleEditBody {
     pub start: Option<DateTime<Utc>>,
     /// No fire after this.
     pub end: Option<DateTime<Utc>>,
+    /// Whether it is paused, as `/pause` and `/resume` say it too.
+    pub paused: Option<bool>,
 }
 
 impl From<Schedule> for ScheduleRecord {
@@ -259,7 +261,7 @@ pub struct BackfilledFire {
     /// `created`, `existed` where it had been made before, or `overlap` where too many of the schedule's tasks have not ended.
     #[schema(example = "created")]
     pub status: &'static str,
-    /// The task that was made.
+    /// The task that it made, now or before.
     pub task_id: Option<String>,
 }
 
@@ -270,13 +272,13 @@ impl From<Vec<(DateTime<Utc>, Made)>> for Backfilled {
             .map(|(at, made)| {
                 let (status, task_id) = match made {
                     Made::Task(task) => ("created", Some(task.to_string())),
-                    Made::Before => ("existed", None),
+                    Made::Before(task) => ("existed", Some(task.to_string())),
                     Made::LeftOut => ("overlap", None),
                 };
                 BackfilledFire { at, status, task_id }
             })
             .collect();
-        let created = fires.iter().filter(|fire| fire.task_id.is_some()).count();
+        let created = fires.iter().filter(|fire| fire.status == "created").count();
         Self { created, fires }
     }
 }

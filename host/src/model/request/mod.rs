@@ -3,6 +3,7 @@
 mod batch;
 mod cloud_event;
 mod limit;
+mod members;
 mod read;
 mod strict;
 mod submission;
@@ -13,14 +14,15 @@ mod workflow;
 pub use batch::{BatchRequest, CallbackRequest};
 pub use cloud_event::{CloudEvent, MAX_EVENTS, is_json};
 pub use limit::{LimitRequest, MatchRequest, QueueRequest, RateRequest};
-pub use read::{Input, Refusal, RefusalKind, parse, parse_pairs, without_position};
+pub use members::{Given, ScheduleEdit};
+use read::without_position;
+pub use read::{Input, Refusal, RefusalKind, parse, parse_pairs};
 pub use unique::UniqueRequest;
 pub use value::{EventType, Payload, not_a_time, parse_query_time, parse_time};
 pub use workflow::{StepRequest, WorkflowRequest};
 
 use crate::model::Time;
 use crate::model::priority::Priority;
-use crate::model::schedule::Members;
 use crate::model::schedule::misfire::Misfire;
 use crate::model::schedule::overlap::Overlap;
 use crate::model::schedule::timing::{OnClosed, SessionRule};
@@ -209,14 +211,6 @@ pub struct PreviewRequest {
 
 impl Input for PreviewRequest {}
 
-/// What an operator changes of a schedule, member by member; null takes a change back.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(transparent)]
-#[schema(value_type = Object)]
-pub struct ScheduleEdit(pub Members);
-
-impl Input for ScheduleEdit {}
-
 /// A stretch of time of which missing fires are to be made up for.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -277,7 +271,7 @@ impl Input for EventTriggerRequest {}
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TriggerPatch {
-    /// Members of the payload over the registered ones.
+    /// Members of the payload over the registered ones, at every level.
     #[serde(default, deserialize_with = "value::edit_of_payload")]
     #[schema(value_type = Option<Object>)]
     pub payload: Option<Option<Payload>>,

@@ -94,7 +94,7 @@ fn bad_json(text: &[u8], cause: &serde_json::Error) -> Refusal {
 }
 
 /// `serde_json` ends its sentences with the position; the pointer says it better.
-pub fn without_position(cause: &serde_json::Error) -> String {
+pub(super) fn without_position(cause: &serde_json::Error) -> String {
     let sentence = cause.to_string();
     match sentence.rfind(" at line ") {
         Some(end) => sentence[..end].to_owned(),

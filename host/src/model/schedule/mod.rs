@@ -11,7 +11,9 @@ pub mod rule;
 pub mod timing;
 
 use crate::model::Time;
+use crate::model::alert::{AlertType, NewAlert};
 use crate::model::ids::{ScheduleId, TaskId};
+use crate::model::patch::{merge_patch, object};
 use crate::model::request::{CronTaskRequest, Refusal, RefusalKind, parse};
 use crate::model::zone::Zone;
 use serde_json::value::{RawValue, to_raw_value};
@@ -19,6 +21,9 @@ use std::collections::BTreeMap;
 
 /// Members of a document, each as it was written.
 pub type Members = BTreeMap<String, Box<RawValue>>;
+
+/// Bytes of an operator's edits of one schedule: what it registers may have as many again.
+const MAX_EDITS: usize = 16 << 20;
 
 /// A schedule as it is kept.
 #[derive(Clone, Debug)]
@@ -59,6 +64,20 @@ impl Schedule {
     }
 }
 
+impl Schedule {
+    /// A case that an operator should look at.
+    pub fn alert(&self, kind: AlertType, error: String, at: Time) -> NewAlert {
+        NewAlert {
+            kind,
+            task_id: TaskId::of_schedule(self.id),
+            task_name: self.task_name.clone(),
+            error: Some(error),
+            execution_time: None,
+            at,
+        }
+    }
+}
+
 /// Lays edits over what was declared.
 pub fn effective(declared: &Members, edits: &Members) -> Result<CronTaskRequest, Refusal> {
     let mut members = declared.clone();
@@ -68,8 +87,7 @@ pub fn effective(declared: &Members, edits: &Members) -> Result<CronTaskRequest,
             members.remove(other);
         }
     }
-    members.extend(edits.clone());
-    parse(text(&members).as_bytes())
+    parse(merge_patch(&text(&members), &text(edits)).as_bytes())
 }
 
 /// The members of a request, but for the name, as they are kept.
@@ -101,20 +119,22 @@ pub fn declared(request: &CronTaskRequest) -> Members {
     members
 }
 
-/// Applies a patch to edits: null takes an edit back. Refuses what makes a schedule the one that it is.
-pub fn patched(edits: Option<&str>, patch: Members) -> Result<Members, Refusal> {
-    let mut members = edits.map_or(Ok(Members::new()), members)?;
-    for (member, value) in patch {
-        if member == "name" || member == "task_name" {
-            let sentence = format!("`{member}` cannot be changed; create another schedule");
-            return Err(Refusal::new(RefusalKind::Value, format!("/{member}"), sentence));
-        }
-        if value.get() == "null" {
-            members.remove(&member);
-        } else {
-            members.insert(member, value);
-        }
+/// Applies a merge patch to edits: null takes an edit back. Refuses what makes a schedule the one that it is.
+pub fn patched(edits: Option<&str>, patch: &Members) -> Result<Members, Refusal> {
+    if let Some(member) = ["name", "task_name"].into_iter().find(|member| patch.contains_key(*member)) {
+        let sentence = format!("`{member}` cannot be changed; create another schedule");
+        return Err(Refusal::new(RefusalKind::Value, format!("/{member}"), sentence));
     }
+    let patched = merge_patch(edits.unwrap_or("{}"), &text(patch));
+    if patched.len() > MAX_EDITS {
+        let sentence = format!(
+            "the changes of a schedule may have {} MiB together; take some back with null",
+            MAX_EDITS >> 20
+        );
+        return Err(Refusal::new(RefusalKind::Value, "", sentence));
+    }
+    let mut members = members(&patched)?;
+    members.retain(|_, value| value.get() != "{}");
     Ok(members)
 }
 
@@ -125,17 +145,7 @@ pub fn members(text: &str) -> Result<Members, Refusal> {
 
 /// The reverse of [`members`].
 pub fn text(members: &Members) -> String {
-    let mut text = String::from("{");
-    for (member, value) in members {
-        if text.len() > 1 {
-            text.push(',');
-        }
-        text.push_str(&serde_json::Value::from(member.as_str()).to_string());
-        text.push(':');
-        text.push_str(value.get());
-    }
-    text.push('}');
-    text
+    object(members.iter().map(|(member, value)| (member.as_str(), value.get())))
 }
 
 /// Why a fire made no task.

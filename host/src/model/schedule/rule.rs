@@ -5,6 +5,7 @@ use super::{COUNTED, Skip, SkipReason};
 use crate::model::Time;
 use crate::model::calendar::{Calendar, Session};
 use crate::model::cron::Cron;
+use crate::model::request::{Refusal, RefusalKind};
 use crate::model::zone::{Dst, Gap, Zone};
 use chrono::{NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
 use std::sync::Arc;
@@ -23,6 +24,44 @@ pub struct Rule {
     pub(super) dst: Dst,
     pub(super) start: Option<Time>,
     pub(super) end: Option<Time>,
+}
+
+/// Why a rule never fires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Never {
+    /// Its end comes before its next fire.
+    End,
+    /// Its start comes after its last.
+    Start,
+    /// Its calendar has no session left.
+    Calendar,
+    /// Its expression has no time, or none on a day with a session.
+    Expression,
+    /// Its sessions have no such time.
+    Session,
+}
+
+impl Never {
+    /// For whoever asked for it.
+    pub fn refusal(self) -> Refusal {
+        let (pointer, sentence) = match self {
+            Self::End => (
+                "/end",
+                "it never fires: there is no fire before this; give a later end, or leave it out",
+            ),
+            Self::Start => (
+                "/start",
+                "it never fires: there is no fire after this; give an earlier start, or leave it out",
+            ),
+            Self::Calendar => (
+                "/calendar",
+                "it never fires: the calendar has no session left; give another, or put a newer one",
+            ),
+            Self::Expression => ("/cron_expression", "never fires between start and end"),
+            Self::Session => ("/session", "never fires between start and end"),
+        };
+        Refusal::new(RefusalKind::Value, pointer, sentence)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -53,6 +92,49 @@ impl Rule {
             Source::Session { rule, calendar } => next_session(*rule, calendar, after),
         };
         fire.filter(|fire| self.end.is_none_or(|end| *fire <= end))
+    }
+
+    /// Why it has no fire after `after`, where it has none.
+    pub fn never(&self, after: Time) -> Never {
+        let fires = |rule: Self| rule.next_after(after).is_some();
+        let endless = Self { end: None, ..self.clone() };
+        if self.end.is_some() && fires(endless.clone()) {
+            return Never::End;
+        }
+        if self.start.is_some() && fires(Self { start: None, ..endless }) {
+            return Never::Start;
+        }
+        let first = self.zone.local(self.start.map_or(after, |start| start.max(after))).date();
+        let is_over = |calendar: &Calendar| !calendar.is_session(first) && calendar.next_session(first).is_none();
+        match &self.source {
+            Source::Cron { gate: Some(gate), .. } if is_over(&gate.calendar) => Never::Calendar,
+            Source::Session { calendar, .. } if is_over(calendar) => Never::Calendar,
+            Source::Cron { .. } => Never::Expression,
+            Source::Session { .. } => Never::Session,
+        }
+    }
+
+    /// What to tell where the calendar left it no fire: `next`, after `now`, is the next one. That its own end came is as it was asked for.
+    pub fn ended(&self, name: &str, next: Option<Time>, now: Time) -> Option<String> {
+        let calendar = match &self.source {
+            Source::Cron { gate, .. } => &gate.as_ref()?.calendar,
+            Source::Session { calendar, .. } => calendar,
+        };
+        if next.is_some() || self.never(now) == Never::End {
+            return None;
+        }
+        Some(format!(
+            "schedule {name:?} does not fire any more: the calendar {:?} has no session left for it; put a newer one, or give the schedule another",
+            calendar.name()
+        ))
+    }
+
+    /// Whether it has a fire at or before `until`, as far as it looks back: a century, or some years of a calendar's closed days.
+    pub fn fired_until(&self, until: Time) -> bool {
+        let back = [1, 40, 400, 4_000, 40_000].into_iter();
+        let from = back.filter_map(|days| until.checked_sub_signed(TimeDelta::days(days)));
+        from.map(|from| self.next_after(from))
+            .any(|fire| fire.is_some_and(|fire| fire <= until))
     }
 
     fn dst_for(&self, cron: &Cron) -> Dst {

@@ -256,7 +256,7 @@ fn what_does_not_go_together_is_refused_where_it_stands() {
 #[test]
 fn an_operators_edit_lies_over_what_was_declared_until_it_is_taken_back() {
     let declared = members(r#"{"task_name":"t","cron_expression":"@daily","priority":3,"payload":{"n":1.10}}"#).unwrap();
-    let patch = |edits: Option<&str>, patch: &str| patched(edits, members(patch).unwrap());
+    let patch = |edits: Option<&str>, patch: &str| patched(edits, &members(patch).unwrap());
     let edits = patch(None, r#"{"priority":1,"timezone":"Asia/Tokyo"}"#).unwrap();
     let holds = effective(&declared, &edits).unwrap();
     assert_eq!(holds.priority.map(crate::model::priority::Priority::get), Some(1));
@@ -270,6 +270,21 @@ fn an_operators_edit_lies_over_what_was_declared_until_it_is_taken_back() {
             .priority
             .map(crate::model::priority::Priority::get),
         Some(3)
+    );
+    let deep = patch(Some(r#"{"payload":{"a":{"b":1}}}"#), r#"{"payload":{"a":{"c":2.50,"b":null}}}"#).unwrap();
+    assert_eq!(text(&deep), r#"{"payload":{"a":{"c":2.50}}}"#);
+    assert_eq!(effective(&declared, &deep).unwrap().payload.text, r#"{"a":{"c":2.50},"n":1.10}"#);
+    assert!(
+        patch(Some(r#"{"payload":{"a":1}}"#), r#"{"payload":{"a":null}}"#)
+            .unwrap()
+            .is_empty()
+    );
+    let large = format!(r#"{{"payload":{{"b":"{}"}}}}"#, "x".repeat(9 << 20));
+    assert!(
+        patch(Some(&large.replacen('b', "a", 1)), &large)
+            .unwrap_err()
+            .sentence
+            .contains("16 MiB")
     );
     let session = patch(None, r#"{"session":{"edge":"open"},"calendar":"XNYS"}"#).unwrap();
     assert_eq!(effective(&declared, &session).unwrap().cron_expression, None);

@@ -190,9 +190,4 @@ impl Timing {
         }
         Ok(Source::Session { rule: session, calendar })
     }
-
-    /// Where to point when a rule has no fire at all.
-    pub fn pointer(&self) -> &'static str {
-        if self.session.is_some() { "/session" } else { "/cron_expression" }
-    }
 }

@@ -2,10 +2,12 @@
 
 use super::Failed;
 use super::enqueue::enqueue;
+use super::monitor::raise;
 use super::rows::{self, from_micros, micros};
 use super::rules::{list, remove};
 use super::writer::Tx;
 use crate::model::Time;
+use crate::model::alert::{AlertType, NewAlert};
 use crate::model::ids::{TaskId, TriggerId};
 use crate::model::trigger::{Edits, Patch, Trigger, postponed};
 use crate::store::{FireEvent, Fired, Firing, Listened, Page, PageRequest, Result, StoreError};
@@ -28,16 +30,25 @@ fn text(document: &impl Serialize) -> Result<String> {
 
 pub(super) fn put_trigger(tx: &Tx<'_>, t: &Trigger) -> Result<TriggerId> {
     let terms = text(&t.declared)?;
-    check_listeners(tx.db, &t.event_type, &t.name, terms.len())?;
+    let (edits, dropped) = fitting_edits(tx.db, t, terms.len())?;
     let id: [u8; 16] = tx
         .db
         .prepare_cached(
-            "INSERT INTO trigger_rule (id, name, task_name, event_type, terms, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT (name) DO UPDATE SET task_name = excluded.task_name, event_type = excluded.event_type, terms = excluded.terms
+            "INSERT INTO trigger_rule (id, name, task_name, event_type, terms, created_at, edits) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (name) DO UPDATE SET task_name = excluded.task_name, event_type = excluded.event_type, terms = excluded.terms,
+               edits = excluded.edits
              RETURNING id",
         )
         .and_then(|mut statement| {
-            let values = params![t.id.as_bytes(), t.name, t.task_name, t.event_type, terms, micros(t.created_at)];
+            let values = params![
+                t.id.as_bytes(),
+                t.name,
+                t.task_name,
+                t.event_type,
+                terms,
+                micros(t.created_at),
+                edits
+            ];
             statement.query_row(values, |row| row.get(0))
         })
         .failed()?;
@@ -45,7 +56,56 @@ pub(super) fn put_trigger(tx: &Tx<'_>, t: &Trigger) -> Result<TriggerId> {
         .prepare_cached("INSERT INTO trigger_state (id) VALUES (?1) ON CONFLICT DO NOTHING")
         .and_then(|mut s| s.execute([id]))
         .failed()?;
-    Ok(TriggerId::from_bytes(id))
+    let id = TriggerId::from_bytes(id);
+    if let Some(error) = dropped {
+        tracing::warn!(trigger = t.name, "{error}");
+        let alert = NewAlert {
+            kind: AlertType::Edit,
+            task_id: TaskId::of_trigger(id),
+            task_name: t.task_name.clone(),
+            error: Some(error),
+            execution_time: None,
+            at: t.created_at,
+        };
+        raise(tx, &alert)?;
+    }
+    Ok(id)
+}
+
+/// What an operator changed of the trigger of this name, as far as it fits what is registered now; and what is to be told of the rest. A
+/// payload is half of what a task gets, which no schema can be held against: what was meant for another task is not kept.
+fn fitting_edits(db: &Connection, t: &Trigger, bytes: usize) -> Result<(Option<String>, Option<String>)> {
+    let edited: Option<[u8; 16]> = db
+        .prepare_cached("SELECT id FROM trigger_rule WHERE name = ?1 AND edits IS NOT NULL")
+        .and_then(|mut s| s.query_row([&t.name], |row| row.get(0)).optional())
+        .failed()?;
+    let Some(id) = edited else {
+        check_listeners(db, &t.event_type, &t.name, bytes)?;
+        return Ok((None, None));
+    };
+    let Trigger { task_name, mut edits, .. } = trigger(db, TriggerId::from_bytes(id))?;
+    let mut why = None;
+    if task_name != t.task_name && edits.payload.take().is_some() {
+        why = Some(format!("it was meant for the task {task_name:?}, and not for {:?}", t.task_name));
+    }
+    let kept = |edits: &Edits| (*edits != Edits::default()).then(|| text(edits)).transpose();
+    let room = |kept: &Option<String>| check_listeners(db, &t.event_type, &t.name, bytes + kept.as_ref().map_or(0, String::len));
+    let mut text = kept(&edits)?;
+    if let Err(error) = room(&text) {
+        if edits.payload.take().is_none() {
+            return Err(error);
+        }
+        why = Some(error.to_string());
+        text = kept(&edits)?;
+        room(&text)?;
+    }
+    let told = why.map(|why| {
+        format!(
+            "trigger {:?} was registered anew, and an operator's edit of its payload was dropped: {why}; edit it again where it is still wanted",
+            t.name
+        )
+    });
+    Ok((text, told))
 }
 
 /// Refuses a trigger of so many bytes that an event of this type would read too much: it could not be delivered any more.
@@ -70,9 +130,10 @@ fn too_large(event_type: &str) -> StoreError {
     ))
 }
 
-pub(super) fn remove_trigger(tx: &Tx<'_>, id: TriggerId) -> Result<()> {
-    remove(tx, "DELETE FROM trigger_rule WHERE id = ?1", id.as_bytes())?;
-    remove(tx, "DELETE FROM trigger_state WHERE id = ?1", id.as_bytes())
+pub(super) fn remove_trigger(tx: &Tx<'_>, id: TriggerId, now: Time) -> Result<()> {
+    remove(tx, "DELETE FROM trigger_rule WHERE id = ?1", id.as_bytes(), now)?;
+    let state = tx.db.prepare_cached("DELETE FROM trigger_state WHERE id = ?1");
+    state.and_then(|mut s| s.execute([id.as_bytes()])).failed().map(drop)
 }
 
 pub(super) fn edit_trigger(tx: &Tx<'_>, id: TriggerId, patch: &Patch) -> Result<Trigger> {

@@ -171,7 +171,12 @@ fn make_one(
         .and_then(|mut s| s.execute(params![id.as_bytes(), micros(at), task.id.as_bytes(), micros(by.now)]))
         .failed()?;
     if fresh == 0 {
-        return Ok(Some(Made::Before));
+        let before = tx
+            .db
+            .prepare_cached("SELECT task FROM fire WHERE schedule = ?1 AND at = ?2")
+            .and_then(|mut s| s.query_row(params![id.as_bytes(), micros(at)], |row| row.get(0)))
+            .failed()?;
+        return Ok(Some(Made::Before(TaskId::from_bytes(before))));
     }
     let decision = by.overlap.decide(not_ended(tx, id, by.overlap.asks())?);
     let not_made = match decision {

@@ -407,8 +407,11 @@ impl Store for Sqlite {
     async fn put_schedule(&self, put: PutSchedule) -> Result<()> {
         self.writer.write(move |tx| schedules::put(tx, &put)).await
     }
-    async fn remove_schedule(&self, id: ScheduleId) -> Result<()> {
-        self.writer.write(move |tx| schedules::remove(tx, id)).await
+    async fn remove_schedule(&self, id: ScheduleId, now: Time) -> Result<()> {
+        self.writer.write(move |tx| schedules::remove(tx, id, now)).await
+    }
+    async fn was_removed(&self, id: TaskId) -> Result<bool> {
+        self.read(move |db| rules::was_removed(db, id)).await
     }
     async fn schedule(&self, id: ScheduleId) -> Result<Schedule> {
         self.read(move |db| schedules::by_id(db, id)).await
@@ -448,8 +451,8 @@ impl Store for Sqlite {
     async fn put_trigger(&self, trigger: Trigger) -> Result<TriggerId> {
         self.writer.write(move |tx| events::put_trigger(tx, &trigger)).await
     }
-    async fn remove_trigger(&self, id: TriggerId) -> Result<()> {
-        self.writer.write(move |tx| events::remove_trigger(tx, id)).await
+    async fn remove_trigger(&self, id: TriggerId, now: Time) -> Result<()> {
+        self.writer.write(move |tx| events::remove_trigger(tx, id, now)).await
     }
     async fn trigger(&self, id: TriggerId) -> Result<Trigger> {
         self.read(move |db| events::trigger(db, id)).await

@@ -32,6 +32,7 @@ pub(super) fn prune(tx: &Tx<'_>, before: Time, keep: u64, limit: usize, after: O
         "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE at < ?1 LIMIT ?2)",
         "DELETE FROM fire WHERE (schedule, at) IN (SELECT schedule, at FROM fire WHERE made_at < ?1 LIMIT ?2)",
         "DELETE FROM skip WHERE (schedule, at, reason) IN (SELECT schedule, at, reason FROM skip WHERE until < ?1 LIMIT ?2)",
+        "DELETE FROM removed WHERE id IN (SELECT id FROM removed WHERE at < ?1 LIMIT ?2)",
         // Its tasks stay, for as long as they do.
         "DELETE FROM callback WHERE batch IN (SELECT id FROM batch WHERE completed_at < ?1 AND success + failed + cancelled = count
            ORDER BY completed_at, id LIMIT ?2)",

@@ -2,17 +2,31 @@
 
 use super::Failed;
 use super::page::{self, Key};
+use super::rows::micros;
 use super::writer::Tx;
-use crate::model::ids::TriggerId;
+use crate::model::Time;
+use crate::model::ids::{TaskId, TriggerId};
 use crate::model::overrides::Override;
 use crate::store::{Page, PageRequest, Result, StoreError};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::{BTreeMap, HashMap};
 
-/// Deletes the row of a rule.
-pub(super) fn remove(tx: &Tx<'_>, sql: &str, id: &[u8; 16]) -> Result<()> {
-    let removed = tx.db.prepare_cached(sql).and_then(|mut s| s.execute([id])).failed()?;
-    if removed == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+/// Deletes the row of a rule, and remembers that there was one.
+pub(super) fn remove(tx: &Tx<'_>, sql: &str, id: &[u8; 16], now: Time) -> Result<()> {
+    if tx.db.prepare_cached(sql).and_then(|mut s| s.execute([id])).failed()? == 0 {
+        return Err(StoreError::NotFound);
+    }
+    tx.db
+        .prepare_cached("INSERT OR REPLACE INTO removed (id, at) VALUES (?1, ?2)")
+        .and_then(|mut s| s.execute(params![id, micros(now)]))
+        .failed()
+        .map(drop)
+}
+
+pub(super) fn was_removed(db: &Connection, id: TaskId) -> Result<bool> {
+    db.prepare_cached("SELECT 1 FROM removed WHERE id = ?1")
+        .and_then(|mut s| s.exists([id.as_bytes()]))
+        .failed()
 }
 
 pub(super) fn trigger_named(db: &Connection, name: &str) -> Result<TriggerId> {

@@ -2,8 +2,10 @@
 
 use super::Failed;
 use super::fires::record;
+use super::monitor::raise;
 use super::page;
 use super::rows::{blob, from_micros, micros};
+use super::rules;
 use super::writer::Tx;
 use crate::model::Time;
 use crate::model::ids::{ScheduleId, TaskId};
@@ -50,6 +52,9 @@ pub(super) fn put(tx: &Tx<'_>, put: &PutSchedule) -> Result<()> {
     }
     for skip in &put.skips {
         record(tx, schedule.id, skip)?;
+    }
+    for alert in &put.alerts {
+        raise(tx, alert)?;
     }
     Ok(())
 }
@@ -100,13 +105,8 @@ fn update(tx: &Tx<'_>, s: &Schedule, calendar: Option<&str>, seen: u64) -> Resul
 }
 
 /// Its fires are forgotten as those of others are; nobody can ask for them any more.
-pub(super) fn remove(tx: &Tx<'_>, id: ScheduleId) -> Result<()> {
-    let removed = tx
-        .db
-        .prepare_cached("DELETE FROM schedule WHERE id = ?1")
-        .and_then(|mut s| s.execute([id.as_bytes()]))
-        .failed()?;
-    if removed == 0 { Err(StoreError::NotFound) } else { Ok(()) }
+pub(super) fn remove(tx: &Tx<'_>, id: ScheduleId, now: Time) -> Result<()> {
+    rules::remove(tx, "DELETE FROM schedule WHERE id = ?1", id.as_bytes(), now)
 }
 
 pub(super) fn by_id(db: &Connection, id: ScheduleId) -> Result<Schedule> {
