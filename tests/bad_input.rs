@@ -181,6 +181,65 @@ fn memory(host: &Host) -> u64 {
 }
 
 #[test]
+fn a_body_that_would_fill_the_memory_is_refused_or_has_to_wait() {
+    let host = Host::with_probe();
+    let dense = |objects: usize| {
+        format!(
+            r#"{{"task_name":"echo","payload":{{"value":[{}0]}}}}"#,
+            r#"{"a":1},"#.repeat(objects)
+        )
+    };
+    let problem = send(&host, dense(1_500_000).as_bytes()).problem(413);
+    assert!(
+        problem["detail"].as_str().is_some_and(|detail| detail.contains("body_budget")),
+        "{problem}"
+    );
+    // Three of these at once have no room beside one another; each alone has.
+    let body = dense(150_000);
+    std::thread::scope(|scope| {
+        let sent: Vec<_> = (0..8).map(|_| scope.spawn(|| send(&host, body.as_bytes()).status)).collect();
+        let statuses: Vec<u16> = sent.into_iter().map(|sent| sent.join().expect("an answer")).collect();
+        assert!(
+            statuses.iter().all(|status| matches!(status, 200 | 503)) && statuses.contains(&200),
+            "{statuses:?}"
+        );
+    });
+    let status = std::fs::read_to_string(format!("/proc/{}/status", host.pid())).expect("its status");
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    assert!(peak.is_some_and(|kib| kib < 700 << 10), "{peak:?} KiB");
+    assert_eq!(send(&host, br#"{"task_name":"echo"}"#).status, 200);
+}
+
+#[test]
+fn what_takes_no_body_passes_over_none() {
+    let host = Host::with_probe();
+    let id = host.submit(&json!({"task_name": "echo", "trigger_time": "2034-01-01T00:00:00Z"}));
+    let (cancel, retry) = (format!("/task/cancel/{id}"), format!("/task/{id}/retry"));
+    for (method, path) in [
+        ("DELETE", cancel.as_str()),
+        ("POST", retry.as_str()),
+        ("POST", "/plugins/reload"),
+        ("DELETE", "/alerts/clear"),
+        ("DELETE", "/plugin/probe"),
+        ("DELETE", "/limit/x"),
+        ("POST", "/workflow/x/step/y/retry"),
+    ] {
+        let answer = host.request(
+            method,
+            path,
+            Some(br#"{"alert_type":"late"}"#),
+            &[("content-type", "application/json")],
+        );
+        let problem = answer.problem(400);
+        assert_eq!(problem["errors"][0]["pointer"], "/alert_type", "{method} {path}: {problem}");
+    }
+    assert_eq!(host.task(&id)["status"], "pending", "nothing was done");
+    host.request("DELETE", &cancel, Some(b"{}"), &[]).ok();
+}
+
+#[test]
 fn nesting_headers_and_half_requests_are_bounded() {
     let host = Host::with_probe();
     for depth in [1_000, 1_000_000] {

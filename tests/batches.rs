@@ -149,6 +149,9 @@ fn callbacks_are_checked_at_the_door() {
     assert_eq!(problem["errors"][0]["pointer"], "/on_complete/priority", "{problem}");
     send(&host, "?on_complete=nothing", &lines(1, r#"{"task_name":"echo"}"#)).problem(404);
     send(&host, "?on_complete=add", &lines(1, r#"{"task_name":"echo"}"#)).problem(422);
+    let twice = json!({"tasks": [{"task_name": "echo"}], "on_complete": {"task_name": "echo"}});
+    let problem = host.post("/tasks/batch?on_complete=noop", &twice).problem(400);
+    assert_eq!(problem["errors"][0]["pointer"], "/on_complete", "{problem}");
     assert_eq!(host.get("/batches").ok(), json!([]));
     host.get("/batch/0192f0c1-2345-7abc-8def-0123456789ab").problem(404);
     host.get("/batch/0192f0c1-2345-7abc-8def-0123456789ab/tasks").problem(404);

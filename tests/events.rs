@@ -353,6 +353,9 @@ fn only_what_the_filter_lets_through_fires() {
         "{record}"
     );
     assert_eq!(record["filter"], "data.delta > 1000000.0");
+    patch(&host, &large, &json!({"filter": "data.delta > 1000001.0"})).ok();
+    assert_eq!(trigger(&host, &large)["filter_error"], Value::Null, "it was the other filter's");
+    patch(&host, &large, &json!({"filter": null})).ok();
     assert_eq!(fired("6", json!({"data": {"delta": 2e6}, "time": early})), set(&[&large, &all]));
     assert_eq!(trigger(&host, &large)["filter_error"], Value::Null);
     let too_large = send(&host, "7", json!({"data": {"x": "y".repeat(1 << 20)}})).problem(413);

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::io::Write;
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 fn keyed(host: &Host, path: &str, body: &Value, key: &str) -> Answer {
     let headers = [("content-type", "application/json"), ("idempotency-key", key)];
@@ -228,6 +229,24 @@ fn a_task_that_is_tried_again_stands_where_the_one_before_did() {
     assert_eq!(host.post("/task/submit", &body).ok()["task_id"], json!(again));
     let deadline = host.task(&again)["deadline"].clone();
     assert!(deadline.is_string() && deadline == first["deadline"], "{deadline}");
+}
+
+#[test]
+fn who_waits_for_a_task_hears_of_its_end_whoever_ends_it() {
+    let host = Host::with_probe();
+    let unique = json!({"on_conflict": "replace", "fields": ["/value"]});
+    let body = json!({"task_name": "echo", "payload": {"value": 1}, "trigger_time": in_ms(3_600_000), "unique": unique});
+    let begun = Instant::now();
+    let replaced = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| host.run_with(&body));
+        eventually("it is there", || {
+            host.get("/tasks/scheduled").ok().as_array().is_some_and(|tasks| tasks.len() == 1)
+        });
+        host.submit(&body);
+        waiting.join().expect("the answer")
+    });
+    assert_eq!(replaced["status"], "cancelled", "{replaced}");
+    assert!(begun.elapsed() < Duration::from_secs(20), "and not at the end of its patience");
 }
 
 #[test]

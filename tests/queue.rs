@@ -39,12 +39,8 @@ fn reasons(host: &Host, id: &str) -> Vec<String> {
 #[test]
 fn a_limit_lets_so_many_run_and_the_next_one_as_each_ends_also_after_a_kill() {
     let mut host = Host::with_probe();
-    put(
-        &host,
-        "/limit/sleepers",
-        &json!({"match": {"task_name": "sleep"}, "max_running": 2}),
-    )
-    .ok();
+    let limit = json!({"match": {"task_name": "sleep"}, "max_running": 2});
+    assert_eq!([(); 2].map(|()| put(&host, "/limit/sleepers", &limit).status), [201, 200]);
     let ids: Vec<String> = (0..5).map(|_| host.submit(&json!({"task_name": "sleep"}))).collect();
     eventually("the limit is full", || running(&host) == 2);
     eventually("the rest is held", || {
@@ -64,6 +60,16 @@ fn a_limit_lets_so_many_run_and_the_next_one_as_each_ends_also_after_a_kill() {
     let queue = host.get("/queue").ok();
     assert_eq!((&queue["held"], &queue["held_by"]), (&json!(2), &json!({"limit": 2})));
     assert!(queue["oldest_wait"].is_number() && queue["oldest_due_at"].is_null(), "{queue}");
+    let rate = |which: &str| host.get("/queue").ok()[which].as_f64().expect("a rate");
+    assert!(rate("arrival_rate") < 0.5, "they came in before the kill: {queue}");
+    for n in 0..20 {
+        host.run("echo", &json!({"value": n}));
+    }
+    eventually("20 came in within a second or few, and ended", || {
+        [rate("arrival_rate"), rate("drain_rate")]
+            .iter()
+            .all(|rate| (20.0 / 60.0..20.5).contains(rate))
+    });
     host.delete("/limit/sleepers").ok();
     eventually("nothing holds them", || running(&host) == 4);
     host.delete("/limit/sleepers").problem(404);
@@ -144,7 +150,11 @@ fn the_queue_is_paused_as_a_whole_and_by_name_and_the_pause_outlives_a_kill() {
         "{queue}"
     );
     assert_eq!(reasons(&host, &id), ["paused"]);
-    assert_eq!(host.task(&id)["status"], "pending");
+    let waits = host.task(&id);
+    assert_eq!(
+        (&waits["status"], &waits["held"]),
+        (&json!("pending"), &json!("the whole queue is paused"))
+    );
     for (changed, name) in [(true, "echo"), (false, "echo")] {
         assert_eq!(host.post("/queue/pause", &json!({"task_name": name})).ok()["changed"], changed);
     }

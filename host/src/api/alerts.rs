@@ -2,7 +2,7 @@
 
 use super::State;
 use super::error::Problem;
-use super::extract::Query;
+use super::extract::{NoBody, Query};
 use super::history::time;
 use super::page::{self, Listed, MAX_LIMIT};
 use super::wire::{AlertRecord, Cleared};
@@ -78,7 +78,7 @@ pub(crate) async fn list(
 /// Closes open alerts, all or of one type
 #[utoipa::path(delete, path = "/alerts/clear", tag = "monitor", params(ClearQuery),
     responses((status = 200, description = "Closed", body = Cleared), (status = 400), (status = 503)))]
-pub(crate) async fn clear(state: State, Query(query): Query<ClearQuery>) -> Result<Json<Cleared>, Problem> {
+pub(crate) async fn clear(state: State, Query(query): Query<ClearQuery>, _: NoBody) -> Result<Json<Cleared>, Problem> {
     let cleared_count = state.store.clear_alerts(kind(&query.alert_type)?).await?;
     Ok(Json(Cleared { cleared_count }))
 }

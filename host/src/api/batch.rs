@@ -9,6 +9,7 @@ use super::lines::{Limits, Lines, too_large};
 use super::once::Key;
 use super::state::{check_payload, handler};
 use super::wire::BatchAccepted;
+use crate::model::batch::CallbackKind;
 use crate::model::request::{BatchRequest, CallbackRequest, Input, Payload, TaskRequest, parse};
 use crate::model::sweep::Sweep;
 use crate::model::task::{NewTask, Origin};
@@ -62,7 +63,7 @@ impl Input for BatchQuery {}
 /// What goes for a batch as a whole.
 struct About {
     name: Option<String>,
-    /// In the order of [`crate::model::batch::CallbackKind::ALL`].
+    /// In the order of [`CallbackKind::ALL`].
     callbacks: [Option<CallbackRequest>; 3],
 }
 
@@ -80,6 +81,25 @@ impl BatchQuery {
             })
         });
         Ok(About { name, callbacks })
+    }
+}
+
+/// What the query and the body say together.
+fn both(query: [Option<CallbackRequest>; 3], body: [Option<CallbackRequest>; 3]) -> Result<[Option<CallbackRequest>; 3], Problem> {
+    let mut both = [None, None, None];
+    for (n, (query, body)) in query.into_iter().zip(body).enumerate() {
+        both[n] = one_of(CallbackKind::ALL[n].as_str(), query, body)?;
+    }
+    Ok(both)
+}
+
+fn one_of<T>(member: &str, query: Option<T>, body: Option<T>) -> Result<Option<T>, Problem> {
+    match (query, body) {
+        (Some(_), Some(_)) => Err(Problem::invalid(
+            format!("/{member}"),
+            format!("{member} is in the query and in the body; give it once"),
+        )),
+        (query, body) => Ok(body.or(query)),
     }
 }
 
@@ -209,14 +229,10 @@ impl Source {
                 ),
                 _ => problem,
             })?;
-        let [on_success, on_failure, on_complete] = about.callbacks;
+        let in_body = [&mut batch.on_success, &mut batch.on_failure, &mut batch.on_complete].map(Option::take);
         let about = About {
-            name: batch.name.take().or(about.name),
-            callbacks: [
-                batch.on_success.take().or(on_success),
-                batch.on_failure.take().or(on_failure),
-                batch.on_complete.take().or(on_complete),
-            ],
+            name: one_of("name", about.name, batch.name.take())?,
+            callbacks: both(about.callbacks, in_body)?,
         };
         Ok((Self::of_json(batch, room)?, about, Keyed { key, answered }))
     }

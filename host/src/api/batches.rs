@@ -2,8 +2,8 @@
 
 use super::State;
 use super::error::{Place, Problem};
-use super::extract::{Name, Query};
-use super::history::records;
+use super::extract::{Name, NoBody, Query};
+use super::history::list_tasks;
 use super::page::{self, Listed};
 use super::state::{check_payload, handler};
 use super::tasks::PageQuery;
@@ -14,7 +14,7 @@ use crate::model::ids::BatchId;
 use crate::model::request::{CallbackRequest, Payload};
 use crate::model::task::{NewTask, Origin, Submission};
 use crate::registry::snapshot::Snapshot;
-use crate::store::{Callback, Filter, Listing};
+use crate::store::{Callback, Filter};
 use axum::Json;
 use axum::extract::OriginalUri;
 use serde_json::json;
@@ -47,8 +47,8 @@ pub(crate) async fn get(state: State, name: Name) -> Result<Json<BatchRecord>, P
 ///
 /// Answers at once; a large batch is `cancelling` for a while. One of which all tasks have ended already is a 409.
 #[utoipa::path(delete, path = "/batch/{batch_id}", tag = "batches", params(("batch_id" = String, Path, description = "Id of a batch")),
-    responses((status = 200, description = "On its way", body = BatchRecord), (status = 404), (status = 409), (status = 503)))]
-pub(crate) async fn cancel(state: State, name: Name) -> Result<Json<BatchRecord>, Problem> {
+    responses((status = 200, description = "On its way", body = BatchRecord), (status = 400), (status = 404), (status = 409), (status = 503)))]
+pub(crate) async fn cancel(state: State, name: Name, _: NoBody) -> Result<Json<BatchRecord>, Problem> {
     let id: BatchId = name.id("batch")?;
     let told = state.store.cancel_batch(id, state.clock.now()).await;
     told.map_err(|error| Problem::of_store(error, "batch", &name.0))?;
@@ -76,12 +76,7 @@ pub(crate) async fn tasks(
         batch: Some(id),
         ..Filter::default()
     };
-    let page = state.store.tasks(Listing::All(filter), request).await?;
-    let link = page::link(&uri, page.next.as_deref());
-    Ok(Listed {
-        body: records(&state, page.items),
-        link,
-    })
+    list_tasks(&state, &uri, filter, request).await
 }
 
 /// What somebody asks to follow a batch, checked as a submission is. In the order of [`CallbackKind::ALL`].

@@ -2,7 +2,7 @@
 
 use super::State;
 use super::error::{Code, Problem};
-use super::extract::{Name, Query, check_json_type, read_body};
+use super::extract::{Name, NoBody, Query, check_json_type, read_body};
 use super::page::{self, Listed};
 use super::tasks::PageQuery;
 use super::wire::{CalendarSummary, Removed, SessionRecord, SettlementDate};
@@ -75,9 +75,9 @@ pub(crate) async fn put(state: State, name: Name, request: Request) -> Result<(S
 ///
 /// The one that ships under its name, where there is one, counts again.
 #[utoipa::path(delete, path = "/calendar/{name}", tag = "calendars", params(("name" = String, Path, description = "Name of a calendar")),
-    responses((status = 200, description = "Removed", body = Removed), (status = 404),
+    responses((status = 200, description = "Removed", body = Removed), (status = 400), (status = 404),
         (status = 409, description = "It ships, or a schedule goes by it"), (status = 503)))]
-pub(crate) async fn remove(state: State, name: Name) -> Result<Json<Removed>, Problem> {
+pub(crate) async fn remove(state: State, name: Name, _: NoBody) -> Result<Json<Removed>, Problem> {
     match state.store.remove_calendar(&name.0).await {
         Err(StoreError::NotFound) if shipped::get(&name.0).is_some() => Err(Problem::new(
             Code::Conflict,

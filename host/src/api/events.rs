@@ -2,7 +2,7 @@
 
 use super::State;
 use super::error::{Code, Problem, shorten};
-use super::extract::{JsonBody, MAX_JSON, Name, SMALL, media_type, read_body};
+use super::extract::{JsonBody, MAX_JSON, Name, SMALL, media_type, read_body, room_as_values};
 use super::once::refuse_key;
 use super::wire::{DeliveredEvent, Triggered};
 use crate::model::event::{NewEvent, Source};
@@ -68,7 +68,8 @@ pub(crate) async fn receive(state: State, request: Request) -> Result<Json<Trigg
     let headers = request.headers().clone();
     refuse_key(&headers, "an event is delivered once by its source and id: send it again as it is")?;
     let mode = mode(&headers)?;
-    let (body, _room) = read_body(request, MAX_JSON, &state).await?;
+    let (body, room) = read_body(request, MAX_JSON, &state).await?;
+    let _room = room_as_values(&body, room, &state)?;
     let events = if body.len() <= SMALL {
         read(mode, &headers, &body)
     } else {

@@ -10,9 +10,9 @@ use crate::model::Time;
 use crate::model::ids::{BatchId, TaskId};
 use crate::model::request::{Input, not_a_time, parse_query_time};
 use crate::model::task::Status;
-use crate::store::{Filter, Listing};
+use crate::store::{Filter, Listing, PageRequest};
 use axum::extract::OriginalUri;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -152,15 +152,20 @@ pub(crate) async fn all(
         batch: batch(&query.batch_id)?,
         ..Filter::default()
     };
+    list_tasks(&state, &uri, filter, request).await
+}
+
+/// A page of all tasks that a filter lets through.
+pub(super) async fn list_tasks(state: &State, uri: &Uri, filter: Filter, request: PageRequest) -> Result<Listed<Vec<TaskRecord>>, Problem> {
     let page = state.store.tasks(Listing::All(filter), request).await?;
-    let link = page::link(&uri, page.next.as_deref());
+    let link = page::link(uri, page.next.as_deref());
     Ok(Listed {
-        body: records(&state, page.items),
+        body: records(state, page.items),
         link,
     })
 }
 
-pub(super) fn records(state: &State, tasks: Vec<crate::model::task::Task>) -> Vec<TaskRecord> {
+fn records(state: &State, tasks: Vec<crate::model::task::Task>) -> Vec<TaskRecord> {
     let view = state.view();
     let record = |task| {
         let live = view.live(&task);

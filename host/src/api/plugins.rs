@@ -2,7 +2,7 @@
 
 use super::State;
 use super::error::{Code, Problem};
-use super::extract::{Name, Query, media_type, read_body};
+use super::extract::{Name, NoBody, Query, media_type, read_body};
 use super::page::{self, Listed};
 use super::tasks::PageQuery;
 use super::wire::{PluginRecord, Removed};
@@ -73,8 +73,8 @@ pub(crate) async fn put(state: State, name: Name, request: Request) -> Result<(S
 ///
 /// Its manifest stays; queued tasks wait for its return.
 #[utoipa::path(delete, path = "/plugin/{name}", tag = "plugins", params(("name" = String, Path, description = "Name of a plugin")),
-    responses((status = 200, description = "Removed", body = Removed), (status = 404), (status = 500), (status = 503)))]
-pub(crate) async fn remove(state: State, name: Name) -> Result<Json<Removed>, Problem> {
+    responses((status = 200, description = "Removed", body = Removed), (status = 400), (status = 404), (status = 500), (status = 503)))]
+pub(crate) async fn remove(state: State, name: Name, _: NoBody) -> Result<Json<Removed>, Problem> {
     state.registry.remove(&name.0).await?;
     Ok(Json(Removed::new(&name.0)))
 }
@@ -83,8 +83,8 @@ pub(crate) async fn remove(state: State, name: Name) -> Result<Json<Removed>, Pr
 ///
 /// Answers once what is there is live or refused.
 #[utoipa::path(post, path = "/plugins/reload", tag = "plugins",
-    responses((status = 200, description = "All plugins, by name", body = Vec<PluginRecord>), (status = 500), (status = 503)))]
-pub(crate) async fn reload(state: State) -> Result<Json<Vec<PluginRecord>>, Problem> {
+    responses((status = 200, description = "All plugins, by name", body = Vec<PluginRecord>), (status = 400), (status = 500), (status = 503)))]
+pub(crate) async fn reload(state: State, _: NoBody) -> Result<Json<Vec<PluginRecord>>, Problem> {
     state.registry.reload().await?;
     let snapshot = state.registry.snapshot();
     Ok(Json(snapshot.plugins.values().map(|plugin| (&**plugin).into()).collect()))

@@ -2,7 +2,7 @@
 
 use super::State;
 use super::error::{Code, Problem};
-use super::extract::{JsonBody, Name};
+use super::extract::{JsonBody, Name, NoBody};
 use super::why::reason_of;
 use super::wire::{LimitRecord, Paused, QueueRecord, Removed};
 use crate::model::hold::Hold;
@@ -10,6 +10,7 @@ use crate::model::name;
 use crate::model::request::{LimitRequest, QueueRequest};
 use crate::store::COUNTED;
 use axum::Json;
+use axum::http::StatusCode;
 use std::collections::BTreeMap;
 
 /// Shows what waits and runs
@@ -20,6 +21,7 @@ pub(crate) async fn show(state: State) -> Result<Json<QueueRecord>, Problem> {
     let now = state.clock.now();
     let oldest = queue.oldest_due_at.into_iter().chain(queue.oldest_held_at).min();
     let (slots, slots_free) = state.scheduler.slots();
+    let rates = state.monitor.rates();
     Ok(Json(QueueRecord {
         paused: pauses.iter().any(|(name, _)| name.is_empty()),
         paused_at: pauses.iter().find(|(name, _)| name.is_empty()).map(|(_, at)| *at),
@@ -35,6 +37,8 @@ pub(crate) async fn show(state: State) -> Result<Json<QueueRecord>, Problem> {
         held_by: held_by(&queue.held_by),
         due_by_task: queue.due_by_task.into_iter().collect(),
         oldest_held_at: queue.oldest_held_at,
+        arrival_rate: rates.arrival,
+        drain_rate: rates.drain,
         oldest_wait: oldest.map(|at| (now - at).as_seconds_f64().max(0.0)),
     }))
 }
@@ -105,26 +109,27 @@ pub(crate) async fn limit(state: State, name: Name) -> Result<Json<LimitRecord>,
 /// It holds for attempts that start from now on; those that run without it do not count.
 #[utoipa::path(put, path = "/limit/{name}", tag = "queue", request_body = LimitRequest,
     params(("name" = String, Path, description = "1 to 128 characters of A-Z a-z 0-9 . _ -")),
-    responses((status = 200, description = "On disk", body = LimitRecord), (status = 400), (status = 408), (status = 409), (status = 413), (status = 415),
-        (status = 503)))]
+    responses((status = 200, description = "Replaced", body = LimitRecord), (status = 201, description = "Created", body = LimitRecord),
+        (status = 400), (status = 408), (status = 409), (status = 413), (status = 415), (status = 503)))]
 pub(crate) async fn put_limit(
     state: State,
     name: Name,
     JsonBody(request, _room): JsonBody<LimitRequest>,
-) -> Result<Json<LimitRecord>, Problem> {
+) -> Result<(StatusCode, Json<LimitRecord>), Problem> {
     if !name::is_valid(&name.0) {
         return Err(Problem::new(Code::InvalidValue, name::why_invalid("the name", &name.0)));
     }
     let limit = request.limit(name.0)?;
-    state.store.put_limit(limit.clone()).await?;
+    let is_new = state.store.put_limit(limit.clone()).await?;
     state.scheduler.wake();
-    Ok(Json(limit.into()))
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(limit.into())))
 }
 
 /// Removes a limit
 #[utoipa::path(delete, path = "/limit/{name}", tag = "queue", params(("name" = String, Path, description = "Name of a limit")),
-    responses((status = 200, description = "Removed", body = Removed), (status = 404), (status = 503)))]
-pub(crate) async fn remove_limit(state: State, name: Name) -> Result<Json<Removed>, Problem> {
+    responses((status = 200, description = "Removed", body = Removed), (status = 400), (status = 404), (status = 503)))]
+pub(crate) async fn remove_limit(state: State, name: Name, _: NoBody) -> Result<Json<Removed>, Problem> {
     let removed = state.store.remove_limit(&name.0).await;
     removed.map_err(|error| Problem::of_store(error, "limit", &name.0))?;
     state.scheduler.wake();

@@ -150,8 +150,8 @@ pub(crate) async fn edit(
 ///
 /// Tasks that it made stay.
 #[utoipa::path(delete, path = "/schedule/{id}", tag = "schedules", params(("id" = String, Path, description = "Id or name of a schedule; what reads as a UUID is an id")),
-    responses((status = 200, description = "Removed", body = Removed), (status = 404), (status = 503)))]
-pub(crate) async fn remove(state: State, name: Name) -> Result<Json<Removed>, Problem> {
+    responses((status = 200, description = "Removed", body = Removed), (status = 400), (status = 404), (status = 503)))]
+pub(crate) async fn remove(state: State, name: Name, _: NoBody) -> Result<Json<Removed>, Problem> {
     let id = find(&state, &name).await?;
     let removed = state.store.remove_schedule(id, state.clock.now()).await;
     removed.map_err(|error| Problem::of_store(error, "schedule", &name.0))?;

@@ -102,6 +102,18 @@ impl State {
 
     /// Room for one large body beside the others.
     pub(crate) fn room_for(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+        let budget = self.options.body_budget.as_u64();
+        if bytes as u64 > budget {
+            return Err(Problem::new(
+                Code::TooLarge,
+                format!(
+                    "the body takes about {} MiB of memory once it is read, more than the {} MiB of server.body_budget; send fewer or larger \
+                     values, or a batch as lines (application/x-ndjson)",
+                    bytes >> 20,
+                    budget >> 20
+                ),
+            ));
+        }
         let amount = u32::try_from(kib(bytes as u64)).unwrap_or(u32::MAX);
         self.room.clone().try_acquire_many_owned(amount).map_err(|_| {
             Problem::new(

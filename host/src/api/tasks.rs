@@ -2,7 +2,7 @@
 
 use super::State;
 use super::error::Problem;
-use super::extract::{Name, Query};
+use super::extract::{Name, NoBody, Query};
 use super::page::{self, Listed, MAX_LIMIT};
 use super::state::check_payload;
 use super::wire::{Accepted, AnyRecord, ById, FailedTask, RunningTask, ScheduledTask, TaskRecord};
@@ -54,7 +54,8 @@ async fn found<T>(lookup: impl Future<Output = Result<T, StoreError>>) -> Result
     responses((status = 200, description = "Its whole record", body = AnyRecord), (status = 404), (status = 503)))]
 pub(crate) async fn status(state: State, name: Name) -> Result<Json<AnyRecord>, Problem> {
     let id: TaskId = name.id(ANY)?;
-    if let Some(task) = found(state.store.task(id)).await? {
+    if let Some(mut task) = found(state.store.task(id)).await? {
+        hold_by_pause(&state, &mut task).await?;
         let live = state.view().live(&task);
         return Ok(Json(AnyRecord::Task(TaskRecord::whole(task, live))));
     }
@@ -67,13 +68,22 @@ pub(crate) async fn status(state: State, name: Name) -> Result<Json<AnyRecord>, 
     }
 }
 
+/// While the whole queue is paused, due tasks stay where they are: only the record says what holds them.
+async fn hold_by_pause(state: &State, task: &mut Task) -> Result<(), Problem> {
+    let is_due = task.status == Status::Pending && task.due_at.is_none_or(|at| at <= state.clock.now());
+    if is_due && task.held.is_none() && state.store.pauses().await?.iter().any(|(name, _)| name.is_empty()) {
+        task.held = Some("the whole queue is paused".into());
+    }
+    Ok(())
+}
+
 /// Cancels a task, or removes a schedule or trigger
 ///
 /// A running task is stopped. One that has ended already is a 409, and so is a schedule or trigger that was removed.
 #[utoipa::path(delete, path = "/task/cancel/{task_id}", tag = "tasks",
     params(("task_id" = String, Path, description = "Id of a task, schedule or trigger")),
-    responses((status = 200, description = "Cancelled", body = Accepted), (status = 404), (status = 409), (status = 503)))]
-pub(crate) async fn cancel(state: State, name: Name) -> Result<Json<Accepted>, Problem> {
+    responses((status = 200, description = "Cancelled", body = Accepted), (status = 400), (status = 404), (status = 409), (status = 503)))]
+pub(crate) async fn cancel(state: State, name: Name, _: NoBody) -> Result<Json<Accepted>, Problem> {
     let id: TaskId = name.id(ANY)?;
     let cancelled = Accepted::new(id, "cancelled");
     if let Some(lease) = found(state.store.cancel(id, state.clock.now())).await? {
@@ -102,8 +112,8 @@ pub(crate) async fn cancel(state: State, name: Name) -> Result<Json<Accepted>, P
 /// A new task with the same payload, linked by `retry_of`; what its handler sees as `idempotency_key` stays the same.
 #[utoipa::path(post, path = "/task/{task_id}/retry", tag = "tasks",
     params(("task_id" = String, Path, description = "Id of a failed task")),
-    responses((status = 200, description = "The new task", body = Accepted), (status = 404), (status = 409), (status = 422), (status = 503)))]
-pub(crate) async fn retry(state: State, name: Name) -> Result<Json<Accepted>, Problem> {
+    responses((status = 200, description = "The new task", body = Accepted), (status = 400), (status = 404), (status = 409), (status = 422), (status = 503)))]
+pub(crate) async fn retry(state: State, name: Name, _: NoBody) -> Result<Json<Accepted>, Problem> {
     let id: TaskId = name.id("task")?;
     let task = state.store.task(id).await;
     check_again(&state, task.map_err(|error| Problem::of_store(error, "task", &name.0))?).await?;
@@ -134,8 +144,8 @@ async fn check_again(state: &State, task: Task) -> Result<(), Problem> {
 /// Its record and its place in the history stay.
 #[utoipa::path(delete, path = "/tasks/failed/{task_id}", tag = "tasks",
     params(("task_id" = String, Path, description = "Id of a failed task")),
-    responses((status = 200, description = "Dismissed", body = Accepted), (status = 404), (status = 409), (status = 503)))]
-pub(crate) async fn dismiss(state: State, name: Name) -> Result<Json<Accepted>, Problem> {
+    responses((status = 200, description = "Dismissed", body = Accepted), (status = 400), (status = 404), (status = 409), (status = 503)))]
+pub(crate) async fn dismiss(state: State, name: Name, _: NoBody) -> Result<Json<Accepted>, Problem> {
     let id: TaskId = name.id("task")?;
     let dismissed = state.store.dismiss(id).await;
     dismissed.map_err(|error| Problem::of_store(error, "task", &name.0))?;

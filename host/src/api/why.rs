@@ -52,7 +52,13 @@ async fn reasons(state: &State, task: &Task) -> Result<Vec<Reason>, Problem> {
         } else {
             format!("{name} is")
         };
-        reasons.push(reason("paused", format!("{what} paused since {}", shown(*at))));
+        let resume = if name.is_empty() {
+            "taskhost queue resume".to_owned()
+        } else {
+            format!("taskhost queue resume {name}")
+        };
+        let detail = format!("{what} paused since {}; `{resume}` lets it go on", shown(*at));
+        reasons.push(reason("paused", detail));
     }
     if !state.registry.snapshot().handlers.contains_key(&task.name) {
         let detail = format!("no loaded plugin handles {}; it runs once one does", task.name);

@@ -2,7 +2,7 @@
 
 use super::State;
 use super::error::{Place, Problem};
-use super::extract::{KeyedBody, Name, Query};
+use super::extract::{KeyedBody, Name, NoBody, Query};
 use super::page::{self, Listed};
 use super::state::{check_payload, handler};
 use super::tasks::PageQuery;
@@ -88,8 +88,8 @@ pub(crate) async fn get(state: State, name: Name) -> Result<Json<WorkflowRecord>
 /// Those that run are stopped. One of which all steps have ended already is a 409.
 #[utoipa::path(delete, path = "/workflow/{workflow_id}", tag = "workflows",
     params(("workflow_id" = String, Path, description = "Id of a workflow")),
-    responses((status = 200, description = "Cancelled", body = WorkflowRecord), (status = 404), (status = 409), (status = 503)))]
-pub(crate) async fn cancel(state: State, name: Name) -> Result<Json<WorkflowRecord>, Problem> {
+    responses((status = 200, description = "Cancelled", body = WorkflowRecord), (status = 400), (status = 404), (status = 409), (status = 503)))]
+pub(crate) async fn cancel(state: State, name: Name, _: NoBody) -> Result<Json<WorkflowRecord>, Problem> {
     let id: WorkflowId = name.id("workflow")?;
     let running = state.store.cancel_workflow(id, state.clock.now()).await;
     for lease in running.map_err(|error| Problem::of_store(error, "workflow", &name.0))? {
@@ -103,8 +103,12 @@ pub(crate) async fn cancel(state: State, name: Name) -> Result<Json<WorkflowReco
 /// The step gets a new task, and so do the steps after it that never had their turn. What succeeded stays as it is.
 #[utoipa::path(post, path = "/workflow/{workflow_id}/step/{key}/retry", tag = "workflows",
     params(("workflow_id" = String, Path, description = "Id of a workflow"), ("key" = String, Path, description = "Key of one of its steps")),
-    responses((status = 200, description = "The step's new task", body = StepRetriedRecord), (status = 404), (status = 409), (status = 503)))]
-pub(crate) async fn retry(state: State, Path((workflow, key)): Path<(String, String)>) -> Result<Json<StepRetriedRecord>, Problem> {
+    responses((status = 200, description = "The step's new task", body = StepRetriedRecord), (status = 400), (status = 404), (status = 409), (status = 503)))]
+pub(crate) async fn retry(
+    state: State,
+    Path((workflow, key)): Path<(String, String)>,
+    _: NoBody,
+) -> Result<Json<StepRetriedRecord>, Problem> {
     let id: WorkflowId = Name(workflow.clone()).id("workflow")?;
     let retried = match state.store.retry_step(id, key.clone(), state.clock.now()).await {
         Err(StoreError::NotFound) => {

@@ -114,6 +114,8 @@ const ORDER: &[&str] = &[
     "held",
     "scheduled",
     "oldest_wait",
+    "arrival_rate",
+    "drain_rate",
     "due_by_priority",
     "due_by_task",
     "held_by",

@@ -491,8 +491,8 @@ pub trait Store: Send + Sync + 'static {
     async fn waiting(&self, id: TaskId) -> Result<Waiting>;
     /// What waits and runs.
     async fn queue(&self) -> Result<Queue>;
-    /// Keeps a limit in place of the one of its name. [`StoreError::Conflict`] where there are too many.
-    async fn put_limit(&self, limit: Limit) -> Result<()>;
+    /// Keeps a limit in place of the one of its name; returns whether there was none. [`StoreError::Conflict`] where there are too many.
+    async fn put_limit(&self, limit: Limit) -> Result<bool>;
     /// Removes a limit; what it held may start.
     async fn remove_limit(&self, name: &str) -> Result<()>;
     /// All limits, by name.

@@ -40,6 +40,10 @@ pub struct QueueRecord {
     pub oldest_held_at: Option<DateTime<Utc>>,
     /// For how many seconds the longest due has waited, held or not.
     pub oldest_wait: Option<f64>,
+    /// Tasks a second that came in, over the last minute of this host, from wherever.
+    pub arrival_rate: f64,
+    /// Tasks a second that ended, over the last minute of this host, however.
+    pub drain_rate: f64,
 }
 
 /// What was paused or resumed.

@@ -31,6 +31,11 @@ fn text(document: &impl Serialize) -> Result<String> {
 pub(super) fn put_trigger(tx: &Tx<'_>, t: &Trigger) -> Result<TriggerId> {
     let terms = text(&t.declared)?;
     let (edits, dropped) = fitting_edits(tx.db, t, terms.len())?;
+    let is_same = tx
+        .db
+        .prepare_cached("SELECT 1 FROM trigger_rule WHERE name = ?1 AND terms = ?2 AND edits IS ?3")
+        .and_then(|mut s| s.exists(params![t.name, terms, edits]))
+        .failed()?;
     let id: [u8; 16] = tx
         .db
         .prepare_cached(
@@ -57,6 +62,9 @@ pub(super) fn put_trigger(tx: &Tx<'_>, t: &Trigger) -> Result<TriggerId> {
         .and_then(|mut s| s.execute([id]))
         .failed()?;
     let id = TriggerId::from_bytes(id);
+    if !is_same {
+        forget_filter_error(tx, id)?;
+    }
     if let Some(error) = dropped {
         tracing::warn!(trigger = t.name, "{error}");
         let alert = NewAlert {
@@ -70,6 +78,15 @@ pub(super) fn put_trigger(tx: &Tx<'_>, t: &Trigger) -> Result<TriggerId> {
         raise(tx, &alert)?;
     }
     Ok(id)
+}
+
+/// What was wrong with a filter is not what is wrong with the next one.
+fn forget_filter_error(tx: &Tx<'_>, id: TriggerId) -> Result<()> {
+    tx.db
+        .prepare_cached("UPDATE trigger_state SET filter_error = NULL WHERE id = ?1")
+        .and_then(|mut s| s.execute([id.as_bytes()]))
+        .failed()
+        .map(drop)
 }
 
 /// What an operator changed of the trigger of this name, as far as it fits what is registered now; and what is to be told of the rest. A
@@ -139,6 +156,10 @@ pub(super) fn remove_trigger(tx: &Tx<'_>, id: TriggerId, now: Time) -> Result<()
 pub(super) fn edit_trigger(tx: &Tx<'_>, id: TriggerId, patch: &Patch) -> Result<Trigger> {
     let mut trigger = trigger(tx.db, id)?;
     trigger.edit(patch.clone());
+    if patch.filter.is_some() {
+        trigger.filter_error = None;
+        forget_filter_error(tx, id)?;
+    }
     let edits = (trigger.edits != Edits::default()).then(|| text(&trigger.edits)).transpose()?;
     let bytes = text(&trigger.declared)?.len() + edits.as_ref().map_or(0, String::len);
     check_listeners(tx.db, &trigger.event_type, &trigger.name, bytes)?;

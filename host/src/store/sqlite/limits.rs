@@ -47,7 +47,7 @@ pub(super) fn pauses(db: &Connection) -> Result<Vec<(String, Time)>> {
 }
 
 /// Keeps a limit; what it held is looked at again.
-pub(super) fn put(tx: &mut Tx<'_>, limit: &Limit) -> Result<()> {
+pub(super) fn put(tx: &mut Tx<'_>, limit: &Limit) -> Result<bool> {
     let others: i64 = tx
         .db
         .prepare_cached("SELECT COUNT(*) FROM limit_rule WHERE name <> ?1")
@@ -60,7 +60,7 @@ pub(super) fn put(tx: &mut Tx<'_>, limit: &Limit) -> Result<()> {
     }
     let before = limits(tx.db)?.into_iter().find(|other| other.name == limit.name);
     if before.as_ref() == Some(limit) {
-        return Ok(()); // services put theirs at every start
+        return Ok(false); // services put theirs at every start
     }
     tx.db
         .prepare_cached("INSERT OR REPLACE INTO limit_rule VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")
@@ -76,10 +76,12 @@ pub(super) fn put(tx: &mut Tx<'_>, limit: &Limit) -> Result<()> {
             ])
         })
         .failed()?;
+    let is_new = before.is_none();
     if before.is_none_or(|before| (before.rate, before.key) != (limit.rate, limit.key.clone())) {
         buckets::forget(tx, &limit.name)?;
     }
-    look_again(tx, &limit.name)
+    look_again(tx, &limit.name)?;
+    Ok(is_new)
 }
 
 /// Removes a limit; what it held may start.

@@ -282,7 +282,7 @@ impl Store for Sqlite {
     async fn queue(&self) -> Result<Queue> {
         self.read(queue::queue).await
     }
-    async fn put_limit(&self, limit: Limit) -> Result<()> {
+    async fn put_limit(&self, limit: Limit) -> Result<bool> {
         self.writer.write(move |tx| limits::put(tx, &limit)).await
     }
     async fn remove_limit(&self, name: &str) -> Result<()> {
