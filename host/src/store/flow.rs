@@ -2,10 +2,40 @@
 
 use crate::model::Time;
 use crate::model::batch::{CallbackKind, Counts};
-use crate::model::ids::{BatchId, TaskId, WorkflowId};
+use crate::model::ids::{BatchId, NodeId, TaskId, WorkflowId};
 use crate::model::task::{NewTask, Status};
 use crate::model::workflow::{When, WorkflowStatus};
-use crate::store::Lease;
+use crate::store::{Lease, RequestKey};
+
+/// A part of a batch on its way in.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// Of this batch.
+    pub batch: BatchId,
+    /// Who takes it in: what a dead node left half-staged is discarded.
+    pub node: NodeId,
+    /// How many of it were staged before.
+    pub first_line: u64,
+    /// The next ones. They enter as submitted by hand, and no earlier than the batch becomes whole.
+    pub tasks: Vec<NewTask>,
+}
+
+/// What makes a batch whole.
+#[derive(Clone, Debug)]
+pub struct Publish {
+    /// Which.
+    pub batch: BatchId,
+    /// For people.
+    pub name: Option<String>,
+    /// How many tasks were staged.
+    pub count: u64,
+    /// When they were accepted.
+    pub now: Time,
+    /// What follows it, one of a kind at most.
+    pub callbacks: Vec<Callback>,
+    /// Carries it out once.
+    pub key: Option<RequestKey>,
+}
 
 /// A task that follows a batch.
 #[derive(Clone, Debug)]

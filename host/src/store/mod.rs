@@ -7,38 +7,40 @@
 //! - Time is an argument. What happens next is decided in `model`; a driver holds SQL and no rule.
 
 mod changes;
+mod claim;
 mod edits;
+mod event;
 mod flow;
+mod lists;
 mod prune;
 mod schedule;
 pub mod sqlite;
 
 pub use changes::{Calendars, Change, ScheduleError, change_schedule, read_schedule, replan, rule_of};
+pub use claim::{COUNTED, Claim, Claimed, Handled, Handlers, Lease, MOST_NAMES, Offer, Orphan, Queue, Room, Rung, Settle, Swept, Waiting};
 pub use edits::Schemas;
-pub use flow::{Batch, Callback, CallbackState, CancelledSome, Step, StepRetried, Workflow};
+pub use event::{Delivery, FireEvent, Fired, Firing, Listened};
+pub use flow::{Batch, Callback, CallbackState, CancelledSome, Publish, Stage, Step, StepRetried, Workflow};
+pub use lists::{AlertFilter, Filter, Listing, Page, PageRequest};
 pub use prune::{Place, Pruned};
 pub use schedule::{FireSchedule, Made, MadeFires, MakeFires, PutSchedule};
 
 use crate::model::Time;
 use crate::model::alert::{Alert, AlertType, NewAlert};
-use crate::model::attempt::{LogLine, Outcome, Progress, Usage};
+use crate::model::attempt::LogLine;
 use crate::model::calendar::Calendar;
-use crate::model::event::NewEvent;
-use crate::model::hold::Hold;
-use crate::model::ids::{BatchId, EventId, NodeId, ScheduleId, TaskId, TriggerId, WorkflowId};
+use crate::model::ids::{BatchId, NodeId, ScheduleId, TaskId, TriggerId, WorkflowId};
 use crate::model::limit::Limit;
 use crate::model::metrics::Metrics;
-use crate::model::outbox::{Outbox, Undelivered};
+use crate::model::outbox::Undelivered;
 use crate::model::overrides::Override;
-use crate::model::retry::{Counters, Next};
 use crate::model::schedule::{Fire, Schedule};
-use crate::model::task::{NewTask, Status, Task, Ties};
+use crate::model::task::{NewTask, Task};
 use crate::model::trigger::{Patch, Trigger};
 use crate::model::workflow::NewWorkflow;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The `[store]` table.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -100,347 +102,6 @@ pub struct RequestKey {
     pub fingerprint: [u8; 32],
     /// What is answered if the request is carried out.
     pub answer: String,
-}
-
-/// What the timers of tasks came to.
-#[derive(Clone, Debug, Default)]
-pub struct Rung {
-    /// How many tasks ended, since they had not begun in time.
-    pub expired: usize,
-    /// When the next timer rings.
-    pub next: Option<Time>,
-}
-
-/// Where a sweep goes on: the keys after these.
-#[derive(Clone, Debug, Default)]
-pub struct Swept {
-    /// Under which tasks are held.
-    pub held_key: String,
-    /// Of rates.
-    pub bucket: String,
-    /// Of unique tasks.
-    pub unique: Vec<u8>,
-}
-
-/// What a waiting task waits for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Waiting {
-    /// What holds it.
-    pub held_by: Option<Hold>,
-    /// Of a task that a rate holds: when the next one of those may start.
-    pub release_at: Option<Time>,
-    /// Of a due task that nothing holds: how many go before it, counted up to [`COUNTED`].
-    pub ahead: Option<u64>,
-}
-
-/// What waits and runs. Each number is counted up to [`COUNTED`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Queue {
-    /// Due and held by nothing, by priority from 1.
-    pub due: [u64; 9],
-    /// Not yet due.
-    pub scheduled: u64,
-    /// Due, but held.
-    pub held: u64,
-    /// Running.
-    pub running: u64,
-    /// Since when the longest due has been, of those that nothing holds.
-    pub oldest_due_at: Option<Time>,
-    /// The same of those that something holds.
-    pub oldest_held_at: Option<Time>,
-    /// Held tasks, by what holds them.
-    pub held_by: Vec<(Hold, u64)>,
-    /// Of the first [`COUNTED`] that are due and held by nothing: how many of each task name, at most [`MOST_NAMES`], the most frequent first.
-    pub due_by_task: Vec<(String, u64)>,
-}
-
-/// Task names by which waiting tasks are counted.
-pub const MOST_NAMES: usize = 100;
-
-/// How far waiting tasks are counted: who has more has many.
-pub const COUNTED: u64 = 10_000;
-
-/// What claiming needs to know of a task name that this node can run.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Handled {
-    /// Memory cap of an attempt, in bytes.
-    pub memory: u64,
-    /// The definition's, for tasks that do not say.
-    pub idempotent: bool,
-    /// Attempts that may run at once.
-    pub max_running: Option<u32>,
-    /// The plugin that will run it.
-    pub plugin: Arc<str>,
-    /// `sha256:…` of its component.
-    pub plugin_digest: Arc<str>,
-}
-
-/// The task names that a node can run.
-pub type Handlers = HashMap<String, Handled>;
-
-/// A place for one task on a node: where nothing else is due, it is leased as it enters, and no claim is needed.
-pub struct Offer {
-    /// Whose place it is.
-    pub node: NodeId,
-    /// What will run it.
-    pub handled: Handled,
-    /// Holds the place, and says whether there is one. Asked at the last moment, while the task is written: a place that waited for
-    /// the commit before would stand empty for as long. Asked again, it says the same.
-    pub hold: Box<dyn Fn() -> bool + Send + Sync>,
-    /// Told once the task is on disk, whether or not anybody still waits for the answer: it is to be run in the place that was held,
-    /// or waits for a claim. Must not block.
-    pub kept: Box<dyn Fn(Option<Task>) + Send + Sync>,
-}
-
-/// What is free on a node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Room {
-    /// Attempts that may begin.
-    pub slots: usize,
-    /// Bytes of the memory budget.
-    pub memory: u64,
-}
-
-/// Takes due tasks for a node: by priority, trigger time and id, each 16th the longest due.
-/// Due tasks without a handler here are filed as held on the way.
-pub struct Claim {
-    /// Who will run them.
-    pub node: NodeId,
-    /// What is due.
-    pub now: Time,
-    /// How many were started before, for the one-in-16 rule.
-    pub started: u64,
-    /// What the node can run.
-    pub handlers: Arc<Handlers>,
-    /// Holds what is free, and says how much. Asked at the last moment, as [`Offer::hold`] is; asked again, it says what is still held.
-    pub hold: Box<dyn Fn() -> Room + Send + Sync>,
-    /// Told how much of it was not taken: what enters in the same commit finds it free.
-    pub give_back: Box<dyn Fn(Room) + Send + Sync>,
-}
-
-/// What a claim found.
-#[derive(Debug, Default)]
-pub struct Claimed {
-    /// Leased to the node, in the order to start them.
-    pub tasks: Vec<Task>,
-    /// Whether another claim would find more at once.
-    pub more: bool,
-    /// Whether something that is due was left: for want of slots or memory.
-    pub waiting: bool,
-    /// When the next waiting task becomes due.
-    pub next_due: Option<Time>,
-}
-
-/// A node's right to settle one attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Lease {
-    /// Of this task.
-    pub task: TaskId,
-    /// This attempt.
-    pub attempt: u32,
-    /// By this node.
-    pub node: NodeId,
-}
-
-/// A part of a batch on its way in.
-#[derive(Clone, Debug)]
-pub struct Stage {
-    /// Of this batch.
-    pub batch: BatchId,
-    /// Who takes it in: what a dead node left half-staged is discarded.
-    pub node: NodeId,
-    /// How many of it were staged before.
-    pub first_line: u64,
-    /// The next ones. They enter as submitted by hand, and no earlier than the batch becomes whole.
-    pub tasks: Vec<NewTask>,
-}
-
-/// What makes a batch whole.
-#[derive(Clone, Debug)]
-pub struct Publish {
-    /// Which.
-    pub batch: BatchId,
-    /// For people.
-    pub name: Option<String>,
-    /// How many tasks were staged.
-    pub count: u64,
-    /// When they were accepted.
-    pub now: Time,
-    /// What follows it, one of a kind at most.
-    pub callbacks: Vec<Callback>,
-    /// Carries it out once.
-    pub key: Option<RequestKey>,
-}
-
-/// The end of one attempt and the task's next state.
-#[derive(Clone, Debug)]
-pub struct Settle {
-    /// The fence.
-    pub lease: Lease,
-    /// The task's name.
-    pub task_name: String,
-    /// Whether the task has tags.
-    pub tagged: bool,
-    /// Who has to hear of its end.
-    pub ties: Ties,
-    /// When the guest began; `None` where nobody saw it: the lease has to do.
-    pub started_at: Option<Time>,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// What follows, as `model::retry` decided.
-    pub next: Next,
-    /// When.
-    pub now: Time,
-    /// Wall time of the guest; `None` where nobody saw it end.
-    pub execution_time: Option<Duration>,
-    /// Fuel and memory.
-    pub usage: Usage,
-    /// The last progress said.
-    pub progress: Option<Progress>,
-    /// Lines not yet kept by [`Store::append_log`].
-    pub log: Vec<LogLine>,
-    /// An alert that the outcome is worth.
-    pub alert: Option<NewAlert>,
-    /// What the attempt sent; kept only where the outcome is ok.
-    pub outbox: Outbox,
-}
-
-/// What becomes of a thing that was sent.
-#[derive(Clone, Debug)]
-pub enum Delivery {
-    /// An event with the tasks that its triggers make of it.
-    Event(FireEvent),
-    /// A task.
-    Task(NewTask),
-    /// A workflow.
-    Workflow(NewWorkflow),
-    /// Nothing: it cannot be delivered, and the alert says why.
-    Refused(NewAlert),
-}
-
-/// A running attempt whose node is gone.
-#[derive(Clone, Debug)]
-pub struct Orphan {
-    /// The fence under which it is settled.
-    pub lease: Lease,
-    /// Of the task.
-    pub name: String,
-    /// What the task has been through.
-    pub counters: Counters,
-    /// Whether it may be repeated.
-    pub idempotent: bool,
-    /// Whether it has tags.
-    pub tagged: bool,
-    /// Who has to hear of its end.
-    pub ties: Ties,
-    /// When the attempt was due.
-    pub due_at: Time,
-}
-
-/// An event with what its triggers make of it.
-#[derive(Clone, Debug)]
-pub struct FireEvent {
-    /// The event's id.
-    pub id: EventId,
-    /// What came in.
-    pub event: NewEvent,
-    /// When it arrived.
-    pub now: Time,
-    /// One a trigger that it fires; those of triggers removed or paused meanwhile are dropped.
-    pub firings: Vec<Firing>,
-    /// Triggers that let it pass by, and why where that was no decision of their filters.
-    pub skipped: Vec<(TriggerId, Option<String>)>,
-}
-
-/// The triggers that listen to a type of event.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Listened {
-    /// That they have together.
-    pub bytes: u64,
-    /// How many.
-    pub triggers: u64,
-}
-
-/// What one trigger makes of an event.
-#[derive(Clone, Debug)]
-pub struct Firing {
-    /// The trigger.
-    pub trigger: TriggerId,
-    /// Its task; with a debounce it is due that much after the event.
-    pub task: NewTask,
-    /// Where the trigger's last task has not begun and was made for want of quiet, it takes this one's payload and waits for so long
-    /// again, as `model::trigger::postponed` bounds it, and there is no new one.
-    pub debounce: Option<Duration>,
-}
-
-/// What came of an event.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fired {
-    /// It has been seen before: nothing of it was kept.
-    pub duplicate: bool,
-    /// The tasks that carry its data.
-    pub tasks: Vec<TaskId>,
-}
-
-/// Which tasks a list shows, and in which order.
-#[derive(Clone, Debug)]
-pub enum Listing {
-    /// All: those that wait or run, newest first, then those that ended, latest first.
-    All(Filter),
-    /// Running, longest running first.
-    Running,
-    /// Waiting, next due first.
-    Waiting,
-    /// Waiting for a retry, or failed and not dismissed; latest failure first.
-    Failed,
-    /// Ended, latest first.
-    History(Filter),
-}
-
-/// Narrows a list; members left `None` let all pass.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// Exactly this status.
-    pub status: Option<Status>,
-    /// Exactly this name.
-    pub task_name: Option<String>,
-    /// Carries this tag.
-    pub tag: Option<String>,
-    /// Id or name begins so.
-    pub prefix: Option<String>,
-    /// Ended at or after this (history only).
-    pub since: Option<Time>,
-    /// Ended before this (history only).
-    pub until: Option<Time>,
-    /// Came in with this batch.
-    pub batch: Option<BatchId>,
-}
-
-/// Which part of a list.
-#[derive(Clone, Debug)]
-pub struct PageRequest {
-    /// At most so many, from 1.
-    pub limit: usize,
-    /// Where the last page ended: opaque.
-    pub cursor: Option<String>,
-}
-
-/// A part of a list.
-#[derive(Clone, Debug)]
-pub struct Page<T> {
-    /// In the list's order.
-    pub items: Vec<T>,
-    /// For the next page; `None` at the end.
-    pub next: Option<String>,
-}
-
-/// Which open alerts a list shows.
-#[derive(Clone, Debug, Default)]
-pub struct AlertFilter {
-    /// Only of this type.
-    pub kind: Option<AlertType>,
-    /// Only with a case at or after this.
-    pub since: Option<Time>,
 }
 
 /// The calendar that a name stands for.
