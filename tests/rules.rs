@@ -182,3 +182,25 @@ fn what_is_scheduled_is_paged_over_tasks_and_schedules_without_a_gap() {
     expected.sort();
     assert_eq!(seen, expected);
 }
+
+#[test]
+fn large_schedules_and_triggers_fill_no_page_beyond_its_bytes() {
+    let host = Host::with_probe();
+    let payload = json!({"value": "x".repeat(9 << 20)});
+    for n in 0..3 {
+        let schedule = json!({"name": format!("s{n}"), "task_name": "echo", "cron_expression": "0 0 1 1 *", "payload": payload});
+        host.post("/task/cron", &schedule).ok();
+        let trigger = json!({"name": format!("t{n}"), "task_name": "echo", "event_type": "e", "payload": payload});
+        host.post("/task/event-trigger", &trigger).ok();
+    }
+    for list in ["/schedules", "/triggers", "/tasks/scheduled"] {
+        let (mut pages, mut next) = (Vec::new(), Some(list.to_owned()));
+        while let Some(path) = next {
+            let answer = host.get(&path);
+            let link = answer.headers.get("link").and_then(|link| link.to_str().ok()).map(str::to_owned);
+            next = link.map(|link| link[link.find("/api/v1/scheduler").expect("a path") + 17..link.find('>').expect("its end")].to_owned());
+            pages.push(answer.ok().as_array().map_or(0, Vec::len));
+        }
+        assert_eq!(pages, [2, 1], "{list}");
+    }
+}

@@ -245,14 +245,13 @@ fn middle(db: &Connection, amounts: Amounts) -> Result<Middle> {
         |row| Ok((row.get(0)?, row.get(1)?)),
     )?;
     let waits = row("task", "due_at", "queue = 0", amounts.ahead / 2)?;
-    let fires = amounts.schedules / 2;
-    let (fire_at, fire) = row("schedule", "next_fire", "next_fire IS NOT NULL", fires)?;
+    let fire = row("schedule", "next_fire", "next_fire IS NOT NULL", amounts.schedules / 2)?;
     Ok(Middle {
         waiting: written(waits.1),
         finished: written(ended.1),
         finished_cursor: cursor(ended),
-        schedule_cursor: format!("{}.{fire_at}.{}.-", fires + 1, written(fire)),
-        waiting_cursor: format!("0.0..{}", cursor(waits)),
+        schedule_cursor: format!("{}.-", cursor(fire)),
+        waiting_cursor: format!(".{}", cursor(waits)),
         completed_at: DateTime::from_timestamp_micros(ended.0).unwrap_or_default(),
     })
 }

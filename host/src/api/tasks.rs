@@ -6,6 +6,7 @@ use super::extract::{Name, NoBody, Query};
 use super::page::{self, Listed, MAX_LIMIT};
 use super::state::check_payload;
 use super::wire::{Accepted, AnyRecord, ById, FailedTask, RunningTask, ScheduledTask, TaskRecord};
+use crate::model::Time;
 use crate::model::ids::{ScheduleId, TaskId, TriggerId};
 use crate::model::request::{Input, Payload};
 use crate::model::task::{Status, Task};
@@ -204,129 +205,138 @@ pub(crate) async fn scheduled(
     Query(query): Query<PageQuery>,
 ) -> Result<Listed<Vec<ScheduledTask>>, Problem> {
     let request = query.request()?;
-    let place = Place::read(request.cursor.as_deref())?;
-    let limit = request.limit;
-    let now = state.clock.now();
-    // Fires that lie before the place have been listed; as many more are asked for as may come before it.
-    let fires = state.store.upcoming_schedules(place.fires + limit + 1).await?;
-    let fires = fires
-        .into_iter()
-        .filter_map(ScheduledTask::of_schedule)
-        .filter(|fire| !place.is_past(fire));
-    let mut tasks = Page {
-        items: Vec::new(),
-        next: None,
+    let Place { tasks, fires } = Place::read(request.cursor.as_deref())?;
+    let (now, limit) = (state.clock.now(), request.limit);
+    let waiting = match tasks.page(limit) {
+        Some(page) => state.store.tasks(Listing::Waiting, page).await?,
+        None => Page::default(),
     };
-    if !place.no_more_tasks {
-        tasks = waiting(&state, place.tasks.clone(), limit).await?;
-    }
-    let listed = tasks.items.len();
-    let after: Vec<String> = tasks.items.iter().map(|task| state.store.cursor(&Listing::Waiting, task)).collect();
-    let tasks_items = tasks.items.into_iter().map(|task| ScheduledTask::of_task(task, now));
-    let mut merged = Merge {
-        tasks: tasks_items.peekable(),
-        more_tasks: tasks.next.is_some(),
-        fires: fires.peekable(),
+    let upcoming = match fires.page(limit) {
+        Some(page) => state.store.upcoming_schedules(page).await?,
+        None => Page::default(),
     };
-    let body: Vec<ScheduledTask> = merged.by_ref().take(limit).collect();
-    let more = tasks.next.is_some() || merged.next().is_some();
-    let taken = body.iter().filter(|item| item.kind == "task").count();
-    let mut next = place.after(&body);
-    if taken == listed {
-        next.no_more_tasks |= tasks.next.is_none();
-        next.tasks = tasks.next;
-    } else if let Some(last) = taken.checked_sub(1) {
-        next.tasks = after.into_iter().nth(last);
-    }
+    let of_task = |task| (state.store.cursor(&Listing::Waiting, &task), ScheduledTask::of_task(task, now));
+    let of_fire = |schedule| {
+        let cursor = state.store.fire_cursor(&schedule);
+        Some((cursor, ScheduledTask::of_schedule(schedule)?))
+    };
+    let mut tasks = Stream::new(tasks, waiting.next, waiting.items.into_iter().map(of_task).collect());
+    let mut fires = Stream::new(fires, upcoming.next, upcoming.items.into_iter().filter_map(of_fire).collect());
+    let body: Vec<ScheduledTask> = std::iter::from_fn(|| earlier(&mut tasks, &mut fires)).take(limit).collect();
+    let next = Place {
+        tasks: tasks.place(),
+        fires: fires.place(),
+    };
+    let more = next.tasks != Part::End || next.fires != Part::End;
     let link = page::link(&uri, more.then(|| next.write()).as_deref());
     Ok(Listed { body, link })
 }
 
-async fn waiting(state: &State, cursor: Option<String>, limit: usize) -> Result<Page<Task>, Problem> {
-    Ok(state.store.tasks(Listing::Waiting, PageRequest { limit, cursor }).await?)
+/// A part of one of the two lists that become one, by time.
+struct Stream {
+    /// Where it goes on.
+    place: Part,
+    items: Peekable<std::vec::IntoIter<(String, ScheduledTask)>>,
+    /// Where the store goes on after these: what comes then may be due before what the other list has.
+    next: Option<String>,
 }
 
-/// Two lists by time become one; a task goes before a fire of the same instant.
-struct Merge<T: Iterator<Item = ScheduledTask>, F: Iterator<Item = ScheduledTask>> {
-    tasks: Peekable<T>,
-    /// Whether the store has tasks after these: what comes then may be one of them.
-    more_tasks: bool,
-    fires: Peekable<F>,
-}
+impl Stream {
+    fn new(place: Part, next: Option<String>, items: Vec<(String, ScheduledTask)>) -> Self {
+        Self {
+            place,
+            items: items.into_iter().peekable(),
+            next,
+        }
+    }
 
-impl<T: Iterator<Item = ScheduledTask>, F: Iterator<Item = ScheduledTask>> Iterator for Merge<T, F> {
-    type Item = ScheduledTask;
+    fn due(&mut self) -> Option<Time> {
+        self.items.peek().map(|(_, item)| item.trigger_time)
+    }
 
-    fn next(&mut self) -> Option<ScheduledTask> {
-        match (self.tasks.peek(), self.fires.peek()) {
-            (Some(task), Some(fire)) if fire.trigger_time < task.trigger_time => self.fires.next(),
-            (Some(_), _) => self.tasks.next(),
-            (None, _) if self.more_tasks => None,
-            (None, _) => self.fires.next(),
+    fn take(&mut self) -> Option<ScheduledTask> {
+        let (cursor, item) = self.items.next()?;
+        self.place = Part::After(cursor);
+        Some(item)
+    }
+
+    /// Where it goes on after what was taken of it.
+    fn place(mut self) -> Part {
+        match (self.items.peek(), self.next) {
+            (Some(_), _) => self.place,
+            (None, Some(next)) => Part::After(next),
+            (None, None) => Part::End,
         }
     }
 }
 
-/// Where a page of `/tasks/scheduled` ended, in both of its lists: `fires.micros.id.cursor`, and `-` where no task is left.
+/// The next of both; a task goes before a fire of the same instant. Nothing, where it may be one that is not here yet.
+fn earlier(tasks: &mut Stream, fires: &mut Stream) -> Option<ScheduledTask> {
+    match (tasks.due(), fires.due()) {
+        (Some(task), Some(fire)) if fire < task => fires.take(),
+        (Some(_), None) if fires.next.is_some() => None,
+        (Some(_), _) => tasks.take(),
+        (None, _) if tasks.next.is_some() => None,
+        (None, _) => fires.take(),
+    }
+}
+
+/// Where a page of `/tasks/scheduled` ended in one of its lists.
+#[derive(Clone, Debug, Default, PartialEq)]
+enum Part {
+    #[default]
+    Start,
+    /// The store's cursor.
+    After(String),
+    End,
+}
+
+impl Part {
+    fn page(&self, limit: usize) -> Option<PageRequest> {
+        let cursor = match self {
+            Self::Start => None,
+            Self::After(cursor) => Some(cursor.clone()),
+            Self::End => return None,
+        };
+        Some(PageRequest { limit, cursor })
+    }
+
+    fn read(text: &str) -> Self {
+        match text {
+            "" => Self::Start,
+            "-" => Self::End,
+            cursor => Self::After(cursor.to_owned()),
+        }
+    }
+
+    fn write(&self) -> &str {
+        match self {
+            Self::Start => "",
+            Self::After(cursor) => cursor,
+            Self::End => "-",
+        }
+    }
+}
+
+/// Where it ended in both of them.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Place {
-    /// How many fires were listed, about.
-    fires: usize,
-    /// The last fire that was listed, or nothing.
-    last_fire: Option<(i64, String)>,
-    /// The store's cursor.
-    tasks: Option<String>,
-    no_more_tasks: bool,
+    fires: Part,
+    tasks: Part,
 }
 
 impl Place {
     fn read(cursor: Option<&str>) -> Result<Self, Problem> {
         let Some(text) = cursor else { return Ok(Self::default()) };
-        let read = || {
-            let mut parts = text.splitn(4, '.');
-            let fires = parts.next()?.parse().ok().filter(|n| *n <= 1_000_000)?;
-            let (micros, id, tasks) = (parts.next()?, parts.next()?, parts.next()?);
-            let last_fire = match id {
-                "" => None,
-                id => Some((micros.parse().ok()?, id.to_owned())),
-            };
-            Some(Self {
-                fires,
-                last_fire,
-                no_more_tasks: tasks == "-",
-                tasks: Some(tasks.to_owned()).filter(|text| !text.is_empty() && text != "-"),
-            })
-        };
-        read().ok_or_else(|| StoreError::BadCursor.into())
+        let (fires, tasks) = text.split_once('.').ok_or(StoreError::BadCursor)?;
+        Ok(Self {
+            fires: Part::read(fires),
+            tasks: Part::read(tasks),
+        })
     }
 
     fn write(&self) -> String {
-        let (micros, id) = self.last_fire.clone().unwrap_or_default();
-        let tasks = if self.no_more_tasks {
-            "-"
-        } else {
-            self.tasks.as_deref().unwrap_or_default()
-        };
-        format!("{}.{micros}.{id}.{tasks}", self.fires)
-    }
-
-    fn key(fire: &ScheduledTask) -> (i64, String) {
-        (fire.trigger_time.timestamp_micros(), fire.task_id.clone())
-    }
-
-    fn is_past(&self, fire: &ScheduledTask) -> bool {
-        self.last_fire.as_ref().is_some_and(|last| Self::key(fire) <= *last)
-    }
-
-    /// The place behind these items, as far as fires go.
-    fn after(&self, items: &[ScheduledTask]) -> Self {
-        let fires = || items.iter().filter(|item| item.kind == "schedule");
-        Self {
-            fires: self.fires + fires().count(),
-            last_fire: fires().next_back().map(Self::key).or_else(|| self.last_fire.clone()),
-            tasks: self.tasks.clone(),
-            no_more_tasks: self.no_more_tasks,
-        }
+        format!("{}.{}", self.fires.write(), self.tasks.write())
     }
 }
 
@@ -336,25 +346,16 @@ mod tests {
 
     #[test]
     fn a_place_survives_its_cursor() {
-        for place in [
-            Place::default(),
-            Place {
-                fires: 3,
-                last_fire: Some((17, "id-1".into())),
-                tasks: Some("a.b.c".into()),
-                no_more_tasks: false,
-            },
-            Place {
-                fires: 0,
-                last_fire: None,
-                tasks: None,
-                no_more_tasks: true,
-            },
+        let after = |text: &str| Part::After(text.into());
+        for (fires, tasks) in [
+            (Part::Start, Part::Start),
+            (after("a"), after("b")),
+            (Part::End, after("b")),
+            (after("a"), Part::End),
         ] {
+            let place = Place { fires, tasks };
             assert_eq!(Place::read(Some(&place.write())).unwrap(), place);
         }
-        for bad in ["x", "1.2", "1.x.id.", "-1.0..", "99999999999.0.."] {
-            assert!(Place::read(Some(bad)).is_err(), "{bad}");
-        }
+        assert!(Place::read(Some("x")).is_err());
     }
 }

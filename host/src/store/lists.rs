@@ -57,6 +57,15 @@ pub struct Page<T> {
     pub next: Option<String>,
 }
 
+impl<T> Default for Page<T> {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            next: None,
+        }
+    }
+}
+
 /// Which open alerts a list shows.
 #[derive(Clone, Debug, Default)]
 pub struct AlertFilter {

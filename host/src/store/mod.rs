@@ -246,8 +246,10 @@ pub trait Store: Send + Sync + 'static {
     async fn schedule_named(&self, name: &str) -> Result<Schedule>;
     /// All schedules, oldest first.
     async fn schedules(&self, page: PageRequest) -> Result<Page<Schedule>>;
-    /// The schedules that fire next, earliest first, at most so many.
-    async fn upcoming_schedules(&self, limit: usize) -> Result<Vec<Schedule>>;
+    /// The schedules that fire next, earliest first, without those that are paused.
+    async fn upcoming_schedules(&self, page: PageRequest) -> Result<Page<Schedule>>;
+    /// The cursor for what comes after a schedule in that list, for whoever shows less than a page of it.
+    fn fire_cursor(&self, schedule: &Schedule) -> String;
     /// Schedules whose cursor is not after `now`, earliest first, and the cursor of the first one after; fewer where they are large.
     async fn due_schedules(&self, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)>;
     /// Schedules whose cursor was worked out after `now`, at most so many: the clock was set back since.

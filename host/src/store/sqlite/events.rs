@@ -182,7 +182,8 @@ pub(super) fn trigger(db: &Connection, id: TriggerId) -> Result<Trigger> {
 }
 
 pub(super) fn triggers(db: &Connection, request: &PageRequest) -> Result<Page<Trigger>> {
-    list(db, (rows::TRIGGERS, rows::TRIGGER), rows::trigger, request, |t| {
+    let size = |t: &Trigger| t.declared.payload.len() + t.edits.payload.as_ref().map_or(0, |edit| edit.0.len());
+    list(db, (rows::TRIGGERS, rows::TRIGGER), rows::trigger, request, size, |t| {
         (micros(t.created_at), *t.id.as_bytes())
     })
 }

@@ -13,9 +13,6 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use std::sync::LazyLock;
 
-/// Bytes of payloads and results after which a page ends early, with a cursor: a thousand tasks of some megabytes each would be
-/// more than a host has.
-const PAGE_BYTES: usize = 16 << 20;
 /// Task names that a search by prefix looks through, at most.
 const MAX_NAMES: usize = 100;
 /// Ended tasks that a search by the beginning of an id looks through, newest first, at most: ids begin with their time.
@@ -140,7 +137,7 @@ pub(super) fn tasks(db: &Connection, listing: &Listing, request: &PageRequest) -
     // One task more than a page shows tells that there is a next page.
     let (mut items, mut bytes, mut more) = (Vec::new(), 0, false);
     for row in found {
-        if items.len() == request.limit || bytes >= PAGE_BYTES {
+        if items.len() == request.limit || bytes >= page::BYTES {
             more = true;
             break;
         }

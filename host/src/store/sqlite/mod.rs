@@ -423,8 +423,11 @@ impl Store for Sqlite {
     async fn schedules(&self, page: PageRequest) -> Result<Page<Schedule>> {
         self.read(move |db| schedules::all(db, &page)).await
     }
-    async fn upcoming_schedules(&self, limit: usize) -> Result<Vec<Schedule>> {
-        self.read(move |db| schedules::upcoming(db, limit)).await
+    fn fire_cursor(&self, schedule: &Schedule) -> String {
+        page::encode(schedules::fire_key(schedule))
+    }
+    async fn upcoming_schedules(&self, page: PageRequest) -> Result<Page<Schedule>> {
+        self.read(move |db| schedules::upcoming(db, &page)).await
     }
     async fn due_schedules(&self, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)> {
         self.own_reader.ask(move |db| schedules::due(db, now, limit)).await

@@ -1,5 +1,6 @@
 //! Cursors: the sort key and the id of the last row shown, so that a page costs the same wherever it is.
 
+use super::Failed;
 use crate::store::{Page, PageRequest, Result, StoreError};
 
 /// A sort key and an id.
@@ -16,6 +17,30 @@ pub(super) fn cut<T>(mut items: Vec<T>, shown: usize, key: impl Fn(&T) -> Key) -
     items.truncate(shown);
     let next = if more { items.last().map(|last| encode(key(last))) } else { None };
     Page { items, next }
+}
+
+/// Bytes after which a page ends early, with a cursor: a thousand rows of some megabytes each would be more than a host has.
+pub(super) const BYTES: usize = 16 << 20;
+
+/// As [`cut`], of rows that may be large: those that come after [`BYTES`] are left to the next page.
+pub(super) fn fill<T>(
+    rows: impl Iterator<Item = rusqlite::Result<T>>,
+    shown: usize,
+    size: impl Fn(&T) -> usize,
+    key: impl Fn(&T) -> Key,
+) -> Result<Page<T>> {
+    let (mut items, mut bytes, mut more) = (Vec::new(), 0, false);
+    for row in rows {
+        if items.len() == shown || bytes >= BYTES {
+            more = true;
+            break;
+        }
+        let item = row.failed()?;
+        bytes += size(&item);
+        items.push(item);
+    }
+    let next = items.last().filter(|_| more).map(|last| encode(key(last)));
+    Ok(Page { items, next })
 }
 
 /// As users carry it around.

@@ -43,18 +43,14 @@ pub(super) fn list<T>(
     (table, columns): (&str, &str),
     read: fn(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
     request: &PageRequest,
+    size: impl Fn(&T) -> usize,
     key: impl Fn(&T) -> Key,
 ) -> Result<Page<T>> {
     let (after, id) = page::decode(request.cursor.as_deref())?.unwrap_or((i64::MIN, [0; 16]));
     let sql = format!("SELECT {columns} FROM {table} WHERE (created_at, id) > (?1, ?2) ORDER BY created_at, id LIMIT ?3");
-    let items = db
-        .prepare_cached(&sql)
-        .and_then(|mut s| {
-            s.query_map(params![after, id, page::sql_limit(request)], read)
-                .and_then(Iterator::collect)
-        })
-        .failed()?;
-    Ok(page::cut(items, request.limit, key))
+    let mut query = db.prepare_cached(&sql).failed()?;
+    let rows = query.query_map(params![after, id, page::sql_limit(request)], read).failed()?;
+    page::fill(rows, request.limit, size, key)
 }
 
 pub(super) fn owners(db: &Connection) -> Result<HashMap<String, String>> {

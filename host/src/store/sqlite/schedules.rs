@@ -3,9 +3,9 @@
 use super::Failed;
 use super::fires::record;
 use super::monitor::raise;
-use super::page;
+use super::page::{self, Key};
 use super::rows::{blob, from_micros, micros};
-use super::rules;
+use super::rules::{self, list};
 use super::writer::Tx;
 use crate::model::Time;
 use crate::model::ids::{ScheduleId, TaskId};
@@ -14,8 +14,8 @@ use crate::store::{Page, PageRequest, PutSchedule, Result, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::sync::LazyLock;
 
-/// Bytes of due schedules that one look takes, about.
-const DUE_BYTES: usize = 64 << 20;
+/// Bytes of schedules that one look takes, about.
+const AT_ONCE_BYTES: usize = 64 << 20;
 
 const SCHEDULE: &str = "id, name, task_name, declared, edits, created_at, next_fire, planned_at, paused_at, last_fire, last_task, revision";
 
@@ -126,19 +126,14 @@ fn one(db: &Connection, condition: &str, value: &dyn rusqlite::ToSql) -> Result<
 
 /// All, oldest first.
 pub(super) fn all(db: &Connection, request: &PageRequest) -> Result<Page<Schedule>> {
-    let (after, id) = page::decode(request.cursor.as_deref())?.unwrap_or((i64::MIN, [0; 16]));
-    let items = db
-        .prepare_cached(&format!(
-            "SELECT {SCHEDULE} FROM schedule WHERE (created_at, id) > (?1, ?2) ORDER BY created_at, id LIMIT ?3"
-        ))
-        .and_then(|mut s| {
-            s.query_map(params![after, id, page::sql_limit(request)], from_row)
-                .and_then(Iterator::collect)
-        })
-        .failed()?;
-    Ok(page::cut(items, request.limit, |s: &Schedule| {
+    list(db, ("schedule", SCHEDULE), from_row, request, size, |s| {
         (micros(s.created_at), *s.id.as_bytes())
-    }))
+    })
+}
+
+/// Bytes of the documents of a schedule.
+fn size(schedule: &Schedule) -> usize {
+    schedule.declared.len() + schedule.edits.as_ref().map_or(0, String::len)
 }
 
 /// Some of those that go by a calendar, after `after`, in the order of their ids.
@@ -147,9 +142,7 @@ pub(super) fn by_calendar(db: &Connection, calendar: &str, after: Option<Schedul
         format!("SELECT {SCHEDULE} FROM schedule INDEXED BY schedule_by_calendar WHERE calendar = ?1 AND id > ?2 ORDER BY id LIMIT ?3");
     let after = after.map_or([0; 16], |id| *id.as_bytes());
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    db.prepare_cached(&sql)
-        .and_then(|mut s| s.query_map(params![calendar, after, limit], from_row).and_then(Iterator::collect))
-        .failed()
+    some(db, &sql, params![calendar, after, limit])
 }
 
 /// The name of one that goes by a calendar.
@@ -166,29 +159,41 @@ static UNTIL: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-pub(super) fn upcoming(db: &Connection, limit: usize) -> Result<Vec<Schedule>> {
-    many(db, &UNTIL, i64::MAX, limit)
+pub(super) fn upcoming(db: &Connection, request: &PageRequest) -> Result<Page<Schedule>> {
+    static AFTER: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "SELECT {SCHEDULE} FROM schedule INDEXED BY schedule_due
+             WHERE next_fire IS NOT NULL AND (next_fire, id) > (?1, ?2) AND paused_at IS NULL ORDER BY next_fire, id LIMIT ?3"
+        )
+    });
+    let (after, id) = page::decode(request.cursor.as_deref())?.unwrap_or((i64::MIN, [0; 16]));
+    let mut query = db.prepare_cached(&AFTER).failed()?;
+    let rows = query.query_map(params![after, id, page::sql_limit(request)], from_row).failed()?;
+    page::fill(rows, request.limit, size, fire_key)
 }
 
-fn many(db: &Connection, sql: &str, value: i64, limit: usize) -> Result<Vec<Schedule>> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    db.prepare_cached(sql)
-        .and_then(|mut s| s.query_map(params![value, limit], from_row).and_then(Iterator::collect))
-        .failed()
+/// Where a schedule stands among those that fire next.
+pub(super) fn fire_key(schedule: &Schedule) -> Key {
+    (schedule.next_fire.map_or(i64::MAX, micros), *schedule.id.as_bytes())
 }
 
-pub(super) fn due(db: &Connection, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)> {
-    let mut query = db.prepare_cached(&UNTIL).failed()?;
-    let rows = query.query_map(params![micros(now), i64::try_from(limit).unwrap_or(i64::MAX)], from_row);
-    let (mut due, mut bytes) = (Vec::new(), 0);
-    for row in rows.failed()? {
+/// So many rows of a statement, and fewer where they are large.
+fn some(db: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<Vec<Schedule>> {
+    let mut query = db.prepare_cached(sql).failed()?;
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    for row in query.query_map(values, from_row).failed()? {
         let schedule = row.failed()?;
-        bytes += schedule.declared.len() + schedule.edits.as_ref().map_or(0, String::len);
-        due.push(schedule);
-        if bytes > DUE_BYTES {
+        bytes += size(&schedule);
+        found.push(schedule);
+        if bytes > AT_ONCE_BYTES {
             break;
         }
     }
+    Ok(found)
+}
+
+pub(super) fn due(db: &Connection, now: Time, limit: usize) -> Result<(Vec<Schedule>, Option<Time>)> {
+    let due = some(db, &UNTIL, params![micros(now), i64::try_from(limit).unwrap_or(i64::MAX)])?;
     let next: Option<i64> = db
         .prepare_cached("SELECT MIN(next_fire) FROM schedule INDEXED BY schedule_due WHERE next_fire > ?1 AND paused_at IS NULL")
         .and_then(|mut s| s.query_row([micros(now)], |row| row.get(0)))
@@ -198,10 +203,7 @@ pub(super) fn due(db: &Connection, now: Time, limit: usize) -> Result<(Vec<Sched
 
 /// Those whose cursor was worked out at a time that has yet to come: the clock was set back since. Looks at each; asked seldom.
 pub(super) fn ahead(db: &Connection, now: Time, limit: usize) -> Result<Vec<Schedule>> {
-    many(
-        db,
-        &format!("SELECT {SCHEDULE} FROM schedule WHERE planned_at > ?1 LIMIT ?2"),
-        micros(now),
-        limit,
-    )
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let sql = format!("SELECT {SCHEDULE} FROM schedule WHERE planned_at > ?1 LIMIT ?2");
+    some(db, &sql, params![micros(now), limit])
 }
