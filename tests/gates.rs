@@ -12,7 +12,7 @@ use taskhost::model::priority::Priority;
 use taskhost::model::retry::{Counters, Next};
 use taskhost::model::task::{NewTask, Origin, Submission, Task};
 use taskhost::store::sqlite::Sqlite;
-use taskhost::store::{Claim, Handled, Lease, Room, Settle, Store, Swept};
+use taskhost::store::{Claim, Handled, Handlers, Lease, Room, Settle, Store, Swept};
 
 const SMALL: u64 = 1 << 20;
 const BIG: u64 = 1 << 30;
@@ -23,6 +23,8 @@ struct House {
     now: Time,
     started: u64,
     running: BTreeMap<TaskId, Task>,
+    /// How many of `b` its definition lets run at once.
+    most_of_b: u32,
     _folder: tempfile::TempDir,
 }
 
@@ -57,6 +59,7 @@ impl House {
             now,
             started: 0,
             running: BTreeMap::new(),
+            most_of_b: 3,
             _folder: folder,
         }
     }
@@ -74,37 +77,48 @@ impl House {
         self.store.enqueue(task, None, None).await.expect("enqueued")
     }
 
+    fn handlers(&self) -> Arc<Handlers> {
+        Arc::new(HashMap::from([
+            ("a".to_owned(), handled(SMALL, None)),
+            ("b".to_owned(), handled(SMALL, Some(self.most_of_b))),
+            ("big".to_owned(), handled(BIG, None)),
+        ]))
+    }
+
     /// Claims until nothing more comes at once; returns what has begun.
     async fn claim(&mut self, slots: usize, memory: u64) -> Vec<TaskId> {
-        let handlers = HashMap::from([
-            ("a".to_owned(), handled(SMALL, None)),
-            ("b".to_owned(), handled(SMALL, Some(3))),
-            ("big".to_owned(), handled(BIG, None)),
-        ]);
-        let (handlers, mut begun) = (Arc::new(handlers), Vec::new());
+        let mut begun = Vec::new();
         let mut loops = 0;
         loop {
-            let free = slots.saturating_sub(begun.len());
-            let claimed = self.store.claim(Claim {
-                node: self.node,
-                now: self.now,
-                started: self.started,
-                handlers: handlers.clone(),
-                hold: Box::new(move || Room { slots: free, memory }),
-                give_back: Box::new(drop),
-            });
-            let claimed = claimed.await.expect("a claim");
-            self.started += claimed.tasks.len() as u64;
-            for task in claimed.tasks {
-                begun.push(task.id);
-                self.running.insert(task.id, task);
-            }
+            let (more, ids) = self.claim_part(slots.saturating_sub(begun.len()), memory).await;
+            begun.extend(ids);
             loops += 1;
             assert!(loops < 200, "claims hand tasks to one another for ever");
-            if !claimed.more || begun.len() >= slots {
+            if !more || begun.len() >= slots {
                 return begun;
             }
         }
+    }
+
+    async fn claim_once(&mut self, slots: usize) -> Vec<TaskId> {
+        self.claim_part(slots, 1 << 40).await.1
+    }
+
+    /// One claim: whether there is more, and what has begun.
+    async fn claim_part(&mut self, free: usize, memory: u64) -> (bool, Vec<TaskId>) {
+        let claimed = self.store.claim(Claim {
+            node: self.node,
+            now: self.now,
+            started: self.started,
+            handlers: self.handlers(),
+            hold: Box::new(move || Room { slots: free, memory }),
+            give_back: Box::new(drop),
+        });
+        let claimed = claimed.await.expect("a claim");
+        self.started += claimed.tasks.len() as u64;
+        let ids = claimed.tasks.iter().map(|task| task.id).collect();
+        self.running.extend(claimed.tasks.into_iter().map(|task| (task.id, task)));
+        (claimed.more, ids)
     }
 
     async fn settle(&mut self, id: TaskId, ok: bool) {
@@ -140,21 +154,33 @@ impl House {
         self.store.settle(Arc::new(settle)).await.expect("settled");
     }
 
-    /// How many run under each key of each limit.
-    fn check(&self, limits: &[Limit]) {
-        for limit in limits {
-            let mut counts: BTreeMap<String, u32> = BTreeMap::new();
-            for task in self.running.values().filter(|task| limit.matches(&task.name, &task.tags)) {
-                if let Some(key) = limit.key_of(&task.payload) {
-                    *counts.entry(key).or_default() += 1;
-                }
-            }
-            for (key, count) in counts {
-                assert!(limit.max_running.is_none_or(|max| count <= max), "{} of {key}: {count}", limit.name);
+    /// How many run under each key of a limit.
+    fn counts(&self, limit: &Limit) -> BTreeMap<String, u32> {
+        let mut counts = BTreeMap::new();
+        for task in self.running.values().filter(|task| limit.matches(&task.name, &task.tags)) {
+            if let Some(key) = limit.key_of(&task.payload) {
+                *counts.entry(key).or_default() += 1;
             }
         }
-        let of_b = self.running.values().filter(|task| task.name == "b").count();
-        assert!(of_b <= 3, "the definition's own: {of_b}");
+        counts
+    }
+
+    /// Claims, and checks that nothing began above a limit: what ran before one was lowered may run on.
+    async fn claim_within(&mut self, limits: &[Limit], slots: usize) {
+        let of_b = Limit {
+            task_name: Some("b".into()),
+            max_running: Some(self.most_of_b),
+            ..limit("the definition's own")
+        };
+        let all: Vec<&Limit> = limits.iter().chain([&of_b]).collect();
+        let before: Vec<BTreeMap<String, u32>> = all.iter().map(|limit| self.counts(limit)).collect();
+        self.claim(slots, 1 << 40).await;
+        for (limit, before) in all.into_iter().zip(before) {
+            for (key, count) in self.counts(limit) {
+                let most = limit.max_running.map(|max| max.max(before.get(&key).copied().unwrap_or(0)));
+                assert!(most.is_none_or(|most| count <= most), "{} of {key}: {count}", limit.name);
+            }
+        }
     }
 }
 
@@ -186,12 +212,29 @@ fn limits(random: &mut fastrand::Rng) -> Vec<Limit> {
     ]
 }
 
+/// Raises or lowers a limit, takes it away for a while, or lets another number of `b` run.
+async fn change(house: &mut House, limits: &mut [Limit], random: &mut fastrand::Rng) {
+    if random.u8(0..4) == 0 {
+        house.most_of_b = random.u32(1..5);
+        return;
+    }
+    let limit = random.choice(limits.iter_mut()).expect("some");
+    limit.max_running = match random.u8(0..5) {
+        0 => None,
+        _ => Some(random.u32(1..5)),
+    };
+    match limit.max_running {
+        None => drop(house.store.remove_limit(&limit.name).await), // it may be away already
+        Some(_) => drop(house.store.put_limit(limit.clone()).await.expect("kept")),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_limit_is_exceeded_and_no_turn_is_lost_whatever_happens() {
     for seed in 0..12 {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut house = House::new();
-        let limits = limits(&mut random);
+        let mut limits = limits(&mut random);
         for limit in &limits {
             house.store.put_limit(limit.clone()).await.expect("kept");
         }
@@ -208,8 +251,10 @@ async fn no_limit_is_exceeded_and_no_turn_is_lost_whatever_happens() {
                 let payload = format!(r#"{{"desk":{},"venue":{}}}"#, random.u8(0..4), random.u8(0..2));
                 waiting.push(house.enqueue(name, random.i64(1..10), tags, &payload).await);
             }
-            house.claim(random.usize(0..7), 1 << 40).await;
-            house.check(&limits);
+            if random.u8(0..8) == 0 {
+                change(&mut house, &mut limits, &mut random).await;
+            }
+            house.claim_within(&limits, random.usize(0..7)).await;
             if random.u8(0..6) == 0 && !waiting.is_empty() {
                 let id = waiting.swap_remove(random.usize(0..waiting.len()));
                 if !house.running.contains_key(&id) && house.store.cancel(id, house.now).await.is_ok() {
@@ -306,7 +351,7 @@ async fn a_rate_is_kept_by_the_clock_of_the_store_and_nobody_overtakes_who_waits
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sweep_lets_in_who_has_room_again_and_forgets_what_binds_nobody() {
+async fn a_limit_that_is_raised_or_removed_holds_at_once() {
     let mut house = House::new();
     let two = |max| Limit {
         max_running: Some(max),
@@ -321,8 +366,85 @@ async fn a_sweep_lets_in_who_has_room_again_and_forgets_what_binds_nobody() {
     assert_eq!(house.claim(10, 1 << 40).await.len(), 2, "a raised limit holds at once");
     house.store.remove_limit("some").await.expect("removed");
     assert_eq!(house.claim(10, 1 << 40).await.len(), 2);
-    let mut place = Swept::default();
-    for _ in 0..3 {
-        place = house.store.sweep(Arc::default(), place, house.now).await.expect("swept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_is_lowered_lets_go_on_once_those_above_it_have_ended() {
+    let mut house = House::new();
+    let some = |max| Limit {
+        max_running: Some(max),
+        ..limit("some")
+    };
+    house.store.put_limit(some(2)).await.expect("kept");
+    let first = [house.enqueue("a", 5, &[], "{}").await, house.enqueue("a", 5, &[], "{}").await];
+    assert_eq!(house.claim(10, 1 << 40).await, first);
+    let patient = house.enqueue("a", 9, &[], "{}").await;
+    assert!(house.claim(10, 1 << 40).await.is_empty());
+    house.store.put_limit(some(1)).await.expect("kept");
+    house.settle(first[0], true).await;
+    assert!(house.claim(10, 1 << 40).await.is_empty(), "one runs");
+    let urgent = house.enqueue("a", 1, &[], "{}").await;
+    assert!(house.claim(10, 1 << 40).await.is_empty(), "one runs");
+    house.settle(first[1], true).await;
+    for expected in [urgent, patient] {
+        assert_eq!(house.claim(10, 1 << 40).await, [expected]);
+        house.settle(expected, true).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_is_changed_over_thousands_is_looked_at_once_and_stops_no_rate() {
+    let mut house = House::new();
+    let some = |max| Limit {
+        task_name: Some("a".into()),
+        max_running: Some(max),
+        ..limit("some")
+    };
+    let slow = Limit {
+        task_name: Some("b".into()),
+        rate: Some(Rate {
+            count: 1,
+            per: Duration::from_secs(1),
+        }),
+        ..limit("slow")
+    };
+    house.store.put_limit(some(1)).await.expect("kept");
+    house.store.put_limit(slow).await.expect("kept");
+    for _ in 0..3_500 {
+        house.enqueue("a", 5, &[], "{}").await;
+    }
+    assert_eq!(house.claim(10, 1 << 40).await.len(), 1);
+    house.store.put_limit(some(2)).await.expect("kept");
+    assert_eq!(
+        house.claim(10, 1 << 40).await.len(),
+        1,
+        "and then there is nothing to claim: see House::claim"
+    );
+    house.store.put_limit(some(3)).await.expect("kept");
+    house.enqueue("b", 5, &[], "{}").await;
+    house.enqueue("b", 5, &[], "{}").await;
+    let begun = house.claim_once(10).await;
+    house.now += chrono::TimeDelta::seconds(2);
+    let more = house.claim_once(10).await;
+    let of_b = |ids: &[TaskId]| ids.iter().filter(|id| house.running[*id].name == "b").count();
+    assert_eq!((of_b(&begun), of_b(&more)), (1, 1), "while the limit is looked at");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_lets_in_who_has_room_since_the_definition_changed() {
+    let mut house = House::new();
+    for _ in 0..6 {
+        house.enqueue("b", 5, &[], "{}").await;
+    }
+    assert_eq!(house.claim(10, 1 << 40).await.len(), 3);
+    house.most_of_b = 5;
+    assert!(house.claim(10, 1 << 40).await.is_empty(), "nobody has told");
+    let place = house
+        .store
+        .sweep(house.handlers(), Swept::default(), house.now)
+        .await
+        .expect("swept");
+    assert_eq!(house.claim(10, 1 << 40).await.len(), 2);
+    house.store.sweep(house.handlers(), place, house.now).await.expect("swept");
+    assert!(house.claim(10, 1 << 40).await.is_empty());
 }

@@ -79,7 +79,13 @@ CREATE TABLE bucket (
 ) WITHOUT ROWID;
 CREATE INDEX bucket_release ON bucket (release_at) WHERE release_at IS NOT NULL;
 -- Keys whose held tasks are to be offered again.
-CREATE TABLE thaw (key TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE thaw (
+  key TEXT PRIMARY KEY,                 -- with which theirs begin
+  held_key TEXT NOT NULL DEFAULT '',    -- of the last one that was offered: each is once, since those that are held again keep their place
+  priority INTEGER NOT NULL DEFAULT 0,
+  due_at INTEGER NOT NULL DEFAULT 0,
+  id BLOB NOT NULL DEFAULT x''
+) WITHOUT ROWID;
 CREATE TABLE timer (
   at INTEGER NOT NULL,
   kind INTEGER NOT NULL,                -- 0 expires where it has not begun, 1 is late where it has not ended

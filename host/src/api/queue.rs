@@ -106,7 +106,7 @@ pub(crate) async fn limit(state: State, name: Name) -> Result<Json<LimitRecord>,
 
 /// Creates or replaces a limit
 ///
-/// It holds for attempts that start from now on; those that run without it do not count.
+/// It holds for attempts that start from now on; those that run already count, and go on.
 #[utoipa::path(put, path = "/limit/{name}", tag = "queue", request_body = LimitRequest,
     params(("name" = String, Path, description = "1 to 128 characters of A-Z a-z 0-9 . _ -")),
     responses((status = 200, description = "Replaced", body = LimitRecord), (status = 201, description = "Created", body = LimitRecord),

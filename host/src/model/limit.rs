@@ -11,6 +11,10 @@ use std::time::Duration;
 
 /// Most limits of a host.
 pub const MAX_LIMITS: usize = 1_000;
+/// The longest time of a rate: a bucket that nobody took from for so long is full.
+pub const MAX_PER: Duration = Duration::from_secs(86_400);
+/// The tokens of a bucket that nobody has taken from: it is full, whatever its rate.
+pub const UNTOUCHED: f64 = 1e18;
 /// The longest text of a key that is kept as it is; of a longer one its hash stands in.
 const MAX_KEY: usize = 128;
 

@@ -7,10 +7,10 @@ use crate::model::request::{CronTaskRequest, Refusal};
 use crate::model::schedule::misfire::{self, MOST_AT_ONCE};
 use crate::model::schedule::overlap::Overlap;
 use crate::model::schedule::rule::Rule;
-use crate::model::schedule::{COUNTED, Schedule, Skip};
+use crate::model::schedule::{COUNTED, Fire, Schedule, Skip};
 use crate::model::task::NewTask;
 use crate::registry::snapshot::Snapshot;
-use crate::store::{FireSchedule, StoreError};
+use crate::store::{FireSchedule, PageRequest, Store, StoreError};
 use std::sync::Arc;
 
 /// Schedules whose fires are written together, at most: some milliseconds that all others wait for.
@@ -32,15 +32,33 @@ pub(super) struct Planned {
 }
 
 /// Works it out: aside where that may take long.
-pub(super) async fn work_out(schedule: Schedule, request: CronTaskRequest, rule: Rule, now: Time) -> Result<Planned, StoreError> {
+pub(super) async fn work_out(
+    store: &dyn Store,
+    schedule: Schedule,
+    request: CronTaskRequest,
+    rule: Rule,
+    now: Time,
+) -> Result<Planned, StoreError> {
     if !is_late(&schedule, now) {
-        return Ok(due_of(schedule, request, &rule, now));
+        return Ok(due_of(schedule, request, &rule, &[], now));
     }
-    let due = tokio::task::spawn_blocking(move || due_of(schedule, request, &rule, now)).await;
+    let made = made(store, &schedule).await?;
+    let due = tokio::task::spawn_blocking(move || due_of(schedule, request, &rule, &made, now)).await;
     due.map_err(|error| StoreError::Unavailable(error.to_string()))
 }
 
-fn due_of(schedule: Schedule, request: CronTaskRequest, rule: &Rule, now: Time) -> Planned {
+/// Fires from the cursor on that were made before the clock was set back.
+async fn made(store: &dyn Store, schedule: &Schedule) -> Result<Vec<Time>, StoreError> {
+    if schedule.last_fire < schedule.next_fire {
+        return Ok(Vec::new());
+    }
+    let limit = usize::try_from(COUNTED).unwrap_or(usize::MAX);
+    let page = store.fires(schedule.id, PageRequest { limit, cursor: None }).await?;
+    let made = page.items.iter().filter(|fire| matches!(fire, Fire::Made { .. }));
+    Ok(made.map(Fire::at).collect())
+}
+
+fn due_of(schedule: Schedule, request: CronTaskRequest, rule: &Rule, made: &[Time], now: Time) -> Planned {
     let mut fire = no_fire(&schedule, now);
     let mut times = Vec::new();
     if let Some(cursor) = schedule.next_fire {
@@ -49,7 +67,7 @@ fn due_of(schedule: Schedule, request: CronTaskRequest, rule: &Rule, now: Time) 
         fire.overlap = request.overlap.unwrap_or_default();
         fire.next = due.next;
         fire.skips = rule.dropped(schedule.planned_at, now);
-        if let Some(skip) = due.skipped {
+        if let Some(skip) = due.skipped.and_then(|skip| skip.without(made)) {
             let error = missed(&schedule.name, &skip);
             fire.alerts.push(schedule.alert(AlertType::Absent, error, now));
             fire.skips.push(skip);
@@ -229,7 +247,7 @@ mod tests {
         );
         let request = crate::model::request::parse::<CronTaskRequest>(text.as_bytes()).unwrap();
         let rule = crate::model::schedule::timing::Timing::of(&request).rule(None).unwrap();
-        let planned = due_of(schedule("2026-01-01T11:00:00Z"), request, &rule, now);
+        let planned = due_of(schedule("2026-01-01T11:00:00Z"), request, &rule, &[], now);
         assert_eq!(planned.times.len(), 7);
         assert_eq!(
             planned.fire.next,

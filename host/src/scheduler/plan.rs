@@ -110,7 +110,7 @@ impl Fires {
             }
             let id = schedule.id;
             let planned = match read_schedule(&*context.store, &schedule, &mut calendars).await {
-                Ok((request, rule)) => work_out(schedule, request, rule, now).await,
+                Ok((request, rule)) => work_out(&*context.store, schedule, request, rule, now).await,
                 Err(error) => match error.refusal() {
                     Ok(refusal) => {
                         self.write(context, part.add(unreadable(&schedule, &refusal, now)));

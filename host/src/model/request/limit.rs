@@ -2,7 +2,7 @@
 
 use super::unique::check_pointer;
 use super::{Input, Refusal, RefusalKind, value};
-use crate::model::limit::{Limit, Rate};
+use crate::model::limit::{Limit, MAX_PER, Rate};
 use serde::Deserialize;
 use serde::de::Deserializer;
 use serde_json::Value;
@@ -11,8 +11,6 @@ use utoipa::ToSchema;
 
 /// The highest number that a limit may allow.
 const MAX_COUNT: u32 = 1_000_000;
-/// The longest time of a rate: a day.
-const MAX_PER: Duration = Duration::from_secs(86_400);
 
 /// How many tasks of a kind may run at once, or start in a time.
 #[derive(Debug, Deserialize, ToSchema)]

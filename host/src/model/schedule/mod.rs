@@ -201,6 +201,17 @@ pub struct Skip {
 }
 
 impl Skip {
+    /// What is left of it where some fires have been made all the same, before the clock was set back: at most [`COUNTED`] of them are
+    /// known. What was run by hand is no fire of the rule: those are at whole seconds.
+    pub fn without(self, made: &[Time]) -> Option<Self> {
+        let among = |at: &&Time| (self.at..=self.until).contains(*at) && at.timestamp_subsec_nanos() == 0;
+        let count = match self.count {
+            COUNTED.. => self.count, // or more
+            count => count.saturating_sub(made.iter().filter(among).count() as u64),
+        };
+        (count > 0).then_some(Self { count, ..self })
+    }
+
     /// A single one.
     pub fn one(reason: SkipReason, at: Time) -> Self {
         Self {

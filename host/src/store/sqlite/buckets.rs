@@ -7,7 +7,7 @@ use super::rows::{from_micros, micros};
 use super::writer::Tx;
 use crate::model::Time;
 use crate::model::hold::Hold;
-use crate::model::limit::{Bucket, Limit, Rate};
+use crate::model::limit::{Bucket, Limit, MAX_PER, Rate, UNTOUCHED};
 use crate::model::priority::Pick;
 use crate::store::Result;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -17,9 +17,6 @@ const REFILLED: i64 = 256;
 
 /// Buckets that one sweep looks at, at most.
 const SWEPT: usize = 500;
-
-/// A bucket that nobody took from for so long is full: no rate is over a longer time.
-const FULL_AFTER: chrono::TimeDelta = chrono::TimeDelta::days(1);
 
 /// The bucket as it stands, and whether somebody waits for its next token.
 pub(super) fn read(db: &Connection, key: &str, rate: Rate, now: Time) -> Result<(Bucket, bool)> {
@@ -52,12 +49,11 @@ pub(super) fn keep(tx: &Tx<'_>, key: &str, bucket: Bucket) -> Result<()> {
 
 /// Has who is held for want of a token looked at when there is one, unless somebody waits for it already.
 pub(super) fn wait(tx: &Tx<'_>, key: &str, at: Time) -> Result<()> {
-    // A bucket that nobody has taken from is full, whatever its rate.
     tx.db
         .prepare_cached(
-            "INSERT INTO bucket VALUES (?1, 1e18, ?2, ?2) ON CONFLICT (key) DO UPDATE SET release_at = COALESCE(release_at, excluded.release_at)",
+            "INSERT INTO bucket VALUES (?1, ?3, ?2, ?2) ON CONFLICT (key) DO UPDATE SET release_at = COALESCE(release_at, excluded.release_at)",
         )
-        .and_then(|mut s| s.execute(params![key, micros(at)]))
+        .and_then(|mut s| s.execute(params![key, micros(at), UNTOUCHED]))
         .failed()
         .map(drop)
 }
@@ -126,11 +122,10 @@ pub(super) fn next_token(tx: &Tx<'_>, limits: &[Limit]) -> Result<Option<Time>> 
 }
 
 /// Works out anew when who waits for a token is looked at: the clock may have been set back since.
-pub(super) fn wait_anew(tx: &Tx<'_>, key: &str, rate: Rate, now: Time) -> Result<usize> {
+pub(super) fn wait_anew(tx: &Tx<'_>, key: &str, rate: Rate, now: Time) -> Result<()> {
     let (bucket, _) = read(tx.db, key, rate, now)?;
     keep(tx, key, bucket)?;
-    set_release(tx, key, Some(bucket.next(rate)))?;
-    Ok(0)
+    set_release(tx, key, Some(bucket.next(rate)))
 }
 
 /// Its rate begins anew, with full buckets; who waits for one is looked at again.
@@ -149,7 +144,7 @@ pub(super) fn sweep(tx: &Tx<'_>, after: String, now: Time) -> Result<String> {
         .db
         .prepare_cached("SELECT key, release_at IS NULL AND at < ?2 FROM bucket WHERE key > ?1 ORDER BY key LIMIT ?3")
         .and_then(|mut s| {
-            s.query_map(params![after, micros(now - FULL_AFTER), SWEPT as i64], |row| {
+            s.query_map(params![after, micros(now - MAX_PER), SWEPT as i64], |row| {
                 Ok((row.get(0)?, row.get(1)?))
             })
             .and_then(Iterator::collect)

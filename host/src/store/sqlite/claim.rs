@@ -255,6 +255,7 @@ fn start(tx: &mut Tx<'_>, claim: &Claim, open: &Gates, due: &Due, memory_left: u
         Ok(taken) => taken,
         Err((closed, taken)) => {
             gates::take(tx, waiting.id, &taken)?;
+            gates::leave_rest(tx, waiting.id, &closed, &taken)?;
             hold(tx, seq, &closed.why, &closed.key)?;
             gates::wait(tx, &closed)?;
             return Ok(Start::Held(waiting.payload.len()));

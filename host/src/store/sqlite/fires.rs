@@ -278,15 +278,7 @@ fn reason_of(number: u8) -> SkipReason {
     SkipReason::ALL.get(index).copied().unwrap_or(SkipReason::Misfire)
 }
 
-/// Keeps what was not made. Where the clock was set back, fires in a row may have been made before: they are not counted.
 pub(super) fn record(tx: &Tx<'_>, id: ScheduleId, skip: &Skip) -> Result<()> {
-    let count = match skip.count {
-        0 | 1 => skip.count,
-        count => count.saturating_sub(made_between(tx, id, skip.at, skip.until)?),
-    };
-    if count == 0 {
-        return Ok(());
-    }
     tx.db
         .prepare_cached(
             "INSERT INTO skip (schedule, at, reason, until, count) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -298,19 +290,11 @@ pub(super) fn record(tx: &Tx<'_>, id: ScheduleId, skip: &Skip) -> Result<()> {
                 micros(skip.at),
                 reason_number(skip.reason),
                 micros(skip.until),
-                count.cast_signed()
+                skip.count.cast_signed()
             ])
         })
         .failed()
         .map(drop)
-}
-
-fn made_between(tx: &Tx<'_>, id: ScheduleId, at: Time, until: Time) -> Result<u64> {
-    tx.db
-        .prepare_cached("SELECT COUNT(*) FROM fire WHERE schedule = ?1 AND at BETWEEN ?2 AND ?3")
-        .and_then(|mut s| s.query_row(params![id.as_bytes(), micros(at), micros(until)], |row| row.get::<_, i64>(0)))
-        .failed()
-        .map(i64::unsigned_abs)
 }
 
 /// Where a line stands among those of the same time.

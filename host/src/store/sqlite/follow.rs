@@ -1,6 +1,7 @@
 //! What follows in the same commit when a task ends: whoever it belongs to hears of it.
 
 use super::fires;
+use super::gates::gates;
 use super::places;
 use super::workflow;
 use super::writer::Tx;
@@ -21,7 +22,7 @@ pub(super) struct Ended {
 
 /// Tells all that the task was tied to.
 pub(super) fn ended(tx: &mut Tx<'_>, ended: &Ended) -> Result<()> {
-    if ended.ties.limited {
+    if ended.ties.limited || gates(tx)?.has_limits() {
         places::leave(tx, ended.id, false)?;
     }
     if let Some(batch) = ended.ties.batch {

@@ -64,6 +64,11 @@ impl Gates {
         !self.closed && handled.max_running.is_none() && !self.paused.contains(name) && !is_limited()
     }
 
+    /// Whether a task that ends may have been given a place while it ran: one that is limited by more than its definition.
+    pub(super) fn has_limits(&self) -> bool {
+        !self.limits.is_empty()
+    }
+
     /// All limits.
     pub(super) fn limits(&self) -> &[Limit] {
         &self.limits
@@ -151,6 +156,21 @@ pub(super) fn take(tx: &Tx<'_>, id: TaskId, taken: &Taken) -> Result<bool> {
     Ok(!taken.places.is_empty() || !taken.tokens.is_empty())
 }
 
+/// Leaves the places that a task was given and cannot use yet: those that come after what it is held by in the order in which all take
+/// them, and that of what holds it, which has fewer than when the place was given.
+pub(super) fn leave_rest(tx: &Tx<'_>, id: TaskId, closed: &Closed, taken: &Taken) -> Result<()> {
+    for key in places::of(tx.db, id)? {
+        if Hold::of(&key).is_some_and(|(hold, _)| hold == Hold::Rate) || taken.places.contains(&key) {
+            continue;
+        }
+        places::remove(tx, &key, id)?;
+        if key != closed.key {
+            places::let_in(tx, &key, 1)?;
+        }
+    }
+    Ok(())
+}
+
 /// Has who is held for want of a token looked at when there is one.
 pub(super) fn wait(tx: &Tx<'_>, closed: &Closed) -> Result<()> {
     closed.at.map_or(Ok(()), |at| buckets::wait(tx, &closed.key, at))
@@ -158,14 +178,9 @@ pub(super) fn wait(tx: &Tx<'_>, closed: &Closed) -> Result<()> {
 
 /// Offers again what is held under keys that are free now, and what a refilled bucket lets start. Returns whether there is more of it.
 pub(super) fn thaw(tx: &mut Tx<'_>, gates: &Gates, now: Time) -> Result<bool> {
-    let Some(key) = gates.thaw.first() else {
-        return buckets::refill(tx, &gates.limits, now);
-    };
-    let is_done = match Hold::of(key) {
-        Some((hold, name)) => held::release_range(tx, hold, name)? < held::RELEASED,
-        None => true,
-    };
-    if is_done {
+    let more = buckets::refill(tx, &gates.limits, now)?;
+    let Some(key) = gates.thaw.first() else { return Ok(more) };
+    if !held::thaw(tx, key)? {
         limits::thawed(tx, key)?;
     }
     Ok(true)
@@ -204,12 +219,12 @@ fn sweep_held(tx: &Tx<'_>, gates: &Gates, handlers: &Handlers, mut key: String, 
                 continue;
             }
         };
-        left -= match room {
-            Room::None => 0,
-            Room::Places(max) => places::let_in(tx, &next, places::free(tx.db, &next, max)?.min(left))?,
+        match room {
+            Room::None => {}
+            Room::Places(max) => left -= places::let_in(tx, &next, places::free(tx.db, &next, max)?.min(left))?,
             Room::At(rate) => buckets::wait_anew(tx, &next, rate, now)?,
-            Room::All => held::release_key(tx, &next, left)?,
-        };
+            Room::All => left -= held::release_key(tx, &next, left)?,
+        }
         if left == 0 {
             return Ok(key);
         }

@@ -7,7 +7,7 @@ use crate::model::hold::Hold;
 use crate::model::ids::TaskId;
 use crate::model::priority::Pick;
 use crate::store::{Handlers, Result};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 /// Held rows that one intention offers again, at most: no more than a claim can hold again.
 pub(super) const RELEASED: usize = 1_000;
@@ -41,16 +41,40 @@ pub(super) fn release_key(tx: &Tx<'_>, key: &str, limit: usize) -> Result<usize>
         .failed()
 }
 
-/// The same of what waits under any key of a name, in any order.
-pub(super) fn release_range(tx: &Tx<'_>, hold: Hold, name: &str) -> Result<usize> {
+pub(super) const NEXT_HELD: &str = "SELECT seq, held_key, priority, due_at, id FROM task INDEXED BY task_held
+     WHERE queue = 2 AND (held_key, priority, due_at, id) > (?1, ?2, ?3, ?4) AND held_key < ?5
+     ORDER BY held_key, priority, due_at, id LIMIT ?6";
+
+/// Offers again what waits under keys that begin so, some at a time and each once: what is held again meanwhile keeps its place, and is
+/// passed over. Returns whether there is more of it.
+pub(super) fn thaw(tx: &Tx<'_>, key: &str) -> Result<bool> {
+    let Some((hold, name)) = Hold::of(key) else { return Ok(false) };
     let (from, to) = hold.range(name);
+    type Place = (String, i64, i64, Vec<u8>);
+    let place = |row: &Row<'_>, from: usize| Ok((row.get(from)?, row.get(from + 1)?, row.get(from + 2)?, row.get(from + 3)?));
+    let (held_key, priority, due_at, id): Place = tx
+        .db
+        .prepare_cached("SELECT MAX(held_key, ?2), priority, due_at, id FROM thaw WHERE key = ?1")
+        .and_then(|mut s| s.query_row([key, &from], |row| place(row, 0)))
+        .failed()?;
+    let mut query = tx.db.prepare_cached(NEXT_HELD).failed()?;
+    let rows: Vec<(i64, Place)> = query
+        .query_map(params![held_key, priority, due_at, id, to, RELEASED as i64], |row| {
+            Ok((row.get(0)?, place(row, 1)?))
+        })
+        .and_then(Iterator::collect)
+        .failed()?;
+    for (seq, _) in &rows {
+        offer(tx, *seq)?;
+    }
+    let Some((_, (held_key, priority, due_at, id))) = rows.last().filter(|_| rows.len() == RELEASED) else {
+        return Ok(false);
+    };
     tx.db
-        .prepare_cached(
-            "UPDATE OR FAIL task SET queue = 1, held = NULL, held_key = NULL WHERE seq IN
-               (SELECT seq FROM task WHERE queue = 2 AND held_key >= ?1 AND held_key < ?2 LIMIT ?3)",
-        )
-        .and_then(|mut s| s.execute(params![from, to, RELEASED as i64]))
-        .failed()
+        .prepare_cached("UPDATE thaw SET held_key = ?2, priority = ?3, due_at = ?4, id = ?5 WHERE key = ?1")
+        .and_then(|mut s| s.execute(params![key, held_key, priority, due_at, id]))
+        .failed()?;
+    Ok(true)
 }
 
 /// Offers held tasks again whose handler is there now, so many at a time. Returns whether there may be more.

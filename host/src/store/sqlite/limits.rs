@@ -2,10 +2,12 @@
 
 use super::Failed;
 use super::buckets;
-use super::rows::{duration, from_micros, micros, micros_of};
+use super::places;
+use super::rows::{duration, from_micros, micros, micros_of, optional_json};
 use super::writer::Tx;
 use crate::model::Time;
 use crate::model::hold::Hold;
+use crate::model::ids::TaskId;
 use crate::model::limit::{Limit, MAX_LIMITS, Rate};
 use crate::store::{Result, StoreError};
 use rusqlite::{Connection, Row, params};
@@ -77,11 +79,48 @@ pub(super) fn put(tx: &mut Tx<'_>, limit: &Limit) -> Result<bool> {
         })
         .failed()?;
     let is_new = before.is_none();
-    if before.is_none_or(|before| (before.rate, before.key) != (limit.rate, limit.key.clone())) {
+    let (same_tasks, same_rate) = before.map_or((false, false), |before| {
+        let tasks = |limit: &Limit| {
+            (
+                limit.task_name.clone(),
+                limit.tag.clone(),
+                limit.key.clone(),
+                limit.max_running.is_some(),
+            )
+        };
+        let same_tasks = tasks(&before) == tasks(limit);
+        (same_tasks, same_tasks && before.rate == limit.rate)
+    });
+    if !same_tasks {
+        recount(tx, limit)?;
+    }
+    if !same_rate {
         buckets::forget(tx, &limit.name)?;
     }
     look_again(tx, &limit.name)?;
     Ok(is_new)
+}
+
+/// Gives what runs already its places, in place of those that were had by another rule.
+fn recount(tx: &Tx<'_>, limit: &Limit) -> Result<()> {
+    places::forget(tx, &limit.name)?;
+    if limit.max_running.is_none() {
+        return Ok(());
+    }
+    let mut running = tx
+        .db
+        .prepare_cached("SELECT id, name, tags, payload FROM task INDEXED BY task_running WHERE queue = 3")
+        .failed()?;
+    let mut rows = running.query([]).failed()?;
+    while let Some(row) = rows.next().failed()? {
+        let tags: Vec<String> = optional_json(row, 2).failed()?.unwrap_or_default();
+        let (name, payload): (String, String) = (row.get(1).failed()?, row.get(3).failed()?);
+        if let Some(value) = limit.key_of(&payload).filter(|_| limit.matches(&name, &tags)) {
+            let id = TaskId::from_bytes(row.get(0).failed()?);
+            places::put(tx, &Hold::Limit.key(&limit.name, &value), id)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes a limit; what it held may start.
@@ -95,6 +134,7 @@ pub(super) fn remove(tx: &mut Tx<'_>, name: &str) -> Result<()> {
         return Err(StoreError::NotFound);
     }
     buckets::forget(tx, name)?;
+    places::forget(tx, name)?;
     look_again(tx, name)
 }
 
@@ -103,11 +143,11 @@ fn look_again(tx: &mut Tx<'_>, name: &str) -> Result<()> {
     must_thaw(tx, Hold::Rate, name)
 }
 
-/// Has all that waits under keys of a name offered again, some in each claim: it may be a million.
+/// Has all that waits under keys of a name offered again, from the first on, some in each claim: it may be a million.
 fn must_thaw(tx: &mut Tx<'_>, hold: Hold, name: &str) -> Result<()> {
     *tx.gates = None;
     tx.db
-        .prepare_cached("INSERT OR IGNORE INTO thaw VALUES (?1)")
+        .prepare_cached("INSERT OR REPLACE INTO thaw (key) VALUES (?1)")
         .and_then(|mut s| s.execute([hold.range(name).0]))
         .failed()
         .map(drop)

@@ -1,12 +1,12 @@
 //! Once only: the same request again gets the same answer, and a task whose like is there already is not made again.
 
 use super::Failed;
-use super::rows::micros;
+use super::rows::{micros, status_number};
 use super::settle::cancel;
 use super::writer::Tx;
 use crate::model::Time;
 use crate::model::ids::TaskId;
-use crate::model::task::NewTask;
+use crate::model::task::{NewTask, Status};
 use crate::model::unique::Second;
 use crate::store::{RequestKey, Result, StoreError};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -111,12 +111,14 @@ pub(super) fn tidy(tx: &Tx<'_>, after: Vec<u8>, now: Time) -> Result<Vec<u8>> {
         .db
         .prepare_cached(
             "SELECT key, until <= ?2 AND NOT EXISTS (SELECT 1 FROM task WHERE task.id = unique_task.task)
-               AND NOT EXISTS (SELECT 1 FROM history WHERE history.id = unique_task.task AND status = 3 AND dismissed = 0)
+               AND NOT EXISTS (SELECT 1 FROM history WHERE history.id = unique_task.task AND status = ?4 AND dismissed = 0)
              FROM unique_task WHERE key > ?1 ORDER BY key LIMIT ?3",
         )
         .and_then(|mut s| {
-            s.query_map(params![after, micros(now), TIDIED], |row| Ok((row.get(0)?, row.get(1)?)))
-                .and_then(Iterator::collect)
+            s.query_map(params![after, micros(now), TIDIED, status_number(Status::Failed)], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .and_then(Iterator::collect)
         })
         .failed()?;
     for (key, _) in looked_at.iter().filter(|(_, is_over)| *is_over) {

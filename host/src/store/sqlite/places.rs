@@ -44,23 +44,31 @@ pub(super) fn free(db: &Connection, key: &str, max: u32) -> Result<usize> {
     Ok(max.saturating_sub(taken) as usize)
 }
 
+/// The keys of all places of a task, and of the tokens that it paid for.
+pub(super) fn of(db: &Connection, id: TaskId) -> Result<Vec<String>> {
+    db.prepare_cached("SELECT key FROM place WHERE task = ?1")
+        .and_then(|mut s| s.query_map([id.as_bytes()], |row| row.get(0)).and_then(Iterator::collect))
+        .failed()
+}
+
+/// Takes a place from a task, and gives it to nobody.
+pub(super) fn remove(tx: &Tx<'_>, key: &str, id: TaskId) -> Result<()> {
+    tx.db
+        .prepare_cached("DELETE FROM place WHERE key = ?1 AND task = ?2")
+        .and_then(|mut s| s.execute(params![key, id.as_bytes()]))
+        .failed()
+        .map(drop)
+}
+
 /// Gives back the places of a task whose attempt has ended, or which is held, and lets the next ones in. What it paid for a rate it keeps
 /// while it waits.
 pub(super) fn leave(tx: &Tx<'_>, id: TaskId, keeps_tokens: bool) -> Result<()> {
-    let keys: Vec<String> = tx
-        .db
-        .prepare_cached("SELECT key FROM place WHERE task = ?1")
-        .and_then(|mut s| s.query_map([id.as_bytes()], |row| row.get(0)).and_then(Iterator::collect))
-        .failed()?;
-    for key in keys {
+    for key in of(tx.db, id)? {
         let is_token = Hold::of(&key).is_some_and(|(hold, _)| hold == Hold::Rate);
         if is_token && keeps_tokens {
             continue;
         }
-        tx.db
-            .prepare_cached("DELETE FROM place WHERE key = ?1 AND task = ?2")
-            .and_then(|mut s| s.execute(params![key, id.as_bytes()]))
-            .failed()?;
+        remove(tx, &key, id)?;
         if !is_token {
             let_in(tx, &key, 1)?;
         }
@@ -81,4 +89,14 @@ pub(super) fn let_in(tx: &Tx<'_>, key: &str, count: usize) -> Result<usize> {
         put(tx, key, id)?;
     }
     Ok(count)
+}
+
+/// Forgets the places under a limit: they mean nothing without it.
+pub(super) fn forget(tx: &Tx<'_>, limit: &str) -> Result<()> {
+    let (from, to) = Hold::Limit.range(limit);
+    tx.db
+        .prepare_cached("DELETE FROM place WHERE key >= ?1 AND key < ?2")
+        .and_then(|mut s| s.execute([from, to]))
+        .failed()
+        .map(drop)
 }

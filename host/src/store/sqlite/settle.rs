@@ -2,6 +2,7 @@
 
 use super::Failed;
 use super::follow::{self, Ended};
+use super::gates::gates;
 use super::monitor::raise;
 use super::outbox;
 use super::places;
@@ -37,7 +38,7 @@ pub(super) fn settle(tx: &mut Tx<'_>, settle: &Settle) -> Result<()> {
             failure,
         };
         wait_again(tx, settle, &attempt, &again)?;
-        if settle.ties.limited {
+        if settle.ties.limited || gates(tx)?.has_limits() {
             places::leave(tx, id, false)?;
         }
     } else {
