@@ -194,6 +194,12 @@ fn a_body_that_would_fill_the_memory_is_refused_or_has_to_wait() {
         problem["detail"].as_str().is_some_and(|detail| detail.contains("body_budget")),
         "{problem}"
     );
+    let csv = json!({"task_name": "echo", "payload": {"value": "1,{[:".repeat(2 << 20)}});
+    assert_eq!(
+        send(&host, csv.to_string().as_bytes()).status,
+        200,
+        "a long text is no more than that"
+    );
     // Three of these at once have no room beside one another; each alone has.
     let body = dense(150_000);
     std::thread::scope(|scope| {

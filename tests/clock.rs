@@ -113,25 +113,34 @@ fn a_clock_that_is_set_neither_doubles_a_fire_nor_loses_one() {
     eventually("the hour is over again", || shifted.next_fire(&id) == first + hour);
     assert_eq!(shifted.fires(&id, first), (hours(&[0]), 0));
 
+    // Back again, and over that hour and the next: what fired is not told to have been missed.
+    shifted.set(soon_after(-1));
+    eventually("the hour is ahead again", || shifted.next_fire(&id) == first);
+    shifted.set(soon_after(1));
+    eventually("the next hour's fire", || shifted.fires(&id, first) == (hours(&[0, 1]), 0));
+    assert_eq!(shifted.host.get("/alerts?alert_type=absent").ok(), json!([]));
+
     // Some hours ahead: the latest is made, and those between are told of.
     shifted.set(soon_after(5));
-    eventually("the latest fire", || shifted.fires(&id, first) == (hours(&[0, 5]), 4));
+    eventually("the latest fire", || shifted.fires(&id, first) == (hours(&[0, 1, 5]), 3));
 
     // A day back: what is asked now does not wait for the clock to catch up.
     shifted.set(soon_after(-20));
     eventually("the earlier day is ahead again", || shifted.next_fire(&id) == first - hour * 19);
     assert_eq!(shifted.host.run("echo", &json!({"value": 4}))["status"], "success");
     shifted.set(soon_after(-19));
-    eventually("a fire of the earlier day", || shifted.fires(&id, first).0 == hours(&[-19, 0, 5]));
+    eventually("a fire of the earlier day", || {
+        shifted.fires(&id, first).0 == hours(&[-19, 0, 1, 5])
+    });
 
-    // And ahead again: of the hours between, those two that fired are not told to have been skipped.
+    // And ahead again: of the hours between, those three that fired are not told to have been skipped.
     shifted.set(soon_after(6));
     let of_these = first - hour * 18;
     eventually("the next hour after all", || {
-        shifted.fires(&id, of_these) == (hours(&[-19, 0, 5, 6]), 4 + 24 - 2)
+        shifted.fires(&id, of_these) == (hours(&[-19, 0, 1, 5, 6]), 3 + 24 - 3)
     });
     eventually("all have ended", || shifted.host.get("/tasks/running").ok() == json!({}));
     let tasks = shifted.host.get("/tasks/history?limit=1000").ok();
     let of_schedule = |task: &&Value| task["payload"]["value"] == 1;
-    assert_eq!(tasks.as_array().expect("a list").iter().filter(of_schedule).count(), 4, "{tasks}");
+    assert_eq!(tasks.as_array().expect("a list").iter().filter(of_schedule).count(), 5, "{tasks}");
 }

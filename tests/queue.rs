@@ -155,6 +155,9 @@ fn the_queue_is_paused_as_a_whole_and_by_name_and_the_pause_outlives_a_kill() {
         (&waits["status"], &waits["held"]),
         (&json!("pending"), &json!("the whole queue is paused"))
     );
+    for list in ["/tasks", "/tasks/scheduled"] {
+        assert_eq!(host.get(list).ok()[0]["held"], "the whole queue is paused", "{list}");
+    }
     for (changed, name) in [(true, "echo"), (false, "echo")] {
         assert_eq!(host.post("/queue/pause", &json!({"task_name": name})).ok()["changed"], changed);
     }

@@ -69,7 +69,7 @@ pub(crate) async fn receive(state: State, request: Request) -> Result<Json<Trigg
     refuse_key(&headers, "an event is delivered once by its source and id: send it again as it is")?;
     let mode = mode(&headers)?;
     let (body, room) = read_body(request, MAX_JSON, &state).await?;
-    let _room = room_as_values(&body, room, &state)?;
+    let _room = room_as_values(&body, room, &state).await?;
     let events = if body.len() <= SMALL {
         read(mode, &headers, &body)
     } else {

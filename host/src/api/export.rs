@@ -137,6 +137,7 @@ mod tests {
         TaskRecord::whole(
             task,
             Live {
+                paused: false,
                 now,
                 progress: None,
                 max_retries: Some(3),

@@ -6,6 +6,7 @@
 use super::State;
 use super::error::{Code, Problem, shorten};
 use super::once::Key;
+use super::weight::weight;
 use crate::model::request::{Input, Refusal, parse, parse_pairs};
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -19,9 +20,6 @@ use tokio::sync::OwnedSemaphorePermit;
 pub(crate) const MAX_JSON: usize = 16 << 20;
 /// A body up to this length takes no room from the others, and is read where it arrives.
 pub(crate) const SMALL: usize = 64 << 10;
-/// What a JSON object and any other value take in memory, beside their text, about: an object's first members share a node of this size.
-const OBJECT: usize = 640;
-const VALUE: usize = 64;
 /// A body that takes no more than this in memory takes no room from the others either.
 const LIGHT: usize = 256 << 10;
 
@@ -102,25 +100,26 @@ impl FromRequest<State> for NoBody {
 async fn read_json(request: Request, state: &State) -> Result<(Bytes, Room), Problem> {
     check_json_type(request.headers())?;
     let (bytes, room) = read_body(request, MAX_JSON, state).await?;
-    let room = room_as_values(&bytes, room, state)?;
+    let room = room_as_values(&bytes, room, state).await?;
     Ok((bytes, room))
 }
 
-/// Room for what a text of JSON becomes: sixteen megabytes of small objects are a gigabyte once they are read.
-pub(crate) fn room_as_values(bytes: &[u8], room: Room, state: &State) -> Result<Room, Problem> {
-    match weight(bytes) {
+/// Room for what a text of JSON becomes.
+pub(crate) async fn room_as_values(bytes: &Bytes, room: Room, state: &State) -> Result<Room, Problem> {
+    let weight = match bytes.len() {
+        0..=SMALL => weight(bytes),
+        _ => {
+            let bytes = bytes.clone();
+            tokio::task::spawn_blocking(move || weight(&bytes)).await.unwrap_or(usize::MAX)
+        }
+    };
+    match weight {
         light if light <= LIGHT => Ok(room),
         heavy => {
             drop(room);
             Ok(Some(state.room_for(heavy)?))
         }
     }
-}
-
-/// Bytes that a text takes as values, about, or more: what stands in strings is counted too.
-fn weight(bytes: &[u8]) -> usize {
-    let count = |wanted: u8| bytes.iter().filter(|byte| **byte == wanted).count();
-    bytes.len() + OBJECT * count(b'{') + VALUE * (count(b',') + count(b'['))
 }
 
 async fn parse_json<T: Input + Send + 'static>(bytes: Bytes) -> Result<T, Problem> {

@@ -160,18 +160,18 @@ pub(super) async fn list_tasks(state: &State, uri: &Uri, filter: Filter, request
     let page = state.store.tasks(Listing::All(filter), request).await?;
     let link = page::link(uri, page.next.as_deref());
     Ok(Listed {
-        body: records(state, page.items),
+        body: records(state, page.items).await?,
         link,
     })
 }
 
-fn records(state: &State, tasks: Vec<crate::model::task::Task>) -> Vec<TaskRecord> {
-    let view = state.view();
+async fn records(state: &State, tasks: Vec<crate::model::task::Task>) -> Result<Vec<TaskRecord>, Problem> {
+    let view = state.view(&tasks).await?;
     let record = |task| {
         let live = view.live(&task);
         TaskRecord::listed(task, live)
     };
-    tasks.into_iter().map(record).collect()
+    Ok(tasks.into_iter().map(record).collect())
 }
 
 /// Lists tasks that ended, latest first
@@ -200,7 +200,7 @@ pub(crate) async fn history(
     };
     let page = state.store.tasks(Listing::History(filter), request).await?;
     let link = page::link(&uri, page.next.as_deref());
-    let body = records(&state, page.items);
+    let body = records(&state, page.items).await?;
     Ok(match Format::of(&headers) {
         Format::Json => Listed { body, link }.into_response(),
         Format::Csv => (link, [(header::CONTENT_TYPE, "text/csv; charset=utf-8")], export::csv(&body)).into_response(),

@@ -29,6 +29,7 @@ mod state;
 mod submit;
 mod tasks;
 mod triggers;
+mod weight;
 mod why;
 pub mod wire;
 mod workflows;

@@ -142,13 +142,16 @@ impl State {
         &self.options
     }
 
-    /// What answers add to stored tasks, as of one moment.
-    pub(crate) fn view(&self) -> View {
-        View {
+    /// What answers add to these tasks, as of one moment.
+    pub(crate) async fn view(&self, tasks: &[Task]) -> Result<View, Problem> {
+        // While the whole queue is paused, due tasks stay where they are: no row says what holds them.
+        let may_be_paused = tasks.iter().any(|task| task.status == Status::Pending && task.held.is_none());
+        Ok(View {
             now: self.clock.now(),
+            paused: may_be_paused && self.store.pauses().await?.iter().any(|(name, _)| name.is_empty()),
             snapshot: self.registry.snapshot(),
             monitor: self.monitor.clone(),
-        }
+        })
     }
 
     /// Who handles tasks of this name.
@@ -211,7 +214,8 @@ impl FromRequestParts<State> for State {
 
 /// What answers add to stored tasks.
 pub(crate) struct View {
-    pub(crate) now: Time,
+    now: Time,
+    paused: bool,
     snapshot: Arc<Snapshot>,
     monitor: Monitor,
 }
@@ -221,6 +225,7 @@ impl View {
     pub(crate) fn live(&self, task: &Task) -> Live {
         Live {
             now: self.now,
+            paused: self.paused,
             progress: (task.status == Status::Running).then(|| self.monitor.progress(task.id)).flatten(),
             max_retries: self.max_retries(task),
         }

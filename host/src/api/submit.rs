@@ -92,7 +92,7 @@ async fn told(state: &State, id: TaskId, wait: Option<u64>) -> Result<Response, 
 /// The task as it stands after the wait.
 async fn waited(state: &State, id: TaskId, wait: u64) -> Result<Response, Problem> {
     let task = state.store.task(id).await?;
-    let live = state.view().live(&task);
+    let live = state.view(std::slice::from_ref(&task)).await?.live(&task);
     let applied = HeaderValue::from_str(&format!("wait={wait}")).unwrap_or(HeaderValue::from_static("wait"));
     let headers = [(HeaderName::from_static("preference-applied"), applied)];
     Ok((headers, Json(Submitted::Task(TaskRecord::whole(task, live)))).into_response())

@@ -55,9 +55,8 @@ async fn found<T>(lookup: impl Future<Output = Result<T, StoreError>>) -> Result
     responses((status = 200, description = "Its whole record", body = AnyRecord), (status = 404), (status = 503)))]
 pub(crate) async fn status(state: State, name: Name) -> Result<Json<AnyRecord>, Problem> {
     let id: TaskId = name.id(ANY)?;
-    if let Some(mut task) = found(state.store.task(id)).await? {
-        hold_by_pause(&state, &mut task).await?;
-        let live = state.view().live(&task);
+    if let Some(task) = found(state.store.task(id)).await? {
+        let live = state.view(std::slice::from_ref(&task)).await?.live(&task);
         return Ok(Json(AnyRecord::Task(TaskRecord::whole(task, live))));
     }
     if let Some(schedule) = found(state.store.schedule(name.id(ANY)?)).await? {
@@ -67,15 +66,6 @@ pub(crate) async fn status(state: State, name: Name) -> Result<Json<AnyRecord>, 
         Some(trigger) => Ok(Json(AnyRecord::Trigger(trigger.into()))),
         None => Err(Problem::unknown(ANY, &name.0)),
     }
-}
-
-/// While the whole queue is paused, due tasks stay where they are: only the record says what holds them.
-async fn hold_by_pause(state: &State, task: &mut Task) -> Result<(), Problem> {
-    let is_due = task.status == Status::Pending && task.due_at.is_none_or(|at| at <= state.clock.now());
-    if is_due && task.held.is_none() && state.store.pauses().await?.iter().any(|(name, _)| name.is_empty()) {
-        task.held = Some("the whole queue is paused".into());
-    }
-    Ok(())
 }
 
 /// Cancels a task, or removes a schedule or trigger
@@ -183,7 +173,7 @@ pub(crate) async fn failed(
     Query(query): Query<PageQuery>,
 ) -> Result<Listed<ById<FailedTask>>, Problem> {
     let page = state.store.tasks(Listing::Failed, query.request()?).await?;
-    let view = state.view();
+    let view = state.view(&page.items).await?;
     let items = page.items.into_iter().map(|task| {
         let max_retries = view.max_retries(&task);
         (task.id.to_string(), FailedTask::new(task, max_retries))
@@ -206,7 +196,7 @@ pub(crate) async fn scheduled(
 ) -> Result<Listed<Vec<ScheduledTask>>, Problem> {
     let request = query.request()?;
     let Place { tasks, fires } = Place::read(request.cursor.as_deref())?;
-    let (now, limit) = (state.clock.now(), request.limit);
+    let limit = request.limit;
     let waiting = match tasks.page(limit) {
         Some(page) => state.store.tasks(Listing::Waiting, page).await?,
         None => Page::default(),
@@ -215,7 +205,11 @@ pub(crate) async fn scheduled(
         Some(page) => state.store.upcoming_schedules(page).await?,
         None => Page::default(),
     };
-    let of_task = |task| (state.store.cursor(&Listing::Waiting, &task), ScheduledTask::of_task(task, now));
+    let view = state.view(&waiting.items).await?;
+    let of_task = |task| {
+        let live = view.live(&task);
+        (state.store.cursor(&Listing::Waiting, &task), ScheduledTask::of_task(task, &live))
+    };
     let of_fire = |schedule| {
         let cursor = state.store.fire_cursor(&schedule);
         Some((cursor, ScheduledTask::of_schedule(schedule)?))

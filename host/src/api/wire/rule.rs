@@ -1,6 +1,6 @@
 //! Triggers and events, as clients see them.
 
-use super::task::ScheduledTask;
+use super::task::{Live, ScheduledTask};
 use crate::model::event::Source;
 use crate::model::priority::Priority;
 use crate::model::trigger::{Edits, Raw, Trigger};
@@ -12,16 +12,16 @@ use utoipa::ToSchema;
 
 impl ScheduledTask {
     /// A waiting task.
-    pub(crate) fn of_task(task: crate::model::task::Task, now: DateTime<Utc>) -> Self {
+    pub(crate) fn of_task(task: crate::model::task::Task, live: &Live) -> Self {
         Self {
             task_id: task.id.to_string(),
-            phase: Some(task.phase(now)),
+            phase: Some(task.phase(live.now)),
             task_name: task.name,
             trigger_time: task.due_at.unwrap_or(task.trigger_time),
             priority: Some(task.priority.get()),
             kind: "task",
             status: task.status.as_str(),
-            held: task.held,
+            held: live.held(task.held, task.status, task.due_at),
             tags: task.tags,
             retry_count: Some(task.counters.retries),
             schedule_name: None,

@@ -107,10 +107,20 @@ impl From<Attempt> for AttemptRecord {
 pub(crate) struct Live {
     /// Now.
     pub(crate) now: DateTime<Utc>,
+    /// Whether the whole queue is paused.
+    pub(crate) paused: bool,
     /// The running attempt's own word, fresher than the store's.
     pub(crate) progress: Option<Progress>,
     /// The definition's retries, until the task has a number of its own.
     pub(crate) max_retries: Option<u32>,
+}
+
+impl Live {
+    /// What holds a task.
+    pub(super) fn held(&self, held: Option<String>, status: Status, due_at: Option<DateTime<Utc>>) -> Option<String> {
+        let by_all = || self.paused && status == Status::Pending && due_at.is_none_or(|at| at <= self.now);
+        held.or_else(|| by_all().then(|| "the whole queue is paused".to_owned()))
+    }
 }
 
 /// The whole record of a task.
@@ -233,7 +243,7 @@ impl TaskRecord {
             task_name: task.name,
             status: task.status.as_str(),
             phase,
-            held: task.held,
+            held: live.held(task.held, task.status, task.due_at),
             payload: raw(task.payload),
             priority: task.priority.get(),
             tags: task.tags,

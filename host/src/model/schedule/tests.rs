@@ -405,3 +405,23 @@ fn a_timing_is_checked_without_its_calendar() {
         Err("/cron_expression".into())
     );
 }
+
+#[test]
+fn what_was_made_all_the_same_is_not_counted_among_those_skipped() {
+    let at = |minute: i64| "2026-01-01T00:00:00Z".parse::<Time>().unwrap() + chrono::TimeDelta::minutes(minute);
+    let skip = |from, until, count| Skip {
+        reason: SkipReason::Misfire,
+        at: at(from),
+        until: at(until),
+        count,
+    };
+    let by_hand = at(2) + chrono::TimeDelta::microseconds(17);
+    assert_eq!(skip(1, 4, 4).without(&[]), Some(skip(1, 4, 4)));
+    assert_eq!(skip(1, 4, 4).without(&[at(0), at(2), by_hand, at(4), at(5)]), Some(skip(1, 4, 2)));
+    assert_eq!(skip(1, 1, 1).without(&[at(1)]), None);
+    assert_eq!(
+        skip(1, 9_999, COUNTED).without(&[at(1)]),
+        Some(skip(1, 9_999, COUNTED)),
+        "that many or more"
+    );
+}
