@@ -196,7 +196,7 @@ impl Handle {
 
     /// The next fires of a schedule that may not exist.
     pub async fn preview(&self, asked: PreviewRequest) -> Result<Vec<Time>> {
-        let rule = rule_of(&*self.0.store, &Timing::of_preview(&asked), &mut Calendars::new()).await?;
+        let rule = rule_of(&*self.0.store, &Timing::of(&asked), &mut Calendars::new()).await?;
         let after = asked.after.unwrap_or_else(|| self.0.clock.now());
         let fires = fires_of(rule.clone(), after, None, asked.count.unwrap_or(PREVIEWED)).await?;
         if fires.is_empty() {

@@ -5,6 +5,7 @@ mod cloud_event;
 mod limit;
 mod members;
 mod read;
+mod schedule;
 mod strict;
 mod submission;
 mod unique;
@@ -17,16 +18,13 @@ pub use limit::{LimitRequest, MatchRequest, QueueRequest, RateRequest};
 pub use members::{Given, ScheduleEdit};
 use read::without_position;
 pub use read::{Input, Refusal, RefusalKind, parse, parse_pairs};
+pub use schedule::{CronTaskRequest, PreviewRequest};
 pub use unique::UniqueRequest;
 pub use value::{EventType, Payload, not_a_time, parse_query_time, parse_time};
 pub use workflow::{StepRequest, WorkflowRequest};
 
 use crate::model::Time;
 use crate::model::priority::Priority;
-use crate::model::schedule::misfire::Misfire;
-use crate::model::schedule::overlap::Overlap;
-use crate::model::schedule::timing::{OnClosed, SessionRule};
-use crate::model::zone::{Fold, Gap, Zone};
 use serde::Deserialize;
 use std::time::Duration;
 use utoipa::ToSchema;
@@ -79,137 +77,6 @@ pub struct TaskRequest {
 }
 
 impl Input for TaskRequest {}
-
-/// A task to run again and again.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CronTaskRequest {
-    /// The name of a task definition that a loaded plugin handles.
-    #[schema(example = "settlement")]
-    pub task_name: String,
-    /// Input of each task; checked against the schema now.
-    #[serde(default)]
-    #[schema(value_type = Object, default = json!({}))]
-    pub payload: Payload,
-    /// 1 (most urgent) to 9; the definition's where left out.
-    #[serde(default, deserialize_with = "value::priority")]
-    #[schema(value_type = Option<u8>, minimum = 1, maximum = 9)]
-    pub priority: Option<Priority>,
-    /// Creating a schedule again under its name updates it. Derived from the content where left out.
-    #[serde(default, deserialize_with = "value::rule_name")]
-    #[schema(pattern = "^[A-Za-z0-9._-]{1,128}$")]
-    pub name: Option<String>,
-    /// United with the definition's.
-    #[serde(default, deserialize_with = "value::tags")]
-    #[schema(max_items = 32)]
-    pub tags: Vec<String>,
-    /// Five fields with Unix meaning, six with leading seconds, or `@daily` and its kin. Either this or `session`.
-    #[serde(default)]
-    #[schema(example = "30 17 * * 1-5")]
-    pub cron_expression: Option<String>,
-    /// A fire for each session of the calendar instead of an expression: so many seconds after it opens or closes.
-    #[serde(default)]
-    pub session: Option<SessionRule>,
-    /// The IANA time zone of the expression; UTC where left out.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, example = "Europe/London")]
-    pub timezone: Option<Zone>,
-    /// The name of a calendar.
-    #[serde(default, deserialize_with = "value::rule_name")]
-    #[schema(pattern = "^[A-Za-z0-9._-]{1,128}$", example = "XNYS")]
-    pub calendar: Option<String>,
-    /// Where the calendar has no session that day: `skip` the fire (the default), or move it to the `next` or `previous` session's day at
-    /// the same local time.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, example = "skip")]
-    pub on_closed: Option<OnClosed>,
-    /// Where the clocks go forward over a fixed hour: `run_after` (the default), or `skip`.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, example = "run_after")]
-    pub dst_gap: Option<Gap>,
-    /// Where a fixed hour comes twice: the `first` (the default), the `last`, or `both`.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, example = "first")]
-    pub dst_overlap: Option<Fold>,
-    /// No fire before this.
-    #[serde(default, deserialize_with = "value::time")]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub start: Option<Time>,
-    /// No fire after this.
-    #[serde(default, deserialize_with = "value::time")]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub end: Option<Time>,
-    /// Of fires that were missed, the `latest` is made up for (the default), `all` are (up to 100), or `none`.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, example = "latest")]
-    pub misfire: Option<Misfire>,
-    /// While the task of an earlier fire has not ended: `queue_one` (the default), `skip`, `queue_all`, `cancel_previous` or `allow`.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, example = "queue_one")]
-    pub overlap: Option<Overlap>,
-}
-
-impl Input for CronTaskRequest {}
-
-/// A schedule to look ahead with; nothing is kept of it.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PreviewRequest {
-    /// Five fields with Unix meaning, six with leading seconds, or `@daily` and its kin. Either this or `session`.
-    #[serde(default)]
-    #[schema(example = "30 17 * * 1-5")]
-    pub cron_expression: Option<String>,
-    /// A fire for each session of the calendar instead of an expression: so many seconds after it opens or closes.
-    #[serde(default)]
-    pub session: Option<SessionRule>,
-    /// The IANA time zone of the expression; UTC where left out.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, example = "Europe/London")]
-    pub timezone: Option<Zone>,
-    /// The name of a calendar.
-    #[serde(default, deserialize_with = "value::rule_name")]
-    #[schema(pattern = "^[A-Za-z0-9._-]{1,128}$", example = "XNYS")]
-    pub calendar: Option<String>,
-    /// Where the calendar has no session that day: `skip` the fire (the default), or move it to the `next` or `previous` session's day at
-    /// the same local time.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, example = "skip")]
-    pub on_closed: Option<OnClosed>,
-    /// Where the clocks go forward over a fixed hour: `run_after` (the default), or `skip`.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, example = "run_after")]
-    pub dst_gap: Option<Gap>,
-    /// Where a fixed hour comes twice: the `first` (the default), the `last`, or `both`.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, example = "first")]
-    pub dst_overlap: Option<Fold>,
-    /// No fire before this.
-    #[serde(default, deserialize_with = "value::time")]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub start: Option<Time>,
-    /// No fire after this.
-    #[serde(default, deserialize_with = "value::time")]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub end: Option<Time>,
-    /// Of fires that were missed, the `latest` is made up for (the default), `all` are (up to 100), or `none`.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, example = "latest")]
-    pub misfire: Option<Misfire>,
-    /// While the task of an earlier fire has not ended: `queue_one` (the default), `skip`, `queue_all`, `cancel_previous` or `allow`.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, example = "queue_one")]
-    pub overlap: Option<Overlap>,
-    /// How many fires, from 1 to 1,000; 5 where left out.
-    #[serde(default, deserialize_with = "value::preview_count")]
-    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    pub count: Option<usize>,
-    /// Strictly after this; now where left out.
-    #[serde(default, deserialize_with = "value::time")]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub after: Option<Time>,
-}
-
-impl Input for PreviewRequest {}
 
 /// A stretch of time of which missing fires are to be made up for.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -4,7 +4,7 @@ use super::rule::{Gate, Rule, Source};
 use crate::model::Time;
 use crate::model::calendar::{Calendar, shipped};
 use crate::model::cron::Cron;
-use crate::model::request::{CronTaskRequest, PreviewRequest, Refusal, RefusalKind};
+use crate::model::request::{Refusal, RefusalKind};
 use crate::model::zone::{Dst, Fold, Gap, Zone};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -76,34 +76,9 @@ fn refuse<T>(pointer: &str, sentence: impl Into<String>) -> Result<T, Refusal> {
 }
 
 impl Timing {
-    /// Of a schedule to create.
-    pub fn of(request: &CronTaskRequest) -> Self {
-        Self {
-            cron_expression: request.cron_expression.clone(),
-            session: request.session,
-            timezone: request.timezone,
-            calendar: request.calendar.clone(),
-            on_closed: request.on_closed,
-            dst_gap: request.dst_gap,
-            dst_overlap: request.dst_overlap,
-            start: request.start,
-            end: request.end,
-        }
-    }
-
-    /// Of a schedule to look ahead with.
-    pub fn of_preview(request: &PreviewRequest) -> Self {
-        Self {
-            cron_expression: request.cron_expression.clone(),
-            session: request.session,
-            timezone: request.timezone,
-            calendar: request.calendar.clone(),
-            on_closed: request.on_closed,
-            dst_gap: request.dst_gap,
-            dst_overlap: request.dst_overlap,
-            start: request.start,
-            end: request.end,
-        }
+    /// Of a schedule to create, or to look ahead with.
+    pub fn of(request: impl Into<Self>) -> Self {
+        request.into()
     }
 
     /// Whether another says the same, start and end aside.
