@@ -263,6 +263,38 @@ fn a_patch_of_a_schedule_is_a_merge_patch_and_takes_no_member_twice() {
 }
 
 #[test]
+fn edits_stay_short_and_a_long_payload_is_declared() {
+    let host = Host::with_probe();
+    let long = |of: &str, bytes: usize| json!({ of: "x".repeat(bytes) });
+    // A payload that is long itself is edited by a few bytes, and its tasks get all of it.
+    let declared = json!({"name": "s", "task_name": "echo", "cron_expression": "@yearly", "payload": long("a", 2 << 20)});
+    let id = schedule(&host, &declared);
+    assert_eq!(
+        patch(&host, "/schedule/s", &json!({"payload": {"b": {"c": 1}}})).ok()["payload"]["b"]["c"],
+        1
+    );
+    assert_eq!(schedule(&host, &declared), id);
+    let ran = host.post("/schedule/s/run", &json!({})).ok();
+    let got = host.end_of(ran["task_id"].as_str().expect("an id"))["payload"].clone();
+    assert_eq!((&got["a"], &got["b"]), (&declared["payload"]["a"], &json!({"c": 1})));
+    put(
+        &host,
+        "/task/event-trigger",
+        &json!({"name": "t", "task_name": "echo", "event_type": "e"}),
+    );
+    for (path, status) in [("/schedule/s", 400), ("/trigger/t", 409)] {
+        patch(&host, path, &json!({ "payload": long("x", 600_000) })).ok();
+        let kept = host.get(path).ok();
+        for more in [long("y", 600_000), long("z", 1 << 20)] {
+            let refused = patch(&host, path, &json!({ "payload": more })).problem(status).to_string();
+            assert!(refused.contains("1 MiB together; declare the payload anew"), "{refused}");
+        }
+        assert_eq!(host.get(path).ok(), kept);
+        assert_eq!(patch(&host, path, &json!({"payload": null})).ok()["edits"], Value::Null);
+    }
+}
+
+#[test]
 fn what_never_fires_points_to_its_cause_as_does_its_preview() {
     let host = Host::with_probe();
     let weekends = json!({"name": "WEEKENDS", "timezone": "UTC", "weekend": ["mon", "tue", "wed", "thu", "fri"], "holidays": [],

@@ -2,7 +2,7 @@
 
 use super::State;
 use super::error::Problem;
-use super::extract::{JsonBody, Name, NoBody, Query};
+use super::extract::{JsonBody, Name, NoBody, Query, SMALL};
 use super::page::{self, Listed};
 use super::state::check_payload;
 use super::tasks::PageQuery;
@@ -11,7 +11,7 @@ use crate::model::ids::ScheduleId;
 use crate::model::request::{BackfillRequest, CronTaskRequest, PreviewRequest, ScheduleEdit};
 use crate::model::schedule::{Schedule, declared, text};
 use crate::model::unique;
-use crate::store::{PageRequest, ScheduleError};
+use crate::store::{PageRequest, ScheduleError, StoreError};
 use axum::Json;
 use axum::extract::OriginalUri;
 use sha2::{Digest, Sha256};
@@ -71,8 +71,19 @@ pub(crate) async fn list(
     let page = state.store.schedules(query.request()?).await?;
     Ok(Listed {
         link: page::link(&uri, page.next.as_deref()),
-        body: page.items.into_iter().map(Into::into).collect(),
+        body: records(page.items).await?,
     })
+}
+
+/// Their records; made aside where they are long.
+async fn records(schedules: Vec<Schedule>) -> Result<Vec<ScheduleRecord>, Problem> {
+    let bytes: usize = schedules.iter().map(Schedule::bytes).sum();
+    let records = move || schedules.into_iter().map(ScheduleRecord::from).collect();
+    if bytes <= SMALL {
+        return Ok(records());
+    }
+    let made = tokio::task::spawn_blocking(records).await;
+    Ok(made.map_err(|error| StoreError::Unavailable(error.to_string()))?)
 }
 
 /// Lines of its history that the record of a schedule shows.
@@ -85,10 +96,9 @@ pub(super) async fn whole(state: &State, schedule: Schedule) -> Result<ScheduleR
         cursor: None,
     };
     let fires = state.store.fires(schedule.id, page).await?;
-    Ok(ScheduleRecord {
-        fires: Some(fires.items.into_iter().map(Into::into).collect()),
-        ..schedule.into()
-    })
+    let mut record = records(vec![schedule]).await?.remove(0);
+    record.fires = Some(fires.items.into_iter().map(Into::into).collect());
+    Ok(record)
 }
 
 /// The schedule that a path names by its id or its name.

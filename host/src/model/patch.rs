@@ -1,19 +1,65 @@
 //! JSON merge patches (RFC 7396) over texts, in which numbers keep the digits that they were written with.
 
+use crate::model::request::{Refusal, RefusalKind};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
+
+/// Bytes of an operator's edits of one rule, and of one change of them.
+const MAX_EDITS: usize = 1 << 20;
 
 /// Levels that are patched member by member; what lies deeper is replaced as a whole. No payload is taken that is nested so deep.
 const MAX_DEPTH: usize = 120;
 
 /// The text of an object with a patch over it, member by member at every level: null takes a member away, and what is no object is
-/// replaced. Both are JSON texts; one that is damaged counts as null.
+/// replaced. Both are JSON texts; one that is damaged counts as null. Of the target only what the patch goes into is taken apart: it may
+/// be long.
 pub fn merge_patch(target: &str, patch: &str) -> String {
-    let (mut target, patch) = (tree(target), tree(patch));
+    let patch = tree(patch, Apart::All);
+    let mut target = tree(target, Apart::like(Some(&patch)));
     target.patch(patch);
     let mut text = String::new();
     target.write(&mut text);
     text
+}
+
+/// Merges a change into an operator's edits. Both are bounded: they are laid over what was declared whenever that is used.
+pub fn merge_edits(edits: &str, patch: &str) -> Result<String, Refusal> {
+    if patch.len() <= MAX_EDITS {
+        let merged = merge_patch(edits, patch);
+        if merged.len() <= MAX_EDITS {
+            return Ok(merged);
+        }
+    }
+    let sentence = format!(
+        "the changes of one schedule or trigger may have {} MiB together; declare the payload anew instead, or take some back with null",
+        MAX_EDITS >> 20
+    );
+    Err(Refusal::new(RefusalKind::Value, "", sentence))
+}
+
+/// Which objects are taken apart, member by member.
+#[derive(Clone, Copy)]
+enum Apart<'p> {
+    All,
+    None,
+    /// Those that stand where these members have one.
+    Like(&'p BTreeMap<String, Tree<'p>>),
+}
+
+impl<'p> Apart<'p> {
+    fn like(tree: Option<&'p Tree<'p>>) -> Self {
+        match tree {
+            Some(Tree::Object(members)) => Self::Like(members),
+            _ => Self::None,
+        }
+    }
+
+    fn within(self, name: &str) -> Self {
+        match self {
+            Self::Like(members) => Self::like(members.get(name)),
+            whole => whole,
+        }
+    }
 }
 
 /// JSON down to what is no object.
@@ -55,10 +101,10 @@ impl<'a> Tree<'a> {
     }
 }
 
-fn tree(text: &str) -> Tree<'_> {
+fn tree<'a>(text: &'a str, apart: Apart<'_>) -> Tree<'a> {
     // From here on it is known to be JSON.
     match serde_json::from_str::<&RawValue>(text) {
-        Ok(raw) => Reader { text: raw.get(), at: 0 }.value(0),
+        Ok(raw) => Reader { text: raw.get(), at: 0 }.value(0, apart),
         Err(_) => Tree::Other("null"),
     }
 }
@@ -80,17 +126,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn value(&mut self, depth: usize) -> Tree<'a> {
+    fn value(&mut self, depth: usize, apart: Apart<'_>) -> Tree<'a> {
         self.blanks();
-        if self.peek() == Some(b'{') && depth < MAX_DEPTH {
-            return self.object(depth);
+        if self.peek() == Some(b'{') && depth < MAX_DEPTH && !matches!(apart, Apart::None) {
+            return self.object(depth, apart);
         }
         let from = self.at;
         self.pass();
         Tree::Other(&self.text[from..self.at])
     }
 
-    fn object(&mut self, depth: usize) -> Tree<'a> {
+    fn object(&mut self, depth: usize, apart: Apart<'_>) -> Tree<'a> {
         let mut members = BTreeMap::new();
         self.at += 1;
         loop {
@@ -99,10 +145,11 @@ impl<'a> Reader<'a> {
                 Some(b'"') => {
                     let from = self.at;
                     self.string();
-                    let name = serde_json::from_str(&self.text[from..self.at]).unwrap_or_default();
+                    let name: String = serde_json::from_str(&self.text[from..self.at]).unwrap_or_default();
                     self.blanks();
                     self.at += 1; // the colon
-                    members.insert(name, self.value(depth + 1));
+                    let value = self.value(depth + 1, apart.within(&name));
+                    members.insert(name, value);
                 }
                 Some(b',') => self.at += 1,
                 _ => {
@@ -236,6 +283,11 @@ mod tests {
                 r#" { "a" : { "x]" : "\\" } , "b" : [ "}" , { "c" : "]" } ] } "#,
                 r#"{"a":{"y": -1.5e3 }}"#,
                 r#"{"a":{"x]":"\\","y":-1.5e3},"b":[ "}" , { "c" : "]" } ]}"#,
+            ),
+            (
+                r#"{"a":{ "b" : 1 },"c":{ "d":{ "e":1 } }}"#,
+                r#"{"c":{"f":null,"g":{}}}"#,
+                r#"{"a":{ "b" : 1 },"c":{"d":{ "e":1 },"g":{}}}"#,
             ),
             (r#"{"q\"":1}"#, r#"{"q\"":2}"#, r#"{"q\"":2}"#),
             (r#"{"a":"b"}"#, r#"{"a":null}"#, "{}"),

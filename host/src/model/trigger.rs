@@ -5,9 +5,9 @@
 
 use crate::model::Time;
 use crate::model::ids::TriggerId;
-use crate::model::patch::merge_patch;
+use crate::model::patch::{merge_edits, merge_patch};
 use crate::model::priority::Priority;
-use crate::model::request::EventTriggerRequest;
+use crate::model::request::{EventTriggerRequest, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -150,23 +150,20 @@ impl Trigger {
         })
     }
 
-    /// Applies what an operator asks for.
-    pub fn edit(&mut self, patch: Patch) {
+    /// Applies what an operator asks for, or nothing of it.
+    pub fn edit(&mut self, patch: Patch) -> Result<(), Refusal> {
         let edits = &mut self.edits;
-        let before = edits.payload.take();
-        edits.payload = match patch.payload {
-            None => before,
-            Some(None) => None,
-            Some(Some(patch)) => {
-                let edit = merge_patch(before.as_ref().map_or("{}", |edit| &edit.0), &patch);
-                Some(Raw(edit)).filter(|edit| edit.0 != "{}")
-            }
-        };
+        if let Some(patch) = patch.payload {
+            let before = edits.payload.as_ref().map_or("{}", |edit| &edit.0);
+            let edit = patch.map(|patch| merge_edits(before, &patch)).transpose()?;
+            edits.payload = edit.filter(|edit| edit != "{}").map(Raw);
+        }
         set(&mut edits.priority, patch.priority);
         set(&mut edits.tags, patch.tags);
         set(&mut edits.filter, patch.filter);
         set(&mut edits.debounce, patch.debounce);
         self.paused = patch.paused.unwrap_or(self.paused);
+        Ok(())
     }
 }
 
@@ -271,14 +268,16 @@ mod tests {
     fn edits_lie_over_what_was_registered_until_they_are_taken_back() {
         let mut trigger = trigger();
         assert_eq!(*trigger.terms(), trigger.declared);
-        trigger.edit(Patch {
-            payload: Some(Some(r#"{"a":1.20,"b":{"e":3.0},"d":4}"#.to_owned())),
-            priority: Some(Priority::new(1)),
-            tags: Some(Some(vec![])),
-            filter: Some(Some("true".into())),
-            debounce: Some(Some(Duration::ZERO)),
-            paused: Some(true),
-        });
+        trigger
+            .edit(Patch {
+                payload: Some(Some(r#"{"a":1.20,"b":{"e":3.0},"d":4}"#.to_owned())),
+                priority: Some(Priority::new(1)),
+                tags: Some(Some(vec![])),
+                filter: Some(Some("true".into())),
+                debounce: Some(Some(Duration::ZERO)),
+                paused: Some(true),
+            })
+            .unwrap();
         let kept: Edits = serde_json::from_str(&serde_json::to_string(&trigger.edits).unwrap()).unwrap();
         assert_eq!(kept, trigger.edits);
         let terms = trigger.terms().into_owned();
@@ -287,13 +286,15 @@ mod tests {
             (terms.priority, terms.tags.len(), terms.filter.as_deref(), terms.debounce),
             (Priority::new(1), 0, Some("true"), None)
         );
-        trigger.edit(Patch {
-            payload: Some(Some(r#"{"a":null,"b":null}"#.to_owned())),
-            priority: Some(None),
-            filter: Some(None),
-            debounce: Some(None),
-            ..Patch::default()
-        });
+        trigger
+            .edit(Patch {
+                payload: Some(Some(r#"{"a":null,"b":null}"#.to_owned())),
+                priority: Some(None),
+                filter: Some(None),
+                debounce: Some(None),
+                ..Patch::default()
+            })
+            .unwrap();
         let terms = trigger.terms().into_owned();
         assert_eq!(terms.payload, r#"{"a":1.10,"b":{"c":2},"d":4}"#);
         assert_eq!((terms.priority, terms.debounce), (Priority::new(3), Some(Duration::from_secs(5))));

@@ -3,7 +3,7 @@
 //! Each is read, worked out by the rules of the model and written against the revision that was read; where somebody wrote meanwhile, it
 //! is done again. So a schedule keeps its pause, its cursor and its operator's edits whoever declares it again.
 
-use super::edits::{Schemas, check_payload, fitted};
+use super::edits::{Schemas, fitted};
 use crate::model::Time;
 use crate::model::alert::{AlertType, NewAlert};
 use crate::model::attempt::InputError;
@@ -16,6 +16,7 @@ use crate::model::schedule::{self, Schedule, Skip};
 use crate::store::{PutSchedule, Store, StoreError};
 use std::collections::HashMap;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// How often a change is tried that others get ahead of.
 const TRIES: usize = 20;
@@ -54,11 +55,78 @@ pub(super) type Result<T> = std::result::Result<T, ScheduleError>;
 /// Calendars that were looked up together: one has many schedules.
 pub type Calendars = HashMap<String, Option<Arc<Calendar>>>;
 
-/// What holds of a schedule, and its rule.
+/// Of a schedule, text up to this is read where it is; what is longer holds up others.
+const SMALL: usize = 64 << 10;
+
+/// Reads a schedule where it holds up nobody.
+async fn read<T: Send + 'static>(schedule: &Schedule, how: fn(&Schedule) -> T) -> std::result::Result<T, StoreError> {
+    if schedule.bytes() <= SMALL {
+        return Ok(how(schedule));
+    }
+    let schedule = schedule.clone();
+    aside(move || how(&schedule)).await
+}
+
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> std::result::Result<T, StoreError> {
+    let worked = tokio::task::spawn_blocking(work).await;
+    worked.map_err(|error| StoreError::Unavailable(error.to_string()))
+}
+
+/// What holds of a schedule; its payload as a text alone.
+pub async fn read_terms(schedule: &Schedule) -> Result<CronTaskRequest> {
+    Ok(read(schedule, Schedule::terms).await??)
+}
+
+/// Long payloads that are read at once: one becomes many times its length.
+static LONG: Semaphore = Semaphore::const_new(2);
+
+/// Holds the payload of a schedule against the schema of its task.
+pub async fn check_payload(schemas: &dyn Schemas, schedule: &Schedule) -> Result<()> {
+    let _turn = match schedule.bytes() {
+        ..=SMALL => None,
+        _ => LONG.acquire().await.ok(),
+    };
+    let payload = read(schedule, |schedule| schedule.effective().map(|request| request.payload)).await??;
+    match schemas.misfits(&schedule.task_name, payload.value).await {
+        errors if errors.is_empty() => Ok(()),
+        errors => Err(ScheduleError::Payload(errors)),
+    }
+}
+
+/// What holds of a schedule, its payload as a text alone, and its rule.
 pub async fn read_schedule(store: &dyn Store, schedule: &Schedule, calendars: &mut Calendars) -> Result<(CronTaskRequest, Rule)> {
-    let request = schedule.effective()?;
+    let request = read_terms(schedule).await?;
     let rule = rule_of(store, &Timing::of(&request), calendars).await?;
     Ok((request, rule))
+}
+
+/// A schedule and when it fires, which is read once: its text may be long.
+#[derive(Clone)]
+pub(super) struct Read {
+    pub(super) schedule: Schedule,
+    timing: std::result::Result<Timing, Refusal>,
+}
+
+impl Read {
+    async fn of(schedule: Schedule) -> std::result::Result<Self, StoreError> {
+        let timing = read(&schedule, |schedule| schedule.terms().map(|request| Timing::of(&request))).await?;
+        Ok(Self { schedule, timing })
+    }
+
+    async fn rule(&self, store: &dyn Store) -> Result<Rule> {
+        rule_of(store, self.timing.as_ref().map_err(Clone::clone)?, &mut Calendars::new()).await
+    }
+
+    fn calendar(&self) -> Option<String> {
+        self.timing.as_ref().ok()?.calendar.clone()
+    }
+
+    fn with(self, change: impl FnOnce(Schedule) -> Schedule) -> Self {
+        Self {
+            schedule: change(self.schedule),
+            ..self
+        }
+    }
 }
 
 /// The rule of a timing.
@@ -116,95 +184,89 @@ async fn try_change(store: &dyn Store, schemas: &dyn Schemas, change: &Change<'_
         Change::Put { name, request } => {
             let before = match store.schedule_named(name).await {
                 Err(StoreError::NotFound) => None,
-                found => Some(found?),
+                found => Some(Read::of(found?).await?),
             };
-            let declared = declare(before.as_ref(), name, request, now);
-            let (schedule, alert) = fitted(store, schemas, before.as_ref(), declared, now).await?;
-            return put(store, before.as_ref(), schedule, None, alert).await;
+            let declared = declare(before.as_ref().map(|before| &before.schedule), name, request, now);
+            let (declared, alert) = fitted(store, schemas, before.as_ref(), declared, now).await?;
+            return put(store, before.as_ref(), declared, None, alert).await;
         }
         Change::Edit { id, .. } | Change::Pause(id) | Change::Resume(id) => *id,
     };
-    let before = store.schedule(id).await?;
+    let before = Read::of(store.schedule(id).await?).await?;
     let (edited, paused) = match change {
         Change::Edit { patch, .. } => (edit(store, schemas, &before, patch, now).await?, patch.paused),
         Change::Pause(_) => (before.clone(), Some(true)),
         Change::Resume(_) | Change::Put { .. } => (before.clone(), Some(false)),
     };
     let is_edit = matches!(change, Change::Edit { .. });
-    match paused.filter(|paused| *paused != before.paused_at.is_some()) {
-        None if !is_edit => Ok(before),
+    match paused.filter(|paused| *paused != before.schedule.paused_at.is_some()) {
+        None if !is_edit => Ok(before.schedule),
         None => put(store, Some(&before), edited, None, None).await,
         Some(true) => {
             let paused_at = Some(now);
-            put(store, Some(&before), Schedule { paused_at, ..edited }, None, None).await
+            let paused = edited.with(|edited| Schedule { paused_at, ..edited });
+            put(store, Some(&before), paused, None, None).await
         }
         Some(false) => {
             // What it left out, it left out by the rule that it was paused with.
-            let (_, left_out_by) = read_schedule(store, &before, &mut Calendars::new()).await?;
-            let (_, rule) = read_schedule(store, &edited, &mut Calendars::new()).await?;
-            let schedule = Schedule {
+            let skip = before.rule(store).await?.paused(before.schedule.next_fire, now);
+            let next_fire = edited.rule(store).await?.next_after(now);
+            let resumed = edited.with(|edited| Schedule {
                 paused_at: None,
-                next_fire: rule.next_after(now),
+                next_fire,
                 planned_at: now,
                 ..edited
-            };
-            let skip = left_out_by.paused(before.next_fire, now);
-            put(store, Some(&before), schedule, skip, None).await
+            });
+            put(store, Some(&before), resumed, skip, None).await
         }
     }
 }
 
-async fn edit(store: &dyn Store, schemas: &dyn Schemas, before: &Schedule, patch: &ScheduleEdit, now: Time) -> Result<Schedule> {
-    let edits = schedule::patched(before.edits.as_deref(), &patch.members)?;
-    let edits = Some(edits).filter(|edits| !edits.is_empty());
+async fn edit(store: &dyn Store, schemas: &dyn Schemas, before: &Read, patch: &ScheduleEdit, now: Time) -> Result<Read> {
+    let (edits, members) = (before.schedule.edits.clone(), patch.members.clone());
+    let edits = aside(move || {
+        let edits = schedule::patched(edits.as_deref(), &members)?;
+        Ok::<_, Refusal>(Some(edits).filter(|edits| !edits.is_empty()).map(|edits| schedule::text(&edits)))
+    });
+    let edits = edits.await??;
     let schedule = Schedule {
-        edits: edits.as_ref().map(schedule::text),
-        ..before.clone()
+        edits,
+        ..before.schedule.clone()
     };
-    let schedule = timed(store, Some(before), schedule, now).await?;
+    let edited = timed(store, Some(before), schedule, now).await?;
     if patch.members.get("payload").is_some_and(|given| given.get() != "null") {
-        check_payload(schemas, &schedule.task_name, schedule.effective()?.payload).await?;
+        check_payload(schemas, &edited.schedule).await?;
     }
-    Ok(schedule)
+    Ok(edited)
 }
 
 /// A schedule whose members changed, with the cursor that follows from them. One that has no fire left may stay so: its calendar or its
 /// end took them, and neither who declares it again nor who edits something else is to blame.
-pub(super) async fn timed(store: &dyn Store, before: Option<&Schedule>, schedule: Schedule, now: Time) -> Result<Schedule> {
-    let timing = Timing::of(&schedule.effective()?);
-    let rule = rule_of(store, &timing, &mut Calendars::new()).await?;
-    let (next_fire, planned_at) = cursor(before, &timing, &rule, now);
-    let as_before = || {
-        before
-            .and_then(|before| before.effective().ok())
-            .is_some_and(|request| Timing::of(&request) == timing)
-    };
-    if next_fire.is_none() && !as_before() {
+pub(super) async fn timed(store: &dyn Store, before: Option<&Read>, schedule: Schedule, now: Time) -> Result<Read> {
+    let changed = Read::of(schedule).await?;
+    let rule = changed.rule(store).await?;
+    let (next_fire, planned_at) = cursor(before, &changed, &rule, now);
+    let as_before = before.is_some_and(|before| before.timing == changed.timing);
+    if next_fire.is_none() && !as_before {
         return Err(rule.never(now).refusal().into());
     }
-    Ok(Schedule {
+    Ok(changed.with(|schedule| Schedule {
         next_fire,
         planned_at,
         ..schedule
-    })
+    }))
 }
 
-async fn put(
-    store: &dyn Store,
-    before: Option<&Schedule>,
-    schedule: Schedule,
-    skip: Option<Skip>,
-    alert: Option<NewAlert>,
-) -> Result<Schedule> {
+async fn put(store: &dyn Store, before: Option<&Read>, changed: Read, skip: Option<Skip>, alert: Option<NewAlert>) -> Result<Schedule> {
     let put = PutSchedule {
-        schedule: schedule.clone(),
-        calendar: calendar_of(&schedule),
-        seen: before.map(|before| before.revision),
+        calendar: changed.calendar(),
+        schedule: changed.schedule.clone(),
+        seen: before.map(|before| before.schedule.revision),
         skips: skip.into_iter().collect(),
         alerts: alert.into_iter().collect(),
     };
     store.put_schedule(put).await?;
-    Ok(schedule)
+    Ok(changed.schedule)
 }
 
 /// The schedule that a request asks for: a new one, or the one of that name with what is declared now.
@@ -236,16 +298,16 @@ fn declare(before: Option<&Schedule>, name: &str, request: &CronTaskRequest, now
 
 /// The cursor and what it was worked out by, for a schedule that is to have this timing. A fire that is overdue and still allowed stays
 /// due, so that registering again at every start skips none.
-fn cursor(before: Option<&Schedule>, timing: &Timing, rule: &Rule, now: Time) -> (Option<Time>, Time) {
-    let before = before.filter(|before| before.effective().is_ok_and(|request| Timing::of(&request).same_beat(timing)));
+fn cursor(before: Option<&Read>, changed: &Read, rule: &Rule, now: Time) -> (Option<Time>, Time) {
+    let fires = || rule.next_after(now);
+    let Some((Read { schedule, timing: Ok(was) }, timing)) = before.zip(changed.timing.as_ref().ok()) else {
+        return (fires(), now);
+    };
+    if !was.same_beat(timing) {
+        return (fires(), now);
+    }
     let allowed = |at: &Time| *at <= now && timing.start.is_none_or(|start| start <= *at) && timing.end.is_none_or(|end| *at <= end);
-    let overdue = before.and_then(|before| before.next_fire).filter(allowed);
-    let planned_at = before.map_or(now, |before| before.planned_at.min(now));
-    (overdue.or_else(|| rule.next_after(now)), planned_at)
-}
-
-fn calendar_of(schedule: &Schedule) -> Option<String> {
-    schedule.effective().ok().and_then(|request| request.calendar)
+    (schedule.next_fire.filter(allowed).or_else(fires), schedule.planned_at.min(now))
 }
 
 /// Works out the cursor of a schedule anew, again and again while others get ahead of it: theirs may follow from what was before. A fire
@@ -273,9 +335,10 @@ async fn try_replan(store: &dyn Store, schedule: &Schedule, now: Time) -> std::r
             alerts.push(schedule.alert(kind, why, now));
         }
     };
-    let (next_fire, planned_at) = match read_schedule(store, schedule, &mut Calendars::new()).await {
+    let read = Read::of(schedule.clone()).await?;
+    let (next_fire, planned_at) = match read.rule(store).await {
         _ if due.is_some() => (due, schedule.planned_at.min(now)),
-        Ok((_, rule)) => {
+        Ok(rule) => {
             let next_fire = rule.next_after(now);
             if let Some(why) = rule.ended(&schedule.name, next_fire, now) {
                 ended(AlertType::Calendar, why);
@@ -293,12 +356,12 @@ async fn try_replan(store: &dyn Store, schedule: &Schedule, now: Time) -> std::r
         }
     };
     let put = PutSchedule {
-        calendar: calendar_of(schedule),
+        calendar: read.calendar(),
         seen: Some(schedule.revision),
         schedule: Schedule {
             next_fire,
             planned_at,
-            ..schedule.clone()
+            ..read.schedule
         },
         skips: Vec::new(),
         alerts,

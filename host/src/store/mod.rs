@@ -16,7 +16,7 @@ mod prune;
 mod schedule;
 pub mod sqlite;
 
-pub use changes::{Calendars, Change, ScheduleError, change_schedule, read_schedule, replan, rule_of};
+pub use changes::{Calendars, Change, ScheduleError, change_schedule, check_payload, read_schedule, read_terms, replan, rule_of};
 pub use claim::{COUNTED, Claim, Claimed, Handled, Handlers, Lease, MOST_NAMES, Offer, Orphan, Queue, Room, Rung, Settle, Swept, Waiting};
 pub use edits::Schemas;
 pub use event::{Delivery, FireEvent, Fired, Firing, Listened};

@@ -155,7 +155,8 @@ pub(super) fn remove_trigger(tx: &Tx<'_>, id: TriggerId, now: Time) -> Result<()
 
 pub(super) fn edit_trigger(tx: &Tx<'_>, id: TriggerId, patch: &Patch) -> Result<Trigger> {
     let mut trigger = trigger(tx.db, id)?;
-    trigger.edit(patch.clone());
+    let edited = trigger.edit(patch.clone());
+    edited.map_err(|refusal| StoreError::Conflict(refusal.sentence))?;
     if patch.filter.is_some() {
         trigger.filter_error = None;
         forget_filter_error(tx, id)?;
