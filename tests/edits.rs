@@ -263,6 +263,35 @@ fn a_patch_of_a_schedule_is_a_merge_patch_and_takes_no_member_twice() {
 }
 
 #[test]
+fn a_nested_edit_that_is_taken_back_gives_the_declared_value_back() {
+    let host = Host::with_probe();
+    let payload = json!({"a": 1, "b": {"c": 2}});
+    schedule(
+        &host,
+        &json!({"name": "s", "task_name": "echo", "cron_expression": "@daily", "payload": payload}),
+    );
+    put(
+        &host,
+        "/task/event-trigger",
+        &json!({"name": "t", "task_name": "echo", "event_type": "e", "payload": payload}),
+    );
+    for path in ["/schedule/s", "/trigger/t"] {
+        let edit = |change: Value| {
+            let now = patch(&host, path, &json!({ "payload": change })).ok();
+            (now["payload"].clone(), now["edits"].clone())
+        };
+        edit(json!({"a": {"x": {"y": 1}}, "b": {"d": 3}}));
+        let (now, edits) = edit(json!({"a": {"x": {"y": null}}}));
+        assert_eq!(now, json!({"a": 1, "b": {"c": 2, "d": 3}}), "{path}");
+        assert_eq!(edits, json!({"payload": {"b": {"d": 3}}}), "{path}");
+        assert_eq!(edit(json!({"b": {"d": null}})), (payload.clone(), Value::Null), "{path}");
+        // Given empty, it is what is wanted.
+        assert_eq!(edit(json!({"a": {}})).0, json!({"a": {}, "b": {"c": 2}}), "{path}");
+        assert_eq!(edit(json!({"a": null})), (payload.clone(), Value::Null), "{path}");
+    }
+}
+
+#[test]
 fn edits_stay_short_and_a_long_payload_is_declared() {
     let host = Host::with_probe();
     let long = |of: &str, bytes: usize| json!({ of: "x".repeat(bytes) });

@@ -14,18 +14,24 @@ const MAX_DEPTH: usize = 120;
 /// replaced. Both are JSON texts; one that is damaged counts as null. Of the target only what the patch goes into is taken apart: it may
 /// be long.
 pub fn merge_patch(target: &str, patch: &str) -> String {
+    merged(target, patch, Emptied::Stays)
+}
+
+fn merged(target: &str, patch: &str, emptied: Emptied) -> String {
     let patch = tree(patch, Apart::All);
     let mut target = tree(target, Apart::like(Some(&patch)));
-    target.patch(patch);
+    target.patch(patch, emptied);
     let mut text = String::new();
     target.write(&mut text);
     text
 }
 
-/// Merges a change into an operator's edits. Both are bounded: they are laid over what was declared whenever that is used.
+/// Merges a change into an operator's edits, in which null takes an edit back: an object that nulls left empty goes with what was in it,
+/// since it would be an edit by itself. One that was given empty stays. Both are bounded: they are laid over what was declared whenever
+/// that is used.
 pub fn merge_edits(edits: &str, patch: &str) -> Result<String, Refusal> {
     if patch.len() <= MAX_EDITS {
-        let merged = merge_patch(edits, patch);
+        let merged = merged(edits, patch, Emptied::Goes);
         if merged.len() <= MAX_EDITS {
             return Ok(merged);
         }
@@ -35,6 +41,13 @@ pub fn merge_edits(edits: &str, patch: &str) -> Result<String, Refusal> {
         MAX_EDITS >> 20
     );
     Err(Refusal::new(RefusalKind::Value, "", sentence))
+}
+
+/// What becomes of an object that nulls left empty.
+#[derive(Clone, Copy, PartialEq)]
+enum Emptied {
+    Stays,
+    Goes,
 }
 
 /// Which objects are taken apart, member by member.
@@ -69,21 +82,31 @@ enum Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
-    fn patch(&mut self, patch: Self) {
+    /// Returns whether it is to go.
+    fn patch(&mut self, patch: Self, emptied: Emptied) -> bool {
         let Self::Object(changes) = patch else {
             *self = patch;
-            return;
+            return false;
         };
-        if let Self::Other(_) = self {
+        let is_new = matches!(self, Self::Other(_));
+        if is_new {
             *self = Self::Object(BTreeMap::new());
         }
-        let Self::Object(members) = self else { return };
+        let Self::Object(members) = self else { return false };
+        let mut took = false;
         for (name, change) in changes {
-            match change {
-                Self::Other("null") => drop(members.remove(&name)),
-                change => members.entry(name).or_insert(Self::Other("null")).patch(change),
+            if let Self::Other("null") = change {
+                took |= members.remove(&name).is_some() || is_new;
+                continue;
+            }
+            let mut value = members.remove(&name).unwrap_or(Self::Other("null"));
+            if value.patch(change, emptied) {
+                took = true;
+            } else {
+                members.insert(name, value);
             }
         }
+        emptied == Emptied::Goes && took && members.is_empty()
     }
 
     fn write(&self, text: &mut String) {
@@ -299,6 +322,25 @@ mod tests {
             ("{}", r#"{"a":{"bb":{"ccc":null}}}"#, r#"{"a":{"bb":{}}}"#),
         ] {
             assert_eq!(merge_patch(target, patch), expected, "{target} {patch}");
+        }
+    }
+
+    #[test]
+    fn an_edit_that_is_taken_back_leaves_nothing_of_itself() {
+        for (edits, patch, expected) in [
+            (r#"{"a":{"b":1}}"#, r#"{"a":{"b":null}}"#, "{}"),
+            (r#"{"a":{"b":{"c":1}},"d":2}"#, r#"{"a":{"b":{"c":null}}}"#, r#"{"d":2}"#),
+            (r#"{"a":{"b":1,"c":2}}"#, r#"{"a":{"b":null}}"#, r#"{"a":{"c":2}}"#),
+            (r#"{"a":{"b":1}}"#, r#"{"a":{"b":null,"c":{}}}"#, r#"{"a":{"c":{}}}"#),
+            // There was none.
+            ("{}", r#"{"a":{"b":{"c":null}}}"#, "{}"),
+            (r#"{"a":1}"#, r#"{"a":{"b":null}}"#, "{}"),
+            // Given empty.
+            ("{}", r#"{"a":{}}"#, r#"{"a":{}}"#),
+            (r#"{"a":{}}"#, r#"{"a":{"b":null}}"#, r#"{"a":{}}"#),
+            (r#"{"a":{"b":{}}}"#, r#"{"a":{"c":null}}"#, r#"{"a":{"b":{}}}"#),
+        ] {
+            assert_eq!(merge_edits(edits, patch).unwrap(), expected, "{edits} {patch}");
         }
     }
 

@@ -146,7 +146,8 @@ pub fn patched(edits: Option<&str>, patch: &Members) -> Result<Members, Refusal>
         return Err(Refusal::new(RefusalKind::Value, format!("/{member}"), sentence));
     }
     let mut members = members(&merge_edits(edits.unwrap_or("{}"), &text(patch))?)?;
-    members.retain(|_, value| value.get() != "{}");
+    // No payload is less than an object: this edit changes none.
+    members.retain(|member, value| member != "payload" || value.get() != "{}");
     Ok(members)
 }
 
