@@ -292,6 +292,25 @@ fn a_nested_edit_that_is_taken_back_gives_the_declared_value_back() {
 }
 
 #[test]
+fn what_keeps_a_schedule_alive_can_be_taken_back() {
+    let host = Host::with_probe();
+    let soon = chrono::Utc::now() + chrono::TimeDelta::milliseconds(1500);
+    let body = json!({"name": "s", "task_name": "echo", "cron_expression": "* * * * * *", "end": soon.to_rfc3339()});
+    schedule(&host, &body);
+    patch(&host, "/schedule/s", &json!({"end": "2090-01-01T00:00:00Z", "priority": 2})).ok();
+    eventually("what was declared is over", || chrono::Utc::now() > soon);
+    let never = patch(&host, "/schedule/s", &json!({"end": null, "cron_expression": "@daily"})).problem(400);
+    assert_eq!(never["errors"][0]["pointer"], "/end");
+    let ended = patch(&host, "/schedule/s", &json!({"end": null, "priority": null})).ok();
+    assert_eq!(
+        (&ended["status"], &ended["next_fire"], &ended["edits"]),
+        (&json!("ended"), &Value::Null, &Value::Null)
+    );
+    let again = patch(&host, "/schedule/s", &json!({"end": "2090-01-01T00:00:00Z"})).ok();
+    assert_eq!(again["status"], "scheduled");
+}
+
+#[test]
 fn edits_stay_short_and_a_long_payload_is_declared() {
     let host = Host::with_probe();
     let long = |of: &str, bytes: usize| json!({ of: "x".repeat(bytes) });

@@ -43,6 +43,11 @@ pub fn merge_edits(edits: &str, patch: &str) -> Result<String, Refusal> {
     Err(Refusal::new(RefusalKind::Value, "", sentence))
 }
 
+/// Whether a change does nothing but take others back.
+pub fn takes_back(patch: &str) -> bool {
+    tree(patch, Apart::All).takes_back()
+}
+
 /// What becomes of an object that nulls left empty.
 #[derive(Clone, Copy, PartialEq)]
 enum Emptied {
@@ -82,6 +87,13 @@ enum Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
+    fn takes_back(&self) -> bool {
+        match self {
+            Self::Object(members) => !members.is_empty() && members.values().all(Self::takes_back),
+            Self::Other(value) => *value == "null",
+        }
+    }
+
     /// Returns whether it is to go.
     fn patch(&mut self, patch: Self, emptied: Emptied) -> bool {
         let Self::Object(changes) = patch else {
@@ -341,6 +353,20 @@ mod tests {
             (r#"{"a":{"b":{}}}"#, r#"{"a":{"c":null}}"#, r#"{"a":{"b":{}}}"#),
         ] {
             assert_eq!(merge_edits(edits, patch).unwrap(), expected, "{edits} {patch}");
+        }
+    }
+
+    #[test]
+    fn a_change_of_nothing_but_nulls_takes_back() {
+        for (patch, expected) in [
+            (r#"{"a":null}"#, true),
+            (r#"{"a":null,"b":{"c":null}}"#, true),
+            (r#"{"a":null,"b":{"c":null,"d":1}}"#, false),
+            (r#"{"a":null,"b":{}}"#, false),
+            (r#"{"a":[null]}"#, false),
+            ("{}", false),
+        ] {
+            assert_eq!(takes_back(patch), expected, "{patch}");
         }
     }
 

@@ -9,6 +9,7 @@ use crate::model::alert::{AlertType, NewAlert};
 use crate::model::attempt::InputError;
 use crate::model::calendar::Calendar;
 use crate::model::ids::ScheduleId;
+use crate::model::patch::takes_back;
 use crate::model::request::{CronTaskRequest, Refusal, RefusalKind, ScheduleEdit};
 use crate::model::schedule::rule::Rule;
 use crate::model::schedule::timing::Timing;
@@ -224,30 +225,44 @@ async fn try_change(store: &dyn Store, schemas: &dyn Schemas, change: &Change<'_
 
 async fn edit(store: &dyn Store, schemas: &dyn Schemas, before: &Read, patch: &ScheduleEdit, now: Time) -> Result<Read> {
     let (edits, members) = (before.schedule.edits.clone(), patch.members.clone());
-    let edits = aside(move || {
+    let (edits, fires) = aside(move || {
         let edits = schedule::patched(edits.as_deref(), &members)?;
-        Ok::<_, Refusal>(Some(edits).filter(|edits| !edits.is_empty()).map(|edits| schedule::text(&edits)))
-    });
-    let edits = edits.await??;
+        let edits = Some(edits).filter(|edits| !edits.is_empty()).map(|edits| schedule::text(&edits));
+        let fires = match takes_back(&schedule::text(&members)) {
+            true => Fires::Maybe,
+            false => Fires::Again,
+        };
+        Ok::<_, Refusal>((edits, fires))
+    })
+    .await??;
     let schedule = Schedule {
         edits,
         ..before.schedule.clone()
     };
-    let edited = timed(store, Some(before), schedule, now).await?;
+    let edited = timed(store, Some(before), schedule, fires, now).await?;
     if patch.members.get("payload").is_some_and(|given| given.get() != "null") {
         check_payload(schemas, &edited.schedule).await?;
     }
     Ok(edited)
 }
 
-/// A schedule whose members changed, with the cursor that follows from them. One that has no fire left may stay so: its calendar or its
-/// end took them, and neither who declares it again nor who edits something else is to blame.
-pub(super) async fn timed(store: &dyn Store, before: Option<&Read>, schedule: Schedule, now: Time) -> Result<Read> {
+/// Whether a schedule has to have a fire left.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Fires {
+    /// Unless it fires by the same members as before: its calendar or its end took the fires, and neither who declares it again nor who
+    /// edits something else is to blame.
+    Again,
+    /// What was declared may be over, and the edits that are taken back all that it still fired by.
+    Maybe,
+}
+
+/// A schedule whose members changed, with the cursor that follows from them.
+pub(super) async fn timed(store: &dyn Store, before: Option<&Read>, schedule: Schedule, fires: Fires, now: Time) -> Result<Read> {
     let changed = Read::of(schedule).await?;
     let rule = changed.rule(store).await?;
     let (next_fire, planned_at) = cursor(before, &changed, &rule, now);
     let as_before = before.is_some_and(|before| before.timing == changed.timing);
-    if next_fire.is_none() && !as_before {
+    if next_fire.is_none() && !as_before && fires == Fires::Again {
         return Err(rule.never(now).refusal().into());
     }
     Ok(changed.with(|schedule| Schedule {

@@ -4,7 +4,7 @@
 //! tags and the rules for missed and overlapping fires any edit fits any declaration. What was dropped is told by an alert.
 
 use super::Store;
-use super::changes::{Read, Result, ScheduleError, check_payload, timed};
+use super::changes::{Fires, Read, Result, ScheduleError, check_payload, timed};
 use crate::model::Time;
 use crate::model::alert::{AlertType, NewAlert};
 use crate::model::attempt::InputError;
@@ -44,7 +44,7 @@ pub(super) async fn fitted(
 type Dropped = Vec<(String, String)>;
 
 async fn kept_timing(store: &dyn Store, before: Option<&Read>, declared: Schedule, now: Time) -> Result<(Read, Dropped)> {
-    let mut refused = match timed(store, before, declared.clone(), now).await {
+    let mut refused = match timed(store, before, declared.clone(), Fires::Again, now).await {
         Err(ScheduleError::Refused(refusal)) if declared.edits.is_some() => refusal,
         other => return Ok((other?, Dropped::new())),
     };
@@ -56,7 +56,7 @@ async fn kept_timing(store: &dyn Store, before: Option<&Read>, declared: Schedul
             edits: without(edits.clone(), goes),
             ..declared.clone()
         };
-        match timed(store, before, schedule, now).await {
+        match timed(store, before, schedule, Fires::Again, now).await {
             Err(ScheduleError::Refused(refusal)) => refused = refusal,
             other => {
                 let gone = edits.keys().filter(|member| goes(member)).cloned().collect::<Vec<_>>();
