@@ -231,6 +231,18 @@ fn a_patch_of_a_schedule_is_a_merge_patch_and_takes_no_member_twice() {
         (r#"{"paused":"yes"}"#, "/paused", "true or false"),
         (r#"{"paused":true,"priority":0}"#, "/priority", "from 1"),
         (r#"{"payload":5}"#, "/payload", "must be a JSON object"),
+        (r#"{"payload":{"n":1,"n":2}}"#, "/payload/n", "twice"),
+        (
+            r#"{"payload":{"desk":[0,{"a":{"b":1,"c":2,"b":3}}]}}"#,
+            "/payload/desk/1/a/b",
+            "twice",
+        ),
+        (r#"{"session":{"edge":"open","edge":"close"}}"#, "/session/edge", "twice"),
+        (r#"{"bogus":null}"#, "/bogus", "is unknown; it takes cron_expression, session"),
+        (r#"{"paused":true,"bogus":1}"#, "/bogus", "is unknown"),
+        (r#"{"name":null}"#, "/name", "cannot be changed"),
+        (r#"{"task_name":"noop"}"#, "/task_name", "cannot be changed"),
+        (r#"{"session":{}}"#, "/session/edge", "is missing"),
         ("[]", "", "must be a JSON object"),
     ] {
         let refused = patch_text(&host, "/schedule/s", text).problem(400);
@@ -240,6 +252,13 @@ fn a_patch_of_a_schedule_is_a_merge_patch_and_takes_no_member_twice() {
             "{refused}"
         );
     }
+    put(
+        &host,
+        "/task/event-trigger",
+        &json!({"name": "t", "task_name": "echo", "event_type": "e"}),
+    );
+    let twice = patch_text(&host, "/trigger/t", r#"{"payload":{"a":[{"b":1,"b":2}]}}"#).problem(400);
+    assert_eq!(twice["errors"][0]["pointer"], "/payload/a/0/b");
     let paused = patch(&host, "/schedule/s", &json!({"paused": true, "priority": 3})).ok();
     assert_eq!(
         (&paused["status"], &paused["priority"], &paused["edits"]),
@@ -294,20 +313,29 @@ fn a_nested_edit_that_is_taken_back_gives_the_declared_value_back() {
 #[test]
 fn what_keeps_a_schedule_alive_can_be_taken_back() {
     let host = Host::with_probe();
-    let soon = chrono::Utc::now() + chrono::TimeDelta::milliseconds(1500);
-    let body = json!({"name": "s", "task_name": "echo", "cron_expression": "* * * * * *", "end": soon.to_rfc3339()});
-    schedule(&host, &body);
-    patch(&host, "/schedule/s", &json!({"end": "2090-01-01T00:00:00Z", "priority": 2})).ok();
-    eventually("what was declared is over", || chrono::Utc::now() > soon);
-    let never = patch(&host, "/schedule/s", &json!({"end": null, "cron_expression": "@daily"})).problem(400);
-    assert_eq!(never["errors"][0]["pointer"], "/end");
-    let ended = patch(&host, "/schedule/s", &json!({"end": null, "priority": null})).ok();
+    let calendar = |weekend: Value| {
+        let body = json!({"timezone": "UTC", "weekend": weekend, "holidays": [], "official_until": "2090-12-31",
+            "hours": [{"from": "2000-01-01", "open": "09:00", "close": "17:00"}]});
+        let headers = [("content-type", "application/json")];
+        host.request("PUT", "/calendar/DESK", Some(body.to_string().as_bytes()), &headers)
+            .ok();
+    };
+    calendar(json!([]));
+    schedule(
+        &host,
+        &json!({"name": "s", "task_name": "echo", "cron_expression": "0 12 * * *", "calendar": "DESK"}),
+    );
+    let edit = json!({"calendar": "XNYS", "priority": 2});
+    patch(&host, "/schedule/s", &edit).ok();
+    calendar(json!(["mon", "tue", "wed", "thu", "fri", "sat", "sun"]));
+    let never = patch(&host, "/schedule/s", &json!({"calendar": null, "priority": 3})).problem(400);
+    assert_eq!(never["errors"][0]["pointer"], "/calendar");
+    let ended = patch(&host, "/schedule/s", &json!({"calendar": null, "priority": null})).ok();
     assert_eq!(
         (&ended["status"], &ended["next_fire"], &ended["edits"]),
         (&json!("ended"), &Value::Null, &Value::Null)
     );
-    let again = patch(&host, "/schedule/s", &json!({"end": "2090-01-01T00:00:00Z"})).ok();
-    assert_eq!(again["status"], "scheduled");
+    assert_eq!(patch(&host, "/schedule/s", &edit).ok()["status"], "scheduled");
 }
 
 #[test]
@@ -330,10 +358,11 @@ fn edits_stay_short_and_a_long_payload_is_declared() {
         "/task/event-trigger",
         &json!({"name": "t", "task_name": "echo", "event_type": "e"}),
     );
+    // How much an operator edited of a trigger only the write knows.
     for (path, status) in [("/schedule/s", 400), ("/trigger/t", 409)] {
         patch(&host, path, &json!({ "payload": long("x", 600_000) })).ok();
         let kept = host.get(path).ok();
-        for more in [long("y", 600_000), long("z", 1 << 20)] {
+        for (more, status) in [(long("y", 600_000), status), (long("z", 1 << 20), 400)] {
             let refused = patch(&host, path, &json!({ "payload": more })).problem(status).to_string();
             assert!(refused.contains("1 MiB together; declare the payload anew"), "{refused}");
         }

@@ -99,6 +99,7 @@ pub(crate) async fn edit(
         debounce: request.debounce,
         paused: request.paused,
     };
+    patch.check()?;
     apply(&state, &name, patch).await
 }
 

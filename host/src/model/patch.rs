@@ -30,11 +30,15 @@ fn merged(target: &str, patch: &str, emptied: Emptied) -> String {
 /// since it would be an edit by itself. One that was given empty stays. Both are bounded: they are laid over what was declared whenever
 /// that is used.
 pub fn merge_edits(edits: &str, patch: &str) -> Result<String, Refusal> {
-    if patch.len() <= MAX_EDITS {
-        let merged = merged(edits, patch, Emptied::Goes);
-        if merged.len() <= MAX_EDITS {
-            return Ok(merged);
-        }
+    check_length(patch)?;
+    let merged = merged(edits, patch, Emptied::Goes);
+    check_length(&merged).map(|()| merged)
+}
+
+/// Says that edits are too long, or one change of them.
+pub fn check_length(edits: &str) -> Result<(), Refusal> {
+    if edits.len() <= MAX_EDITS {
+        return Ok(());
     }
     let sentence = format!(
         "the changes of one schedule or trigger may have {} MiB together; declare the payload anew instead, or take some back with null",

@@ -5,9 +5,9 @@
 
 use crate::model::Time;
 use crate::model::ids::TriggerId;
-use crate::model::patch::{merge_edits, merge_patch};
+use crate::model::patch::{check_length, merge_edits, merge_patch};
 use crate::model::priority::Priority;
-use crate::model::request::{EventTriggerRequest, Refusal};
+use crate::model::request::{EventTriggerRequest, Refusal, check_once};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -104,6 +104,18 @@ pub struct Patch {
     pub debounce: Option<Option<Duration>>,
     /// Whether events pass it by.
     pub paused: Option<bool>,
+}
+
+impl Patch {
+    /// Says what is wrong with it, whatever it is applied to.
+    pub fn check(&self) -> Result<(), Refusal> {
+        let Some(Some(payload)) = &self.payload else { return Ok(()) };
+        check_length(payload).map_err(|refusal| Refusal {
+            pointer: "/payload".to_owned(),
+            ..refusal
+        })?;
+        check_once("payload", payload)
+    }
 }
 
 impl Trigger {

@@ -14,7 +14,7 @@ use crate::model::Time;
 use crate::model::alert::{AlertType, NewAlert};
 use crate::model::ids::{ScheduleId, TaskId};
 use crate::model::patch::{merge_edits, merge_patch, object};
-use crate::model::request::{CronTaskRequest, Payload, Refusal, RefusalKind, parse};
+use crate::model::request::{CronTaskRequest, Payload, Refusal, RefusalKind, check_once, parse};
 use crate::model::zone::Zone;
 use serde_json::value::{RawValue, to_raw_value};
 use std::collections::BTreeMap;
@@ -145,7 +145,9 @@ pub fn patched(edits: Option<&str>, patch: &Members) -> Result<Members, Refusal>
         let sentence = format!("`{member}` cannot be changed; create another schedule");
         return Err(Refusal::new(RefusalKind::Value, format!("/{member}"), sentence));
     }
-    let mut members = members(&merge_edits(edits.unwrap_or("{}"), &text(patch))?)?;
+    let merged = merge_edits(edits.unwrap_or("{}"), &text(patch))?;
+    patch.iter().try_for_each(|(name, value)| check_once(name, value.get()))?;
+    let mut members = members(&merged)?;
     // No payload is less than an object: this edit changes none.
     members.retain(|member, value| member != "payload" || value.get() != "{}");
     Ok(members)
