@@ -273,6 +273,7 @@ pub(super) async fn timed(store: &dyn Store, before: Option<&Read>, schedule: Sc
 }
 
 async fn put(store: &dyn Store, before: Option<&Read>, changed: Read, skip: Option<Skip>, alert: Option<NewAlert>) -> Result<Schedule> {
+    let told = alert.as_ref().and_then(|alert| alert.error.clone());
     let put = PutSchedule {
         calendar: changed.calendar(),
         schedule: changed.schedule.clone(),
@@ -281,6 +282,9 @@ async fn put(store: &dyn Store, before: Option<&Read>, changed: Read, skip: Opti
         alerts: alert.into_iter().collect(),
     };
     store.put_schedule(put).await?;
+    if let Some(error) = told {
+        tracing::warn!(schedule = changed.schedule.name, "{error}");
+    }
     Ok(changed.schedule)
 }
 

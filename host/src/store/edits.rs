@@ -87,6 +87,5 @@ fn tell(schedule: &Schedule, dropped: &Dropped, now: Time) -> NewAlert {
         schedule.name,
         told.join(" and ")
     );
-    tracing::warn!(schedule = schedule.name, "{error}");
     schedule.alert(AlertType::Edit, error, now)
 }
