@@ -492,6 +492,13 @@ fn what_is_cancelled_twice_is_told_so() {
     }
     host.delete(&format!("/schedule/{other}")).ok();
     host.delete(&format!("/task/cancel/{other}")).problem(409);
+    host.delete(&format!("/schedule/{other}")).problem(409);
+    host.delete(&format!("/schedule/{cron}")).problem(409);
+    host.delete(&format!("/trigger/{trigger}")).problem(409);
+    for path in ["/schedule", "/trigger"] {
+        host.delete(&format!("{path}/0192f0c1-2345-7abc-8def-0123456789ab")).problem(404);
+        host.delete(&format!("{path}/nobody")).problem(404);
+    }
     host.get(&format!("/task/status/{cron}")).problem(404);
     host.delete("/task/cancel/0192f0c1-2345-7abc-8def-0123456789ab").problem(404);
 }

@@ -112,6 +112,18 @@ async fn find(state: &State, name: &Name) -> Result<ScheduleId, Problem> {
     }
 }
 
+/// Why a schedule or trigger cannot be removed.
+pub(super) async fn not_removed(state: &State, error: StoreError, what: &str, name: &Name) -> Problem {
+    if let (StoreError::NotFound, Ok(id)) = (&error, name.0.parse()) {
+        match state.store.was_removed(id).await {
+            Ok(true) => return StoreError::Conflict("the schedule or trigger was removed before".into()).into(),
+            Ok(false) => {}
+            Err(error) => return error.into(),
+        }
+    }
+    Problem::of_store(error, what, &name.0)
+}
+
 fn problem(error: ScheduleError, name: &Name) -> Problem {
     match error {
         ScheduleError::Store(error) => Problem::of_store(error, "schedule", &name.0),
@@ -158,14 +170,15 @@ pub(crate) async fn edit(
 
 /// Removes a schedule
 ///
-/// Tasks that it made stay.
+/// Tasks that it made stay. One that was removed before is a 409 under its id, and not known under its name.
 #[utoipa::path(delete, path = "/schedule/{id}", tag = "schedules", params(("id" = String, Path, description = "Id or name of a schedule; what reads as a UUID is an id")),
-    responses((status = 200, description = "Removed", body = Removed), (status = 400), (status = 404), (status = 503)))]
+    responses((status = 200, description = "Removed", body = Removed), (status = 400), (status = 404), (status = 409), (status = 503)))]
 pub(crate) async fn remove(state: State, name: Name, _: NoBody) -> Result<Json<Removed>, Problem> {
     let id = find(&state, &name).await?;
-    let removed = state.store.remove_schedule(id, state.clock.now()).await;
-    removed.map_err(|error| Problem::of_store(error, "schedule", &name.0))?;
-    Ok(Json(Removed::new(id)))
+    match state.store.remove_schedule(id, state.clock.now()).await {
+        Ok(()) => Ok(Json(Removed::new(id))),
+        Err(error) => Err(not_removed(&state, error, "schedule", &name).await),
+    }
 }
 
 /// Pauses a schedule

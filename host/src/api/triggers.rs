@@ -4,7 +4,7 @@ use super::State;
 use super::error::Problem;
 use super::extract::{JsonBody, Name, NoBody, Query};
 use super::page::{self, Listed};
-use super::schedules::derived_name;
+use super::schedules::{derived_name, not_removed};
 use super::tasks::PageQuery;
 use super::wire::{Accepted, Removed, TriggerRecord};
 use crate::model::ids::TriggerId;
@@ -145,12 +145,13 @@ async fn apply(state: &State, name: &Name, patch: Patch) -> Result<Json<TriggerR
 
 /// Removes a trigger
 ///
-/// Tasks that it made stay.
+/// Tasks that it made stay. One that was removed before is a 409 under its id, and not known under its name.
 #[utoipa::path(delete, path = "/trigger/{id}", tag = "triggers", params(("id" = String, Path, description = "Id or name of a trigger; what reads as a UUID is an id")),
-    responses((status = 200, description = "Removed", body = Removed), (status = 400), (status = 404), (status = 503)))]
+    responses((status = 200, description = "Removed", body = Removed), (status = 400), (status = 404), (status = 409), (status = 503)))]
 pub(crate) async fn remove(state: State, name: Name, _: NoBody) -> Result<Json<Removed>, Problem> {
     let id = find(&state, &name).await?;
-    let removed = state.store.remove_trigger(id, state.clock.now()).await;
-    removed.map_err(|error| Problem::of_store(error, "trigger", &name.0))?;
-    Ok(Json(Removed::new(id)))
+    match state.store.remove_trigger(id, state.clock.now()).await {
+        Ok(()) => Ok(Json(Removed::new(id))),
+        Err(error) => Err(not_removed(&state, error, "trigger", &name).await),
+    }
 }

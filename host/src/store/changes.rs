@@ -347,10 +347,10 @@ pub async fn replan(store: &dyn Store, mut schedule: Schedule, now: Time) -> std
 
 async fn try_replan(store: &dyn Store, schedule: &Schedule, now: Time) -> std::result::Result<(), StoreError> {
     let due = schedule.next_fire.filter(|next| *next <= now);
-    let mut alerts = Vec::new();
+    let (mut alerts, mut told) = (Vec::new(), None);
     let mut ended = |kind: AlertType, why: String| {
         if schedule.next_fire.is_some() {
-            tracing::warn!(schedule = schedule.name, "{why}");
+            told = Some(why.clone());
             alerts.push(schedule.alert(kind, why, now));
         }
     };
@@ -385,7 +385,11 @@ async fn try_replan(store: &dyn Store, schedule: &Schedule, now: Time) -> std::r
         skips: Vec::new(),
         alerts,
     };
-    store.put_schedule(put).await
+    store.put_schedule(put).await?;
+    if let Some(why) = told {
+        tracing::warn!(schedule = schedule.name, "{why}");
+    }
+    Ok(())
 }
 
 #[cfg(test)]
