@@ -89,6 +89,22 @@ pub struct Edits {
     pub debounce: Option<Duration>,
 }
 
+impl Edits {
+    /// Of their JSON text.
+    fn bytes(&self) -> usize {
+        serde_json::to_string(self).map_or(0, |text| text.len())
+    }
+}
+
+/// What is left of edits when their trigger is registered anew.
+#[derive(Debug, Default)]
+pub struct Fitted {
+    /// What holds still.
+    pub edits: Edits,
+    /// What to tell of the rest.
+    pub dropped: Option<String>,
+}
+
 /// A change of the edits: an outer `None` leaves a member as it is, an inner one takes its edit back.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Patch {
@@ -160,6 +176,26 @@ impl Trigger {
             filter: edits.filter.as_ref().or(declared.filter.as_ref()).cloned(),
             debounce: debounce.filter(|debounce| !debounce.is_zero()),
         })
+    }
+
+    /// What an operator changed of the trigger that this one, registered now, takes the place of, as far as it fits and has room: so many
+    /// bytes. A payload is half of what a task gets, which no schema can be held against: what was meant for another task is not kept.
+    pub fn fitted(&self, before: Self, room: usize) -> Fitted {
+        let mut edits = before.edits;
+        let why = if before.task_name != self.task_name {
+            format!("it was meant for the task {:?}, and not for {:?}", before.task_name, self.task_name)
+        } else if edits.bytes() > room {
+            format!("the triggers that listen to {:?} have no room for it beside", self.event_type)
+        } else {
+            return Fitted { edits, dropped: None };
+        };
+        let dropped = edits.payload.take().map(|_| {
+            format!(
+                "trigger {:?} was registered anew, and an operator's edit of its payload was dropped: {why}; edit it again where it is still wanted",
+                self.name
+            )
+        });
+        Fitted { edits, dropped }
     }
 
     /// Applies what an operator asks for, or nothing of it.
@@ -313,6 +349,41 @@ mod tests {
         assert!(trigger.paused && trigger.edits.tags.is_some());
         let document = serde_json::to_string(&trigger.declared).unwrap();
         assert_eq!(serde_json::from_str::<Terms>(&document).unwrap(), trigger.declared);
+    }
+
+    #[test]
+    fn registering_anew_keeps_the_edits_that_fit() {
+        let mut before = trigger();
+        before
+            .edit(Patch {
+                payload: Some(Some(r#"{"a":2}"#.into())),
+                priority: Some(Priority::new(1)),
+                ..Patch::default()
+            })
+            .unwrap();
+        let room = serde_json::to_string(&before.edits).unwrap().len();
+        let bare = Edits {
+            payload: None,
+            ..before.edits.clone()
+        };
+        let other = Trigger {
+            task_name: "noop".into(),
+            ..trigger()
+        };
+        for (anew, room, kept, why) in [
+            (trigger(), room, &before.edits, None),
+            (trigger(), room - 1, &bare, Some("\"e\" have no room for it")),
+            (other, room, &bare, Some("meant for the task \"echo\", and not for \"noop\"")),
+        ] {
+            let fitted = anew.fitted(before.clone(), room);
+            assert_eq!(fitted.edits, *kept);
+            assert_eq!(
+                fitted.dropped.as_deref().map(|told| why.is_some_and(|why| told.contains(why))),
+                why.map(|_| true),
+                "{:?}",
+                fitted.dropped
+            );
+        }
     }
 
     #[test]
