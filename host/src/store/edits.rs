@@ -4,7 +4,8 @@
 //! tags and the rules for missed and overlapping fires any edit fits any declaration. What was dropped is told by an alert.
 
 use super::Store;
-use super::changes::{Fires, Read, Result, ScheduleError, check_payload, timed};
+use super::changes::{Fires, timed};
+use super::reading::{Read, Result, ScheduleError, check_payload};
 use crate::model::Time;
 use crate::model::alert::{AlertType, NewAlert};
 use crate::model::attempt::InputError;
@@ -29,12 +30,12 @@ pub(super) async fn fitted(
 ) -> Result<(Read, Option<NewAlert>)> {
     let (mut read, mut told) = kept_timing(store, before, declared, now).await?;
     let schedule = &mut read.schedule;
-    if let Some(edits) = edits_of(schedule).filter(|edits| edits.contains_key("payload")) {
-        if let Err(error) = check_payload(schemas, schedule).await {
-            let refusal = error.refusal()?;
-            schedule.edits = without(edits, |member| member == "payload");
-            told.push(("payload".to_owned(), format!("{}: {refusal}", refusal.pointer)));
-        }
+    if let Some(edits) = edits_of(schedule).filter(|edits| edits.contains_key("payload"))
+        && let Err(error) = check_payload(schemas, schedule).await
+    {
+        let refusal = error.refusal()?;
+        schedule.edits = without(edits, |member| member == "payload");
+        told.push(("payload".to_owned(), format!("{}: {refusal}", refusal.pointer)));
     }
     let alert = (!told.is_empty()).then(|| tell(schedule, &told, now));
     Ok((read, alert))
