@@ -143,8 +143,8 @@ pub(crate) async fn get(state: State, name: Name) -> Result<Json<ScheduleRecord>
 /// Changes members of a schedule
 ///
 /// A JSON merge patch (RFC 7396) of its members, the payload's among them, at every level. The changes lie over what is declared, now and
-/// whenever it is declared again, and null takes one back; all of them have 1 MiB at most. What a later declaration leaves no room for is dropped, and an `edit` alert
-/// tells so. `paused` pauses and resumes it.
+/// whenever it is declared again, and null takes one back; all of them have 1 MiB at most. What a later declaration leaves no room for is
+/// dropped, and an `edit` alert tells so. `paused` pauses and resumes it.
 #[utoipa::path(patch, path = "/schedule/{id}", tag = "schedules", params(("id" = String, Path, description = "Id or name of a schedule; what reads as a UUID is an id")),
     request_body = ScheduleEditBody,
     responses((status = 200, description = "Its record", body = ScheduleRecord), (status = 400), (status = 404), (status = 408), (status = 409),

@@ -81,8 +81,8 @@ pub(crate) async fn get(state: State, name: Name) -> Result<Json<TriggerRecord>,
 /// Changes a trigger
 ///
 /// A JSON merge patch (RFC 7396) over what was registered, the payload's members among it, at every level. The change is kept apart from
-/// it, over later registrations and restarts; null takes it back; those of the payload have 1 MiB at most. One of the payload is dropped where the trigger is registered for
-/// another task, and an `edit` alert tells so.
+/// it, over later registrations and restarts; null takes it back; those of the payload have 1 MiB at most. One of the payload is dropped
+/// where the trigger is registered for another task, and an `edit` alert tells so.
 #[utoipa::path(patch, path = "/trigger/{id}", tag = "triggers", params(("id" = String, Path, description = "Id or name of a trigger; what reads as a UUID is an id")),
     request_body = TriggerPatch, responses((status = 200, description = "Its record after it", body = TriggerRecord), (status = 400), (status = 404),
         (status = 408), (status = 409), (status = 413), (status = 415), (status = 503)))]
