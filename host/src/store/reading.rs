@@ -10,8 +10,9 @@ use crate::model::schedule::rule::Rule;
 use crate::model::schedule::timing::Timing;
 use crate::store::{Store, StoreError};
 use std::collections::HashMap;
-use std::sync::Arc;
-use tokio::sync::Semaphore;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, LazyLock, mpsc};
+use tokio::sync::{Semaphore, oneshot};
 
 /// Why something was not done with a schedule. Nothing of it was kept.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -69,20 +70,43 @@ pub async fn read_terms(schedule: &Schedule) -> Result<CronTaskRequest> {
     Ok(read(schedule, Schedule::terms).await??)
 }
 
-/// Long payloads that are read at once: one becomes many times its length.
+/// Long payloads that are there at once: one becomes many times its length.
 static LONG: Semaphore = Semaphore::const_new(2);
 
 /// Holds the payload of a schedule against the schema of its task.
 pub async fn check_payload(schemas: &dyn Schemas, schedule: &Schedule) -> Result<()> {
-    let _turn = match schedule.bytes() {
-        ..=SMALL => None,
-        _ => LONG.acquire().await.ok(),
+    let read = |schedule: &Schedule| schedule.effective().map(|request| request.payload);
+    let (payload, _turn) = if schedule.bytes() <= SMALL {
+        (read(schedule)?, None)
+    } else {
+        let turn = LONG.acquire().await.ok();
+        let schedule = schedule.clone();
+        (on_one_thread(move || read(&schedule)).await??, turn)
     };
-    let payload = read(schedule, |schedule| schedule.effective().map(|request| request.payload)).await??;
     match schemas.misfits(&schedule.task_name, payload.value).await {
         errors if errors.is_empty() => Ok(()),
         errors => Err(ScheduleError::Payload(errors)),
     }
+}
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// Works on one thing after the other, always on the same thread: the allocator leaves each thread what it once needed, and what long
+/// payloads need is much.
+async fn on_one_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> std::result::Result<T, StoreError> {
+    static QUEUE: LazyLock<mpsc::Sender<Work>> = LazyLock::new(|| {
+        let (queue, works) = mpsc::channel::<Work>();
+        // One that panics tells nothing, and the next are done as ever.
+        let each = |work: Work| drop(catch_unwind(AssertUnwindSafe(work)));
+        std::thread::spawn(move || works.into_iter().for_each(each));
+        queue
+    });
+    let (tell, told) = oneshot::channel();
+    let told = match QUEUE.send(Box::new(move || drop(tell.send(work())))) {
+        Ok(()) => told.await.ok(),
+        Err(_) => None,
+    };
+    told.ok_or_else(|| StoreError::Unavailable("a payload could not be read; the host's log says why".into()))
 }
 
 /// What holds of a schedule, its payload as a text alone, and its rule.
