@@ -85,6 +85,35 @@ fn all() -> Vec<Right> {
             json!({"timeout": 5, "priority": 3, "max_concurrency": 2, "retry": {"max_retries": 2, "initial_delay": 1, "backoff_factor": 2,
                 "max_delay": 10, "jitter": 0.1, "retry_on": ["fatal"]}}),
         ),
+        right(
+            "PATCH",
+            "/schedule/by-cron",
+            json!({"cron_expression": "0 0 1 1 *", "payload": {"a": 1}, "priority": 2, "tags": ["t"], "start": start,
+                "end": "2044-01-01T00:00:00Z", "timezone": "Europe/Paris", "calendar": "XNYS", "on_closed": "next", "dst_gap": "skip",
+                "dst_overlap": "both", "misfire": "all", "overlap": "skip", "paused": true}),
+        ),
+        right(
+            "PATCH",
+            "/schedule/by-session",
+            json!({"session": {"edge": "close", "offset": 60}, "calendar": "XNYS"}),
+        ),
+        right(
+            "POST",
+            "/schedule/by-cron/backfill",
+            json!({"from": "2020-01-01T00:00:00Z", "to": "2020-01-02T00:00:00Z"}),
+        ),
+        right(
+            "PATCH",
+            "/trigger/there",
+            json!({"payload": {"x": 1}, "priority": 2, "filter": "data.x > 1", "tags": ["t"], "debounce": 3, "paused": true}),
+        ),
+        right(
+            "POST",
+            "/events",
+            json!({"specversion": "1.0", "id": "1", "source": "/desk", "type": "e", "time": start, "subject": "s",
+                "dataschema": "https://example.com/schema", "datacontenttype": "application/json", "data": {"x": 1}}),
+        ),
+        right("POST", "/event/trigger/e", json!({})),
         right("POST", "/queue/pause", json!({"task_name": "echo"})),
         right("POST", "/queue/resume", json!({"task_name": "echo"})),
     ]
@@ -99,7 +128,7 @@ fn places(value: &Value, at: &str, found: &mut Vec<String>) {
     };
     for (name, value) in members {
         let place = format!("{at}/{name}");
-        let is_free = at == "/grid/~1a~1x" || at.ends_with("/payload");
+        let is_free = at == "/grid/~1a~1x" || at.ends_with("/payload") || at == "/data";
         if !is_free {
             places(value, &place, found);
             found.push(place);
@@ -121,7 +150,7 @@ fn wrong(place: &str, value: &Value) -> Vec<Value> {
     ];
     let is_offset = *value == json!(60); // the only number that may be below 0, or a rate's time
     let may_be = |other: &Value| match value {
-        Value::Object(_) if place.ends_with("/payload") => other.is_object(),
+        Value::Object(_) if place.ends_with("/payload") || place == "/data" => other.is_object(),
         Value::Array(_) if place.starts_with("/grid/") => other.is_array(),
         Value::Bool(_) => other.is_boolean(),
         Value::Number(_) => is_offset && *other == json!(-7),
@@ -131,12 +160,34 @@ fn wrong(place: &str, value: &Value) -> Vec<Value> {
 }
 
 fn send(host: &Host, right: &Right, body: &Value) -> Answer {
-    let content_type = match right.method {
-        "PATCH" => "application/merge-patch+json",
+    let content_type = match (right.method, right.path) {
+        ("PATCH", _) => "application/merge-patch+json",
+        (_, "/events") => "application/cloudevents+json",
         _ => "application/json",
     };
     let body = body.to_string();
     host.request(right.method, right.path, Some(body.as_bytes()), &[("content-type", content_type)])
+}
+
+/// What no member of another name may be, where not every one may be there.
+fn nonsense(right: &Right) -> Option<Value> {
+    match right.path {
+        "/event/trigger/e" => None,
+        "/events" => Some(json!({"an": "extension"})),
+        _ => Some(json!(1)),
+    }
+}
+
+/// What is changed by some of the requests.
+fn set_up(host: &Host) {
+    for rule in [
+        json!({"name": "by-cron", "task_name": "echo", "cron_expression": "@yearly"}),
+        json!({"name": "by-session", "task_name": "echo", "cron_expression": "@yearly"}),
+    ] {
+        host.post("/task/cron", &rule).ok();
+    }
+    let trigger = json!({"name": "there", "task_name": "echo", "event_type": "there"});
+    host.post("/task/event-trigger", &trigger).ok();
 }
 
 /// What is there, as a client sees it.
@@ -165,6 +216,7 @@ fn seen(host: &Host) -> Vec<Value> {
 #[test]
 fn a_wrong_field_is_refused_with_its_place_and_nothing_comes_of_it() {
     let host = Host::with_probe();
+    set_up(&host);
     let before = seen(&host);
     let mut sent = 0;
     for right in all() {
@@ -196,10 +248,15 @@ fn a_wrong_field_is_refused_with_its_place_and_nothing_comes_of_it() {
                 sent += 1;
             }
         }
-        let mut body = right.body.clone();
-        body["nonsense"] = json!(1);
-        let problem = send(&host, &right, &body).problem(400);
-        assert_eq!(problem["errors"][0]["pointer"], "/nonsense", "{} {}", right.method, right.path);
+        for whole in wrong("", &Value::Null).iter().filter(|whole| !whole.is_object()) {
+            send(&host, &right, whole).problem(400);
+        }
+        if let Some(nonsense) = nonsense(&right) {
+            let mut body = right.body.clone();
+            body["nonsense"] = nonsense;
+            let problem = send(&host, &right, &body).problem(400);
+            assert_eq!(problem["errors"][0]["pointer"], "/nonsense", "{} {}", right.method, right.path);
+        }
     }
     assert!(sent > 500, "only {sent} requests");
     assert_eq!(seen(&host), before);

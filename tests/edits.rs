@@ -231,6 +231,18 @@ fn a_patch_of_a_schedule_is_a_merge_patch_and_takes_no_member_twice() {
         (r#"{"paused":"yes"}"#, "/paused", "true or false"),
         (r#"{"paused":true,"priority":0}"#, "/priority", "from 1"),
         (r#"{"payload":5}"#, "/payload", "must be a JSON object"),
+        (r#"{"payload":{"n":1,"n":2}}"#, "/payload/n", "twice"),
+        (
+            r#"{"payload":{"desk":[0,{"a":{"b":1,"c":2,"b":3}}]}}"#,
+            "/payload/desk/1/a/b",
+            "twice",
+        ),
+        (r#"{"session":{"edge":"open","edge":"close"}}"#, "/session/edge", "twice"),
+        (r#"{"bogus":null}"#, "/bogus", "is unknown; it takes cron_expression, session"),
+        (r#"{"paused":true,"bogus":1}"#, "/bogus", "is unknown"),
+        (r#"{"name":null}"#, "/name", "cannot be changed"),
+        (r#"{"task_name":"noop"}"#, "/task_name", "cannot be changed"),
+        (r#"{"session":{}}"#, "/session/edge", "is missing"),
         ("[]", "", "must be a JSON object"),
     ] {
         let refused = patch_text(&host, "/schedule/s", text).problem(400);
@@ -240,6 +252,13 @@ fn a_patch_of_a_schedule_is_a_merge_patch_and_takes_no_member_twice() {
             "{refused}"
         );
     }
+    put(
+        &host,
+        "/task/event-trigger",
+        &json!({"name": "t", "task_name": "echo", "event_type": "e"}),
+    );
+    let twice = patch_text(&host, "/trigger/t", r#"{"payload":{"a":[{"b":1,"b":2}]}}"#).problem(400);
+    assert_eq!(twice["errors"][0]["pointer"], "/payload/a/0/b");
     let paused = patch(&host, "/schedule/s", &json!({"paused": true, "priority": 3})).ok();
     assert_eq!(
         (&paused["status"], &paused["priority"], &paused["edits"]),
@@ -259,6 +278,96 @@ fn a_patch_of_a_schedule_is_a_merge_patch_and_takes_no_member_twice() {
             refused["detail"].as_str().is_some_and(|detail| detail.contains("twice")),
             "{refused}"
         );
+    }
+}
+
+#[test]
+fn a_nested_edit_that_is_taken_back_gives_the_declared_value_back() {
+    let host = Host::with_probe();
+    let payload = json!({"a": 1, "b": {"c": 2}});
+    schedule(
+        &host,
+        &json!({"name": "s", "task_name": "echo", "cron_expression": "@daily", "payload": payload}),
+    );
+    put(
+        &host,
+        "/task/event-trigger",
+        &json!({"name": "t", "task_name": "echo", "event_type": "e", "payload": payload}),
+    );
+    for path in ["/schedule/s", "/trigger/t"] {
+        let edit = |change: Value| {
+            let now = patch(&host, path, &json!({ "payload": change })).ok();
+            (now["payload"].clone(), now["edits"].clone())
+        };
+        edit(json!({"a": {"x": {"y": 1}}, "b": {"d": 3}}));
+        let (now, edits) = edit(json!({"a": {"x": {"y": null}}}));
+        assert_eq!(now, json!({"a": 1, "b": {"c": 2, "d": 3}}), "{path}");
+        assert_eq!(edits, json!({"payload": {"b": {"d": 3}}}), "{path}");
+        assert_eq!(edit(json!({"b": {"d": null}})), (payload.clone(), Value::Null), "{path}");
+        // Given empty, it is what is wanted.
+        assert_eq!(edit(json!({"a": {}})).0, json!({"a": {}, "b": {"c": 2}}), "{path}");
+        assert_eq!(edit(json!({"a": null})), (payload.clone(), Value::Null), "{path}");
+    }
+}
+
+#[test]
+fn what_keeps_a_schedule_alive_can_be_taken_back() {
+    let host = Host::with_probe();
+    let calendar = |weekend: Value| {
+        let body = json!({"timezone": "UTC", "weekend": weekend, "holidays": [], "official_until": "2090-12-31",
+            "hours": [{"from": "2000-01-01", "open": "09:00", "close": "17:00"}]});
+        let headers = [("content-type", "application/json")];
+        host.request("PUT", "/calendar/DESK", Some(body.to_string().as_bytes()), &headers)
+            .ok();
+    };
+    calendar(json!([]));
+    schedule(
+        &host,
+        &json!({"name": "s", "task_name": "echo", "cron_expression": "0 12 * * *", "calendar": "DESK"}),
+    );
+    let edit = json!({"calendar": "XNYS", "priority": 2});
+    patch(&host, "/schedule/s", &edit).ok();
+    calendar(json!(["mon", "tue", "wed", "thu", "fri", "sat", "sun"]));
+    let never = patch(&host, "/schedule/s", &json!({"calendar": null, "priority": 3})).problem(400);
+    assert_eq!(never["errors"][0]["pointer"], "/calendar");
+    let ended = patch(&host, "/schedule/s", &json!({"calendar": null, "priority": null})).ok();
+    assert_eq!(
+        (&ended["status"], &ended["next_fire"], &ended["edits"]),
+        (&json!("ended"), &Value::Null, &Value::Null)
+    );
+    assert_eq!(patch(&host, "/schedule/s", &edit).ok()["status"], "scheduled");
+}
+
+#[test]
+fn edits_stay_short_and_a_long_payload_is_declared() {
+    let host = Host::with_probe();
+    let long = |of: &str, bytes: usize| json!({ of: "x".repeat(bytes) });
+    // A payload that is long itself is edited by a few bytes, and its tasks get all of it.
+    let declared = json!({"name": "s", "task_name": "echo", "cron_expression": "@yearly", "payload": long("a", 2 << 20)});
+    let id = schedule(&host, &declared);
+    assert_eq!(
+        patch(&host, "/schedule/s", &json!({"payload": {"b": {"c": 1}}})).ok()["payload"]["b"]["c"],
+        1
+    );
+    assert_eq!(schedule(&host, &declared), id);
+    let ran = host.post("/schedule/s/run", &json!({})).ok();
+    let got = host.end_of(ran["task_id"].as_str().expect("an id"))["payload"].clone();
+    assert_eq!((&got["a"], &got["b"]), (&declared["payload"]["a"], &json!({"c": 1})));
+    put(
+        &host,
+        "/task/event-trigger",
+        &json!({"name": "t", "task_name": "echo", "event_type": "e"}),
+    );
+    // How much an operator edited of a trigger only the write knows.
+    for (path, status) in [("/schedule/s", 400), ("/trigger/t", 409)] {
+        patch(&host, path, &json!({ "payload": long("x", 600_000) })).ok();
+        let kept = host.get(path).ok();
+        for (more, status) in [(long("y", 600_000), status), (long("z", 1 << 20), 400)] {
+            let refused = patch(&host, path, &json!({ "payload": more })).problem(status).to_string();
+            assert!(refused.contains("1 MiB together; declare the payload anew"), "{refused}");
+        }
+        assert_eq!(host.get(path).ok(), kept);
+        assert_eq!(patch(&host, path, &json!({"payload": null})).ok()["edits"], Value::Null);
     }
 }
 
@@ -383,6 +492,13 @@ fn what_is_cancelled_twice_is_told_so() {
     }
     host.delete(&format!("/schedule/{other}")).ok();
     host.delete(&format!("/task/cancel/{other}")).problem(409);
+    host.delete(&format!("/schedule/{other}")).problem(409);
+    host.delete(&format!("/schedule/{cron}")).problem(409);
+    host.delete(&format!("/trigger/{trigger}")).problem(409);
+    for path in ["/schedule", "/trigger"] {
+        host.delete(&format!("{path}/0192f0c1-2345-7abc-8def-0123456789ab")).problem(404);
+        host.delete(&format!("{path}/nobody")).problem(404);
+    }
     host.get(&format!("/task/status/{cron}")).problem(404);
     host.delete("/task/cancel/0192f0c1-2345-7abc-8def-0123456789ab").problem(404);
 }

@@ -2,7 +2,7 @@
 
 use super::State;
 use super::error::Problem;
-use super::extract::{JsonBody, Name, NoBody, Query};
+use super::extract::{JsonBody, Name, NoBody, Query, SMALL};
 use super::page::{self, Listed};
 use super::state::check_payload;
 use super::tasks::PageQuery;
@@ -11,7 +11,7 @@ use crate::model::ids::ScheduleId;
 use crate::model::request::{BackfillRequest, CronTaskRequest, PreviewRequest, ScheduleEdit};
 use crate::model::schedule::{Schedule, declared, text};
 use crate::model::unique;
-use crate::store::{PageRequest, ScheduleError};
+use crate::store::{PageRequest, ScheduleError, StoreError};
 use axum::Json;
 use axum::extract::OriginalUri;
 use sha2::{Digest, Sha256};
@@ -71,8 +71,19 @@ pub(crate) async fn list(
     let page = state.store.schedules(query.request()?).await?;
     Ok(Listed {
         link: page::link(&uri, page.next.as_deref()),
-        body: page.items.into_iter().map(Into::into).collect(),
+        body: records(page.items).await?,
     })
+}
+
+/// Their records; made aside where they are long.
+async fn records(schedules: Vec<Schedule>) -> Result<Vec<ScheduleRecord>, Problem> {
+    let bytes: usize = schedules.iter().map(Schedule::bytes).sum();
+    let records = move || schedules.into_iter().map(ScheduleRecord::from).collect();
+    if bytes <= SMALL {
+        return Ok(records());
+    }
+    let made = tokio::task::spawn_blocking(records).await;
+    Ok(made.map_err(|error| StoreError::Unavailable(error.to_string()))?)
 }
 
 /// Lines of its history that the record of a schedule shows.
@@ -85,10 +96,9 @@ pub(super) async fn whole(state: &State, schedule: Schedule) -> Result<ScheduleR
         cursor: None,
     };
     let fires = state.store.fires(schedule.id, page).await?;
-    Ok(ScheduleRecord {
-        fires: Some(fires.items.into_iter().map(Into::into).collect()),
-        ..schedule.into()
-    })
+    let mut record = records(vec![schedule]).await?.remove(0);
+    record.fires = Some(fires.items.into_iter().map(Into::into).collect());
+    Ok(record)
 }
 
 /// The schedule that a path names by its id or its name.
@@ -100,6 +110,18 @@ async fn find(state: &State, name: &Name) -> Result<ScheduleId, Problem> {
             Ok(schedule.map_err(|error| Problem::of_store(error, "schedule", &name.0))?.id)
         }
     }
+}
+
+/// Why a schedule or trigger cannot be removed.
+pub(super) async fn not_removed(state: &State, error: StoreError, what: &str, name: &Name) -> Problem {
+    if let (StoreError::NotFound, Ok(id)) = (&error, name.0.parse()) {
+        match state.store.was_removed(id).await {
+            Ok(true) => return StoreError::Conflict("the schedule or trigger was removed before".into()).into(),
+            Ok(false) => {}
+            Err(error) => return error.into(),
+        }
+    }
+    Problem::of_store(error, what, &name.0)
 }
 
 fn problem(error: ScheduleError, name: &Name) -> Problem {
@@ -121,8 +143,8 @@ pub(crate) async fn get(state: State, name: Name) -> Result<Json<ScheduleRecord>
 /// Changes members of a schedule
 ///
 /// A JSON merge patch (RFC 7396) of its members, the payload's among them, at every level. The changes lie over what is declared, now and
-/// whenever it is declared again, and null takes one back. What a later declaration leaves no room for is dropped, and an `edit` alert
-/// tells so. `paused` pauses and resumes it.
+/// whenever it is declared again, and null takes one back; all of them have 1 MiB at most. What a later declaration leaves no room for is
+/// dropped, and an `edit` alert tells so. `paused` pauses and resumes it.
 #[utoipa::path(patch, path = "/schedule/{id}", tag = "schedules", params(("id" = String, Path, description = "Id or name of a schedule; what reads as a UUID is an id")),
     request_body = ScheduleEditBody,
     responses((status = 200, description = "Its record", body = ScheduleRecord), (status = 400), (status = 404), (status = 408), (status = 409),
@@ -148,14 +170,15 @@ pub(crate) async fn edit(
 
 /// Removes a schedule
 ///
-/// Tasks that it made stay.
+/// Tasks that it made stay. One that was removed before is a 409 under its id, and not known under its name.
 #[utoipa::path(delete, path = "/schedule/{id}", tag = "schedules", params(("id" = String, Path, description = "Id or name of a schedule; what reads as a UUID is an id")),
-    responses((status = 200, description = "Removed", body = Removed), (status = 400), (status = 404), (status = 503)))]
+    responses((status = 200, description = "Removed", body = Removed), (status = 400), (status = 404), (status = 409), (status = 503)))]
 pub(crate) async fn remove(state: State, name: Name, _: NoBody) -> Result<Json<Removed>, Problem> {
     let id = find(&state, &name).await?;
-    let removed = state.store.remove_schedule(id, state.clock.now()).await;
-    removed.map_err(|error| Problem::of_store(error, "schedule", &name.0))?;
-    Ok(Json(Removed::new(id)))
+    match state.store.remove_schedule(id, state.clock.now()).await {
+        Ok(()) => Ok(Json(Removed::new(id))),
+        Err(error) => Err(not_removed(&state, error, "schedule", &name).await),
+    }
 }
 
 /// Pauses a schedule

@@ -4,7 +4,7 @@ use super::State;
 use super::error::Problem;
 use super::extract::{JsonBody, Name, NoBody, Query};
 use super::page::{self, Listed};
-use super::schedules::derived_name;
+use super::schedules::{derived_name, not_removed};
 use super::tasks::PageQuery;
 use super::wire::{Accepted, Removed, TriggerRecord};
 use crate::model::ids::TriggerId;
@@ -81,8 +81,8 @@ pub(crate) async fn get(state: State, name: Name) -> Result<Json<TriggerRecord>,
 /// Changes a trigger
 ///
 /// A JSON merge patch (RFC 7396) over what was registered, the payload's members among it, at every level. The change is kept apart from
-/// it, over later registrations and restarts; null takes it back. One of the payload is dropped where the trigger is registered for
-/// another task, and an `edit` alert tells so.
+/// it, over later registrations and restarts; null takes it back; those of the payload have 1 MiB at most. One of the payload is dropped
+/// where the trigger is registered for another task, and an `edit` alert tells so.
 #[utoipa::path(patch, path = "/trigger/{id}", tag = "triggers", params(("id" = String, Path, description = "Id or name of a trigger; what reads as a UUID is an id")),
     request_body = TriggerPatch, responses((status = 200, description = "Its record after it", body = TriggerRecord), (status = 400), (status = 404),
         (status = 408), (status = 409), (status = 413), (status = 415), (status = 503)))]
@@ -99,6 +99,7 @@ pub(crate) async fn edit(
         debounce: request.debounce,
         paused: request.paused,
     };
+    patch.check()?;
     apply(&state, &name, patch).await
 }
 
@@ -144,12 +145,13 @@ async fn apply(state: &State, name: &Name, patch: Patch) -> Result<Json<TriggerR
 
 /// Removes a trigger
 ///
-/// Tasks that it made stay.
+/// Tasks that it made stay. One that was removed before is a 409 under its id, and not known under its name.
 #[utoipa::path(delete, path = "/trigger/{id}", tag = "triggers", params(("id" = String, Path, description = "Id or name of a trigger; what reads as a UUID is an id")),
-    responses((status = 200, description = "Removed", body = Removed), (status = 400), (status = 404), (status = 503)))]
+    responses((status = 200, description = "Removed", body = Removed), (status = 400), (status = 404), (status = 409), (status = 503)))]
 pub(crate) async fn remove(state: State, name: Name, _: NoBody) -> Result<Json<Removed>, Problem> {
     let id = find(&state, &name).await?;
-    let removed = state.store.remove_trigger(id, state.clock.now()).await;
-    removed.map_err(|error| Problem::of_store(error, "trigger", &name.0))?;
-    Ok(Json(Removed::new(id)))
+    match state.store.remove_trigger(id, state.clock.now()).await {
+        Ok(()) => Ok(Json(Removed::new(id))),
+        Err(error) => Err(not_removed(&state, error, "trigger", &name).await),
+    }
 }

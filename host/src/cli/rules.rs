@@ -108,7 +108,7 @@ pub(super) struct Reset {
 /// What `trigger edit` understands.
 #[derive(Debug, Args)]
 pub(super) struct EditTrigger {
-    /// Its id.
+    /// Its id or name.
     id: String,
     #[command(flatten)]
     input: Input,

@@ -146,7 +146,7 @@ pub(super) struct Add {
 /// What `schedule edit` understands.
 #[derive(Debug, Args)]
 pub(super) struct Edit {
-    /// Its id.
+    /// Its id or name.
     id: String,
     #[command(flatten)]
     input: Input,

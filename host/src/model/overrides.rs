@@ -4,7 +4,7 @@
 use crate::model::definition::{Definition, max_concurrency};
 use crate::model::patch::merge_patch;
 use crate::model::priority::Priority;
-use crate::model::request::{Given, Input, Refusal, RefusalKind, parse};
+use crate::model::request::{Given, Input, Refusal, RefusalKind, check_once, parse};
 use crate::model::retry::RetryPolicy;
 use crate::model::schedule::text;
 use serde::{Deserialize, Serialize};
@@ -71,7 +71,7 @@ impl Override {
 
     /// What it comes to with a change over it, member by member (RFC 7396).
     pub fn patched(&self, patch: &Given) -> Result<Self, Refusal> {
-        patch.check_within("retry")?;
+        patch.0.iter().try_for_each(|(name, value)| check_once(name, value.get()))?;
         let word = serde_json::to_string(self).unwrap_or_default();
         let word: Self = parse(merge_patch(&word, &text(&patch.0)).as_bytes())?;
         word.check().map_err(|why| {

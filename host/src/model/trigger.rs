@@ -5,9 +5,9 @@
 
 use crate::model::Time;
 use crate::model::ids::TriggerId;
-use crate::model::patch::merge_patch;
+use crate::model::patch::{check_length, merge_edits, merge_patch};
 use crate::model::priority::Priority;
-use crate::model::request::EventTriggerRequest;
+use crate::model::request::{EventTriggerRequest, Refusal, check_once};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -89,6 +89,22 @@ pub struct Edits {
     pub debounce: Option<Duration>,
 }
 
+impl Edits {
+    /// Of their JSON text.
+    fn bytes(&self) -> usize {
+        serde_json::to_string(self).map_or(0, |text| text.len())
+    }
+}
+
+/// What is left of edits when their trigger is registered anew.
+#[derive(Debug, Default)]
+pub struct Fitted {
+    /// What holds still.
+    pub edits: Edits,
+    /// What to tell of the rest.
+    pub dropped: Option<String>,
+}
+
 /// A change of the edits: an outer `None` leaves a member as it is, an inner one takes its edit back.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Patch {
@@ -104,6 +120,18 @@ pub struct Patch {
     pub debounce: Option<Option<Duration>>,
     /// Whether events pass it by.
     pub paused: Option<bool>,
+}
+
+impl Patch {
+    /// Says what is wrong with it, whatever it is applied to.
+    pub fn check(&self) -> Result<(), Refusal> {
+        let Some(Some(payload)) = &self.payload else { return Ok(()) };
+        check_length(payload).map_err(|refusal| Refusal {
+            pointer: "/payload".to_owned(),
+            ..refusal
+        })?;
+        check_once("payload", payload)
+    }
 }
 
 impl Trigger {
@@ -150,23 +178,40 @@ impl Trigger {
         })
     }
 
-    /// Applies what an operator asks for.
-    pub fn edit(&mut self, patch: Patch) {
-        let edits = &mut self.edits;
-        let before = edits.payload.take();
-        edits.payload = match patch.payload {
-            None => before,
-            Some(None) => None,
-            Some(Some(patch)) => {
-                let edit = merge_patch(before.as_ref().map_or("{}", |edit| &edit.0), &patch);
-                Some(Raw(edit)).filter(|edit| edit.0 != "{}")
-            }
+    /// What an operator changed of the trigger that this one, registered now, takes the place of, as far as it fits and has room: so many
+    /// bytes. A payload is half of what a task gets, which no schema can be held against: what was meant for another task is not kept.
+    pub fn fitted(&self, before: Self, room: usize) -> Fitted {
+        let mut edits = before.edits;
+        let why = if before.task_name != self.task_name {
+            format!("it was meant for the task {:?}, and not for {:?}", before.task_name, self.task_name)
+        } else if edits.bytes() > room {
+            format!("the triggers that listen to {:?} have no room for it beside", self.event_type)
+        } else {
+            return Fitted { edits, dropped: None };
         };
+        let dropped = edits.payload.take().map(|_| {
+            format!(
+                "trigger {:?} was registered anew, and an operator's edit of its payload was dropped: {why}; edit it again where it is still wanted",
+                self.name
+            )
+        });
+        Fitted { edits, dropped }
+    }
+
+    /// Applies what an operator asks for, or nothing of it.
+    pub fn edit(&mut self, patch: Patch) -> Result<(), Refusal> {
+        let edits = &mut self.edits;
+        if let Some(patch) = patch.payload {
+            let before = edits.payload.as_ref().map_or("{}", |edit| &edit.0);
+            let edit = patch.map(|patch| merge_edits(before, &patch)).transpose()?;
+            edits.payload = edit.filter(|edit| edit != "{}").map(Raw);
+        }
         set(&mut edits.priority, patch.priority);
         set(&mut edits.tags, patch.tags);
         set(&mut edits.filter, patch.filter);
         set(&mut edits.debounce, patch.debounce);
         self.paused = patch.paused.unwrap_or(self.paused);
+        Ok(())
     }
 }
 
@@ -271,14 +316,16 @@ mod tests {
     fn edits_lie_over_what_was_registered_until_they_are_taken_back() {
         let mut trigger = trigger();
         assert_eq!(*trigger.terms(), trigger.declared);
-        trigger.edit(Patch {
-            payload: Some(Some(r#"{"a":1.20,"b":{"e":3.0},"d":4}"#.to_owned())),
-            priority: Some(Priority::new(1)),
-            tags: Some(Some(vec![])),
-            filter: Some(Some("true".into())),
-            debounce: Some(Some(Duration::ZERO)),
-            paused: Some(true),
-        });
+        trigger
+            .edit(Patch {
+                payload: Some(Some(r#"{"a":1.20,"b":{"e":3.0},"d":4}"#.to_owned())),
+                priority: Some(Priority::new(1)),
+                tags: Some(Some(vec![])),
+                filter: Some(Some("true".into())),
+                debounce: Some(Some(Duration::ZERO)),
+                paused: Some(true),
+            })
+            .unwrap();
         let kept: Edits = serde_json::from_str(&serde_json::to_string(&trigger.edits).unwrap()).unwrap();
         assert_eq!(kept, trigger.edits);
         let terms = trigger.terms().into_owned();
@@ -287,19 +334,56 @@ mod tests {
             (terms.priority, terms.tags.len(), terms.filter.as_deref(), terms.debounce),
             (Priority::new(1), 0, Some("true"), None)
         );
-        trigger.edit(Patch {
-            payload: Some(Some(r#"{"a":null,"b":null}"#.to_owned())),
-            priority: Some(None),
-            filter: Some(None),
-            debounce: Some(None),
-            ..Patch::default()
-        });
+        trigger
+            .edit(Patch {
+                payload: Some(Some(r#"{"a":null,"b":null}"#.to_owned())),
+                priority: Some(None),
+                filter: Some(None),
+                debounce: Some(None),
+                ..Patch::default()
+            })
+            .unwrap();
         let terms = trigger.terms().into_owned();
         assert_eq!(terms.payload, r#"{"a":1.10,"b":{"c":2},"d":4}"#);
         assert_eq!((terms.priority, terms.debounce), (Priority::new(3), Some(Duration::from_secs(5))));
         assert!(trigger.paused && trigger.edits.tags.is_some());
         let document = serde_json::to_string(&trigger.declared).unwrap();
         assert_eq!(serde_json::from_str::<Terms>(&document).unwrap(), trigger.declared);
+    }
+
+    #[test]
+    fn registering_anew_keeps_the_edits_that_fit() {
+        let mut before = trigger();
+        before
+            .edit(Patch {
+                payload: Some(Some(r#"{"a":2}"#.into())),
+                priority: Some(Priority::new(1)),
+                ..Patch::default()
+            })
+            .unwrap();
+        let room = serde_json::to_string(&before.edits).unwrap().len();
+        let bare = Edits {
+            payload: None,
+            ..before.edits.clone()
+        };
+        let other = Trigger {
+            task_name: "noop".into(),
+            ..trigger()
+        };
+        for (anew, room, kept, why) in [
+            (trigger(), room, &before.edits, None),
+            (trigger(), room - 1, &bare, Some("\"e\" have no room for it")),
+            (other, room, &bare, Some("meant for the task \"echo\", and not for \"noop\"")),
+        ] {
+            let fitted = anew.fitted(before.clone(), room);
+            assert_eq!(fitted.edits, *kept);
+            assert_eq!(
+                fitted.dropped.as_deref().map(|told| why.is_some_and(|why| told.contains(why))),
+                why.map(|_| true),
+                "{:?}",
+                fitted.dropped
+            );
+        }
     }
 
     #[test]

@@ -5,15 +5,15 @@
 use super::{Handle, plan};
 use crate::model::Time;
 use crate::model::ids::{ScheduleId, TaskId};
-use crate::model::request::{BackfillRequest, CronTaskRequest, Payload, PreviewRequest, Refusal, RefusalKind, ScheduleEdit};
+use crate::model::request::{BackfillRequest, CronTaskRequest, PreviewRequest, Refusal, RefusalKind, ScheduleEdit};
 use crate::model::schedule::Schedule;
 use crate::model::schedule::overlap::Overlap;
 use crate::model::schedule::rule::{Never, Rule};
 use crate::model::schedule::timing::Timing;
 use crate::model::task::{NewTask, Origin, Submission};
 use crate::registry::snapshot::Snapshot;
-use crate::store::{Calendars, Change, Made, MakeFires, ScheduleError, Schemas, Store, StoreError};
-use crate::store::{change_schedule, read_schedule, replan, rule_of};
+use crate::store::{Calendars, Change, Made, MakeFires, ScheduleError, Store, StoreError};
+use crate::store::{change_schedule, check_payload, read_schedule, read_terms, replan, rule_of};
 use chrono::TimeDelta;
 
 /// Fires that one request makes up for, at most.
@@ -119,20 +119,12 @@ impl Handle {
         Ok(changed)
     }
 
-    /// What is wrong with the payload of a schedule is told to whoever asks for a fire: its task would fail before it began.
-    async fn check(&self, schedule: &Schedule, payload: &Payload) -> Result<()> {
-        let snapshot = self.0.registry.snapshot();
-        match snapshot.misfits(&schedule.task_name, payload.value.clone()).await {
-            errors if errors.is_empty() => Ok(()),
-            errors => Err(ScheduleError::Payload(errors)),
-        }
-    }
-
     /// Makes a fire now, beside the rule; its overlap rule holds. Returns the task.
     pub async fn run_schedule(&self, id: ScheduleId) -> Result<TaskId> {
         let schedule = self.0.store.schedule(id).await?;
-        let request = schedule.effective()?;
-        self.check(&schedule, &request.payload).await?;
+        let request = read_terms(&schedule).await?;
+        // What is wrong with it is told to whoever asks for a fire: its task would fail before it began.
+        check_payload(&*self.0.registry.snapshot(), &schedule).await?;
         let now = self.0.clock.now();
         let task = task_of(&self.0.registry.snapshot(), &schedule, &request, now).await;
         let made = self.make(id, vec![(now, task)], request.overlap.unwrap_or_default(), now).await?;
@@ -174,7 +166,7 @@ impl Handle {
                 ),
             );
         }
-        self.check(&schedule, &request.payload).await?;
+        check_payload(&*self.0.registry.snapshot(), &schedule).await?;
         let task = task_of(&self.0.registry.snapshot(), &schedule, &request, now).await;
         let fires = fires.into_iter().map(|at| (at, copy_for(&task, at))).collect();
         let overlap = request.overlap.unwrap_or_default().for_backfill();

@@ -3,80 +3,19 @@
 //! Each is read, worked out by the rules of the model and written against the revision that was read; where somebody wrote meanwhile, it
 //! is done again. So a schedule keeps its pause, its cursor and its operator's edits whoever declares it again.
 
-use super::edits::{Schemas, check_payload, fitted};
+use super::edits::{Schemas, fitted};
+use super::reading::{Read, Result, ScheduleError, aside, check_payload};
 use crate::model::Time;
 use crate::model::alert::{AlertType, NewAlert};
-use crate::model::attempt::InputError;
-use crate::model::calendar::Calendar;
 use crate::model::ids::ScheduleId;
-use crate::model::request::{CronTaskRequest, Refusal, RefusalKind, ScheduleEdit};
+use crate::model::patch::takes_back;
+use crate::model::request::{CronTaskRequest, Refusal, ScheduleEdit};
 use crate::model::schedule::rule::Rule;
-use crate::model::schedule::timing::Timing;
 use crate::model::schedule::{self, Schedule, Skip};
 use crate::store::{PutSchedule, Store, StoreError};
-use std::collections::HashMap;
-use std::sync::Arc;
 
 /// How often a change is tried that others get ahead of.
 const TRIES: usize = 20;
-
-/// Why something was not done with a schedule. Nothing of it was kept.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum ScheduleError {
-    /// What was asked for is wrong; says where.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The payload does not fit the schema of the task.
-    #[error("the payload does not fit the task's schema")]
-    Payload(Vec<InputError>),
-    /// The store refused or failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl ScheduleError {
-    /// What was wrong with what was asked for, or what the store said.
-    pub fn refusal(self) -> std::result::Result<Refusal, StoreError> {
-        match self {
-            Self::Refused(refusal) => Ok(refusal),
-            Self::Payload(errors) => {
-                let first = errors.into_iter().next();
-                let (pointer, sentence) = first.map_or_else(Default::default, |error| (error.pointer, error.detail));
-                Ok(Refusal::new(RefusalKind::Value, format!("/payload{pointer}"), sentence))
-            }
-            Self::Store(error) => Err(error),
-        }
-    }
-}
-
-pub(super) type Result<T> = std::result::Result<T, ScheduleError>;
-
-/// Calendars that were looked up together: one has many schedules.
-pub type Calendars = HashMap<String, Option<Arc<Calendar>>>;
-
-/// What holds of a schedule, and its rule.
-pub async fn read_schedule(store: &dyn Store, schedule: &Schedule, calendars: &mut Calendars) -> Result<(CronTaskRequest, Rule)> {
-    let request = schedule.effective()?;
-    let rule = rule_of(store, &Timing::of(&request), calendars).await?;
-    Ok((request, rule))
-}
-
-/// The rule of a timing.
-pub async fn rule_of(store: &dyn Store, timing: &Timing, calendars: &mut Calendars) -> Result<Rule> {
-    let Some(name) = &timing.calendar else {
-        return Ok(timing.rule(None)?);
-    };
-    if let Some(calendar) = calendars.get(name) {
-        return Ok(timing.rule(calendar.clone())?);
-    }
-    let calendar = match store.calendar(name).await {
-        Ok(found) => Some(found.calendar),
-        Err(StoreError::NotFound) => None,
-        Err(error) => return Err(error.into()),
-    };
-    calendars.insert(name.clone(), calendar.clone());
-    Ok(timing.rule(calendar)?)
-}
 
 /// A change to be made of what a schedule is by then.
 pub enum Change<'a> {
@@ -116,95 +55,107 @@ async fn try_change(store: &dyn Store, schemas: &dyn Schemas, change: &Change<'_
         Change::Put { name, request } => {
             let before = match store.schedule_named(name).await {
                 Err(StoreError::NotFound) => None,
-                found => Some(found?),
+                found => Some(Read::of(found?).await?),
             };
-            let declared = declare(before.as_ref(), name, request, now);
-            let (schedule, alert) = fitted(store, schemas, before.as_ref(), declared, now).await?;
-            return put(store, before.as_ref(), schedule, None, alert).await;
+            let declared = declare(before.as_ref().map(|before| &before.schedule), name, request, now);
+            let (declared, alert) = fitted(store, schemas, before.as_ref(), declared, now).await?;
+            return put(store, before.as_ref(), declared, None, alert).await;
         }
         Change::Edit { id, .. } | Change::Pause(id) | Change::Resume(id) => *id,
     };
-    let before = store.schedule(id).await?;
+    let before = Read::of(store.schedule(id).await?).await?;
     let (edited, paused) = match change {
         Change::Edit { patch, .. } => (edit(store, schemas, &before, patch, now).await?, patch.paused),
         Change::Pause(_) => (before.clone(), Some(true)),
         Change::Resume(_) | Change::Put { .. } => (before.clone(), Some(false)),
     };
     let is_edit = matches!(change, Change::Edit { .. });
-    match paused.filter(|paused| *paused != before.paused_at.is_some()) {
-        None if !is_edit => Ok(before),
+    match paused.filter(|paused| *paused != before.schedule.paused_at.is_some()) {
+        None if !is_edit => Ok(before.schedule),
         None => put(store, Some(&before), edited, None, None).await,
         Some(true) => {
             let paused_at = Some(now);
-            put(store, Some(&before), Schedule { paused_at, ..edited }, None, None).await
+            let paused = edited.with(|edited| Schedule { paused_at, ..edited });
+            put(store, Some(&before), paused, None, None).await
         }
         Some(false) => {
             // What it left out, it left out by the rule that it was paused with.
-            let (_, left_out_by) = read_schedule(store, &before, &mut Calendars::new()).await?;
-            let (_, rule) = read_schedule(store, &edited, &mut Calendars::new()).await?;
-            let schedule = Schedule {
+            let skip = before.rule(store).await?.paused(before.schedule.next_fire, now);
+            let next_fire = edited.rule(store).await?.next_after(now);
+            let resumed = edited.with(|edited| Schedule {
                 paused_at: None,
-                next_fire: rule.next_after(now),
+                next_fire,
                 planned_at: now,
                 ..edited
-            };
-            let skip = left_out_by.paused(before.next_fire, now);
-            put(store, Some(&before), schedule, skip, None).await
+            });
+            put(store, Some(&before), resumed, skip, None).await
         }
     }
 }
 
-async fn edit(store: &dyn Store, schemas: &dyn Schemas, before: &Schedule, patch: &ScheduleEdit, now: Time) -> Result<Schedule> {
-    let edits = schedule::patched(before.edits.as_deref(), &patch.members)?;
-    let edits = Some(edits).filter(|edits| !edits.is_empty());
+async fn edit(store: &dyn Store, schemas: &dyn Schemas, before: &Read, patch: &ScheduleEdit, now: Time) -> Result<Read> {
+    let (edits, members) = (before.schedule.edits.clone(), patch.members.clone());
+    let (edits, fires) = aside(move || {
+        let edits = schedule::patched(edits.as_deref(), &members)?;
+        let edits = Some(edits).filter(|edits| !edits.is_empty()).map(|edits| schedule::text(&edits));
+        let fires = match takes_back(&schedule::text(&members)) {
+            true => Fires::Maybe,
+            false => Fires::Again,
+        };
+        Ok::<_, Refusal>((edits, fires))
+    })
+    .await??;
     let schedule = Schedule {
-        edits: edits.as_ref().map(schedule::text),
-        ..before.clone()
+        edits,
+        ..before.schedule.clone()
     };
-    let schedule = timed(store, Some(before), schedule, now).await?;
+    let edited = timed(store, Some(before), schedule, fires, now).await?;
     if patch.members.get("payload").is_some_and(|given| given.get() != "null") {
-        check_payload(schemas, &schedule.task_name, schedule.effective()?.payload).await?;
+        check_payload(schemas, &edited.schedule).await?;
     }
-    Ok(schedule)
+    Ok(edited)
 }
 
-/// A schedule whose members changed, with the cursor that follows from them. One that has no fire left may stay so: its calendar or its
-/// end took them, and neither who declares it again nor who edits something else is to blame.
-pub(super) async fn timed(store: &dyn Store, before: Option<&Schedule>, schedule: Schedule, now: Time) -> Result<Schedule> {
-    let timing = Timing::of(&schedule.effective()?);
-    let rule = rule_of(store, &timing, &mut Calendars::new()).await?;
-    let (next_fire, planned_at) = cursor(before, &timing, &rule, now);
-    let as_before = || {
-        before
-            .and_then(|before| before.effective().ok())
-            .is_some_and(|request| Timing::of(&request) == timing)
-    };
-    if next_fire.is_none() && !as_before() {
+/// Whether a schedule has to have a fire left.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Fires {
+    /// Unless it fires by the same members as before: its calendar or its end took the fires, and neither who declares it again nor who
+    /// edits something else is to blame.
+    Again,
+    /// What was declared may be over, and the edits that are taken back all that it still fired by.
+    Maybe,
+}
+
+/// A schedule whose members changed, with the cursor that follows from them.
+pub(super) async fn timed(store: &dyn Store, before: Option<&Read>, schedule: Schedule, fires: Fires, now: Time) -> Result<Read> {
+    let changed = Read::of(schedule).await?;
+    let rule = changed.rule(store).await?;
+    let (next_fire, planned_at) = cursor(before, &changed, &rule, now);
+    let as_before = before.is_some_and(|before| before.timing == changed.timing);
+    if next_fire.is_none() && !as_before && fires == Fires::Again {
         return Err(rule.never(now).refusal().into());
     }
-    Ok(Schedule {
+    Ok(changed.with(|schedule| Schedule {
         next_fire,
         planned_at,
         ..schedule
-    })
+    }))
 }
 
-async fn put(
-    store: &dyn Store,
-    before: Option<&Schedule>,
-    schedule: Schedule,
-    skip: Option<Skip>,
-    alert: Option<NewAlert>,
-) -> Result<Schedule> {
+async fn put(store: &dyn Store, before: Option<&Read>, changed: Read, skip: Option<Skip>, alert: Option<NewAlert>) -> Result<Schedule> {
+    let told = alert.as_ref().and_then(|alert| alert.error.clone());
     let put = PutSchedule {
-        schedule: schedule.clone(),
-        calendar: calendar_of(&schedule),
-        seen: before.map(|before| before.revision),
+        calendar: changed.calendar(),
+        schedule: changed.schedule.clone(),
+        seen: before.map(|before| before.schedule.revision),
         skips: skip.into_iter().collect(),
         alerts: alert.into_iter().collect(),
     };
     store.put_schedule(put).await?;
-    Ok(schedule)
+    if let Some(error) = told {
+        tracing::warn!(schedule = changed.schedule.name, "{error}");
+    }
+    Ok(changed.schedule)
 }
 
 /// The schedule that a request asks for: a new one, or the one of that name with what is declared now.
@@ -236,16 +187,16 @@ fn declare(before: Option<&Schedule>, name: &str, request: &CronTaskRequest, now
 
 /// The cursor and what it was worked out by, for a schedule that is to have this timing. A fire that is overdue and still allowed stays
 /// due, so that registering again at every start skips none.
-fn cursor(before: Option<&Schedule>, timing: &Timing, rule: &Rule, now: Time) -> (Option<Time>, Time) {
-    let before = before.filter(|before| before.effective().is_ok_and(|request| Timing::of(&request).same_beat(timing)));
+fn cursor(before: Option<&Read>, changed: &Read, rule: &Rule, now: Time) -> (Option<Time>, Time) {
+    let fires = || rule.next_after(now);
+    let Some((Read { schedule, timing: Ok(was) }, timing)) = before.zip(changed.timing.as_ref().ok()) else {
+        return (fires(), now);
+    };
+    if !was.same_beat(timing) {
+        return (fires(), now);
+    }
     let allowed = |at: &Time| *at <= now && timing.start.is_none_or(|start| start <= *at) && timing.end.is_none_or(|end| *at <= end);
-    let overdue = before.and_then(|before| before.next_fire).filter(allowed);
-    let planned_at = before.map_or(now, |before| before.planned_at.min(now));
-    (overdue.or_else(|| rule.next_after(now)), planned_at)
-}
-
-fn calendar_of(schedule: &Schedule) -> Option<String> {
-    schedule.effective().ok().and_then(|request| request.calendar)
+    (schedule.next_fire.filter(allowed).or_else(fires), schedule.planned_at.min(now))
 }
 
 /// Works out the cursor of a schedule anew, again and again while others get ahead of it: theirs may follow from what was before. A fire
@@ -266,16 +217,17 @@ pub async fn replan(store: &dyn Store, mut schedule: Schedule, now: Time) -> std
 
 async fn try_replan(store: &dyn Store, schedule: &Schedule, now: Time) -> std::result::Result<(), StoreError> {
     let due = schedule.next_fire.filter(|next| *next <= now);
-    let mut alerts = Vec::new();
+    let (mut alerts, mut told) = (Vec::new(), None);
     let mut ended = |kind: AlertType, why: String| {
         if schedule.next_fire.is_some() {
-            tracing::warn!(schedule = schedule.name, "{why}");
+            told = Some(why.clone());
             alerts.push(schedule.alert(kind, why, now));
         }
     };
-    let (next_fire, planned_at) = match read_schedule(store, schedule, &mut Calendars::new()).await {
+    let read = Read::of(schedule.clone()).await?;
+    let (next_fire, planned_at) = match read.rule(store).await {
         _ if due.is_some() => (due, schedule.planned_at.min(now)),
-        Ok((_, rule)) => {
+        Ok(rule) => {
             let next_fire = rule.next_after(now);
             if let Some(why) = rule.ended(&schedule.name, next_fire, now) {
                 ended(AlertType::Calendar, why);
@@ -293,24 +245,30 @@ async fn try_replan(store: &dyn Store, schedule: &Schedule, now: Time) -> std::r
         }
     };
     let put = PutSchedule {
-        calendar: calendar_of(schedule),
+        calendar: read.calendar(),
         seen: Some(schedule.revision),
         schedule: Schedule {
             next_fire,
             planned_at,
-            ..schedule.clone()
+            ..read.schedule
         },
         skips: Vec::new(),
         alerts,
     };
-    store.put_schedule(put).await
+    store.put_schedule(put).await?;
+    if let Some(why) = told {
+        tracing::warn!(schedule = schedule.name, "{why}");
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::attempt::InputError;
     use crate::model::request::parse;
     use crate::store::sqlite::Sqlite;
+    use std::sync::Arc;
 
     struct NoSchemas;
 

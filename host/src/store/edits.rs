@@ -4,11 +4,11 @@
 //! tags and the rules for missed and overlapping fires any edit fits any declaration. What was dropped is told by an alert.
 
 use super::Store;
-use super::changes::{Result, ScheduleError, timed};
+use super::changes::{Fires, timed};
+use super::reading::{Read, Result, ScheduleError, check_payload};
 use crate::model::Time;
 use crate::model::alert::{AlertType, NewAlert};
 use crate::model::attempt::InputError;
-use crate::model::request::Payload;
 use crate::model::schedule::{self, Members, Schedule};
 use async_trait::async_trait;
 use serde_json::Value;
@@ -20,40 +20,32 @@ pub trait Schemas: Send + Sync {
     async fn misfits(&self, task_name: &str, payload: Value) -> Vec<InputError>;
 }
 
-/// Holds the payload of a schedule against the schema of its task.
-pub(super) async fn check_payload(schemas: &dyn Schemas, task_name: &str, payload: Payload) -> Result<()> {
-    match schemas.misfits(task_name, payload.value).await {
-        errors if errors.is_empty() => Ok(()),
-        errors => Err(ScheduleError::Payload(errors)),
-    }
-}
-
 /// A schedule that was declared anew, ready to be written, without the edits that do not fit; and what to tell of those.
 pub(super) async fn fitted(
     store: &dyn Store,
     schemas: &dyn Schemas,
-    before: Option<&Schedule>,
+    before: Option<&Read>,
     declared: Schedule,
     now: Time,
-) -> Result<(Schedule, Option<NewAlert>)> {
-    let (mut schedule, mut told) = kept_timing(store, before, declared, now).await?;
-    if let Some(edits) = edits_of(&schedule).filter(|edits| edits.contains_key("payload")) {
-        let payload = schedule.effective()?.payload;
-        if let Err(error) = check_payload(schemas, &schedule.task_name, payload).await {
-            let refusal = error.refusal()?;
-            schedule.edits = without(edits, |member| member == "payload");
-            told.push(("payload".to_owned(), format!("{}: {refusal}", refusal.pointer)));
-        }
+) -> Result<(Read, Option<NewAlert>)> {
+    let (mut read, mut told) = kept_timing(store, before, declared, now).await?;
+    let schedule = &mut read.schedule;
+    if let Some(edits) = edits_of(schedule).filter(|edits| edits.contains_key("payload"))
+        && let Err(error) = check_payload(schemas, schedule).await
+    {
+        let refusal = error.refusal()?;
+        schedule.edits = without(edits, |member| member == "payload");
+        told.push(("payload".to_owned(), format!("{}: {refusal}", refusal.pointer)));
     }
-    let alert = (!told.is_empty()).then(|| tell(&schedule, &told, now));
-    Ok((schedule, alert))
+    let alert = (!told.is_empty()).then(|| tell(schedule, &told, now));
+    Ok((read, alert))
 }
 
 /// Members that were dropped, and why.
 type Dropped = Vec<(String, String)>;
 
-async fn kept_timing(store: &dyn Store, before: Option<&Schedule>, declared: Schedule, now: Time) -> Result<(Schedule, Dropped)> {
-    let mut refused = match timed(store, before, declared.clone(), now).await {
+async fn kept_timing(store: &dyn Store, before: Option<&Read>, declared: Schedule, now: Time) -> Result<(Read, Dropped)> {
+    let mut refused = match timed(store, before, declared.clone(), Fires::Again, now).await {
         Err(ScheduleError::Refused(refusal)) if declared.edits.is_some() => refusal,
         other => return Ok((other?, Dropped::new())),
     };
@@ -65,7 +57,7 @@ async fn kept_timing(store: &dyn Store, before: Option<&Schedule>, declared: Sch
             edits: without(edits.clone(), goes),
             ..declared.clone()
         };
-        match timed(store, before, schedule, now).await {
+        match timed(store, before, schedule, Fires::Again, now).await {
             Err(ScheduleError::Refused(refusal)) => refused = refusal,
             other => {
                 let gone = edits.keys().filter(|member| goes(member)).cloned().collect::<Vec<_>>();
@@ -96,6 +88,5 @@ fn tell(schedule: &Schedule, dropped: &Dropped, now: Time) -> NewAlert {
         schedule.name,
         told.join(" and ")
     );
-    tracing::warn!(schedule = schedule.name, "{error}");
     schedule.alert(AlertType::Edit, error, now)
 }

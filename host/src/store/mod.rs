@@ -13,16 +13,18 @@ mod event;
 mod flow;
 mod lists;
 mod prune;
+mod reading;
 mod schedule;
 pub mod sqlite;
 
-pub use changes::{Calendars, Change, ScheduleError, change_schedule, read_schedule, replan, rule_of};
+pub use changes::{Change, change_schedule, replan};
 pub use claim::{COUNTED, Claim, Claimed, Handled, Handlers, Lease, MOST_NAMES, Offer, Orphan, Queue, Room, Rung, Settle, Swept, Waiting};
 pub use edits::Schemas;
 pub use event::{Delivery, FireEvent, Fired, Firing, Listened};
 pub use flow::{Batch, Callback, CallbackState, CancelledSome, Publish, Stage, Step, StepRetried, Workflow};
 pub use lists::{AlertFilter, Filter, Listing, Page, PageRequest};
 pub use prune::{Place, Pruned};
+pub use reading::{Calendars, ScheduleError, check_payload, read_schedule, read_terms, rule_of};
 pub use schedule::{FireSchedule, Made, MadeFires, MakeFires, PutSchedule};
 
 use crate::model::Time;

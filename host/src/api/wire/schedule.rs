@@ -129,7 +129,7 @@ pub struct ScheduleEditBody {
 impl From<Schedule> for ScheduleRecord {
     fn from(schedule: Schedule) -> Self {
         let paused = schedule.paused_at.is_some();
-        let (request, error) = match schedule.effective() {
+        let (request, error) = match schedule.terms() {
             Ok(request) => (Some(request), None),
             Err(refusal) => (None, Some(format!("{}: {refusal}", refusal.pointer))),
         };
@@ -175,7 +175,7 @@ impl From<Schedule> for ScheduleRecord {
 impl ScheduledTask {
     /// The next fire of a schedule, where it has one.
     pub(crate) fn of_schedule(schedule: Schedule) -> Option<Self> {
-        let request = schedule.effective().ok();
+        let request = schedule.terms().ok();
         let (priority, tags, cron_expression) = request.map_or((None, Vec::new(), None), |request| {
             (request.priority.map(Priority::get), request.tags, request.cron_expression)
         });

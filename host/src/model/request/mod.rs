@@ -15,7 +15,7 @@ mod workflow;
 pub use batch::{BatchRequest, CallbackRequest};
 pub use cloud_event::{CloudEvent, MAX_EVENTS, is_json};
 pub use limit::{LimitRequest, MatchRequest, QueueRequest, RateRequest};
-pub use members::{Given, ScheduleEdit};
+pub use members::{Given, ScheduleEdit, check_once};
 use read::without_position;
 pub use read::{Input, Refusal, RefusalKind, parse, parse_pairs};
 pub use schedule::{CronTaskRequest, PreviewRequest};

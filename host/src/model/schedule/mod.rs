@@ -13,17 +13,14 @@ pub mod timing;
 use crate::model::Time;
 use crate::model::alert::{AlertType, NewAlert};
 use crate::model::ids::{ScheduleId, TaskId};
-use crate::model::patch::{merge_patch, object};
-use crate::model::request::{CronTaskRequest, Refusal, RefusalKind, parse};
+use crate::model::patch::{merge_edits, merge_patch, object};
+use crate::model::request::{CronTaskRequest, Payload, Refusal, RefusalKind, check_once, parse};
 use crate::model::zone::Zone;
 use serde_json::value::{RawValue, to_raw_value};
 use std::collections::BTreeMap;
 
 /// Members of a document, each as it was written.
 pub type Members = BTreeMap<String, Box<RawValue>>;
-
-/// Bytes of an operator's edits of one schedule: what it registers may have as many again.
-const MAX_EDITS: usize = 16 << 20;
 
 /// A schedule as it is kept.
 #[derive(Clone, Debug)]
@@ -62,9 +59,32 @@ impl Schedule {
             Some(edits) => effective(&members(&self.declared)?, &members(edits)?),
         }
     }
-}
 
-impl Schedule {
+    /// The same with the payload as a text alone, and null for its value: a long one becomes many times its length where it is read, and
+    /// only who holds it against a schema needs it read.
+    pub fn terms(&self) -> Result<CronTaskRequest, Refusal> {
+        let (mut declared, mut edits) = (members(&self.declared)?, members(self.edits.as_deref().unwrap_or("{}"))?);
+        let payload = match (declared.remove("payload"), edits.remove("payload")) {
+            (declared, Some(edit)) => merge_patch(declared.as_ref().map_or("{}", |payload| payload.get()), edit.get()),
+            (Some(declared), None) => Box::<str>::from(declared).into(),
+            (None, None) => Payload::default().text,
+        };
+        if !payload.starts_with('{') {
+            return self.effective(); // which says what is wrong with it
+        }
+        let mut request = effective(&declared, &edits)?;
+        request.payload = Payload {
+            text: payload,
+            value: serde_json::Value::Null,
+        };
+        Ok(request)
+    }
+
+    /// Bytes of what it is read from.
+    pub fn bytes(&self) -> usize {
+        self.declared.len() + self.edits.as_ref().map_or(0, String::len)
+    }
+
     /// A case that an operator should look at.
     pub fn alert(&self, kind: AlertType, error: String, at: Time) -> NewAlert {
         NewAlert {
@@ -125,16 +145,11 @@ pub fn patched(edits: Option<&str>, patch: &Members) -> Result<Members, Refusal>
         let sentence = format!("`{member}` cannot be changed; create another schedule");
         return Err(Refusal::new(RefusalKind::Value, format!("/{member}"), sentence));
     }
-    let patched = merge_patch(edits.unwrap_or("{}"), &text(patch));
-    if patched.len() > MAX_EDITS {
-        let sentence = format!(
-            "the changes of a schedule may have {} MiB together; take some back with null",
-            MAX_EDITS >> 20
-        );
-        return Err(Refusal::new(RefusalKind::Value, "", sentence));
-    }
-    let mut members = members(&patched)?;
-    members.retain(|_, value| value.get() != "{}");
+    let merged = merge_edits(edits.unwrap_or("{}"), &text(patch))?;
+    patch.iter().try_for_each(|(name, value)| check_once(name, value.get()))?;
+    let mut members = members(&merged)?;
+    // No payload is less than an object: this edit changes none.
+    members.retain(|member, value| member != "payload" || value.get() != "{}");
     Ok(members)
 }
 

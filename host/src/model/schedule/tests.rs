@@ -279,18 +279,62 @@ fn an_operators_edit_lies_over_what_was_declared_until_it_is_taken_back() {
             .unwrap()
             .is_empty()
     );
-    let large = format!(r#"{{"payload":{{"b":"{}"}}}}"#, "x".repeat(9 << 20));
-    assert!(
-        patch(Some(&large.replacen('b', "a", 1)), &large)
-            .unwrap_err()
-            .sentence
-            .contains("16 MiB")
-    );
+    let long = |bytes: usize| format!(r#"{{"payload":{{"b":"{}"}}}}"#, "x".repeat(bytes));
+    let half = long(600_000);
+    for (edits, change) in [(half.replacen('b', "a", 1), half), ("{}".into(), long(1 << 20))] {
+        let refused = patch(Some(&edits), &change).unwrap_err();
+        assert!(refused.sentence.contains("1 MiB together; declare the payload anew"), "{refused}");
+    }
+    // What an earlier version let grow can be taken back.
+    assert!(patch(Some(&long(2 << 20)), r#"{"payload":null}"#).unwrap().is_empty());
     let session = patch(None, r#"{"session":{"edge":"open"},"calendar":"XNYS"}"#).unwrap();
     assert_eq!(effective(&declared, &session).unwrap().cron_expression, None);
     assert_eq!(patch(None, r#"{"name":"x"}"#).unwrap_err().pointer, "/name");
     let wrong = patch(None, r#"{"priority":10}"#).unwrap();
     assert_eq!(effective(&declared, &wrong).unwrap_err().pointer, "/priority");
+}
+
+#[test]
+fn a_payload_is_read_only_for_who_looks_into_it() {
+    let mut schedule = schedule_of(r#"{"task_name":"t","cron_expression":"@daily","payload":{"n":{"a": 1.10},"m":2}}"#);
+    for edits in [
+        None,
+        Some(r#"{"priority":2}"#),
+        Some(r#"{"payload":{"n":{"b":3}}}"#),
+        Some(r#"{"payload":{"x":{}},"session":{"edge":"open"},"calendar":"XNYS"}"#),
+    ] {
+        schedule.edits = edits.map(str::to_owned);
+        let (terms, whole) = (schedule.terms().unwrap(), schedule.effective().unwrap());
+        assert!(terms.payload.value.is_null());
+        let whole_terms = CronTaskRequest {
+            payload: terms.payload.clone(),
+            ..schedule.effective().unwrap()
+        };
+        assert_eq!(format!("{terms:?}"), format!("{whole_terms:?}"));
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&terms.payload.text).unwrap(),
+            whole.payload.value
+        );
+    }
+    schedule.edits = Some(r#"{"payload":5}"#.into());
+    assert_eq!(schedule.terms().unwrap_err().pointer, "/payload");
+}
+
+fn schedule_of(declared: &str) -> Schedule {
+    Schedule {
+        id: ScheduleId::new(Time::UNIX_EPOCH),
+        name: "s".into(),
+        task_name: "t".into(),
+        declared: declared.into(),
+        edits: None,
+        created_at: Time::UNIX_EPOCH,
+        next_fire: None,
+        planned_at: Time::UNIX_EPOCH,
+        paused_at: None,
+        last_fire: None,
+        last_task: None,
+        revision: 0,
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::writer::Tx;
 use crate::model::Time;
 use crate::model::alert::{AlertType, NewAlert};
 use crate::model::ids::{TaskId, TriggerId};
-use crate::model::trigger::{Edits, Patch, Trigger, postponed};
+use crate::model::trigger::{Edits, Fitted, Patch, Trigger, postponed};
 use crate::store::{FireEvent, Fired, Firing, Listened, Page, PageRequest, Result, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
@@ -28,9 +28,17 @@ fn text(document: &impl Serialize) -> Result<String> {
     serde_json::to_string(document).map_err(|error| StoreError::Unavailable(format!("a trigger cannot be written: {error}")))
 }
 
-pub(super) fn put_trigger(tx: &Tx<'_>, t: &Trigger) -> Result<TriggerId> {
+/// Returns what is to be told of edits that were dropped, too.
+pub(super) fn put_trigger(tx: &Tx<'_>, t: &Trigger) -> Result<(TriggerId, Option<String>)> {
     let terms = text(&t.declared)?;
-    let (edits, dropped) = fitting_edits(tx.db, t, terms.len())?;
+    let room = room(tx.db, &t.event_type, &t.name)?;
+    let before = edited_before(tx.db, &t.name)?;
+    let Fitted { edits, dropped } = match before {
+        Some(before) => t.fitted(before, room.saturating_sub(terms.len())),
+        None => Fitted::default(),
+    };
+    let edits = (edits != Edits::default()).then(|| text(&edits)).transpose()?;
+    check_room(room, terms.len() + edits.as_ref().map_or(0, String::len), &t.event_type)?;
     let is_same = tx
         .db
         .prepare_cached("SELECT 1 FROM trigger_rule WHERE name = ?1 AND terms = ?2 AND edits IS ?3")
@@ -65,19 +73,18 @@ pub(super) fn put_trigger(tx: &Tx<'_>, t: &Trigger) -> Result<TriggerId> {
     if !is_same {
         forget_filter_error(tx, id)?;
     }
-    if let Some(error) = dropped {
-        tracing::warn!(trigger = t.name, "{error}");
+    if let Some(error) = &dropped {
         let alert = NewAlert {
             kind: AlertType::Edit,
             task_id: TaskId::of_trigger(id),
             task_name: t.task_name.clone(),
-            error: Some(error),
+            error: Some(error.clone()),
             execution_time: None,
             at: t.created_at,
         };
         raise(tx, &alert)?;
     }
-    Ok(id)
+    Ok((id, dropped))
 }
 
 /// What was wrong with a filter is not what is wrong with the next one.
@@ -89,44 +96,17 @@ fn forget_filter_error(tx: &Tx<'_>, id: TriggerId) -> Result<()> {
         .map(drop)
 }
 
-/// What an operator changed of the trigger of this name, as far as it fits what is registered now; and what is to be told of the rest. A
-/// payload is half of what a task gets, which no schema can be held against: what was meant for another task is not kept.
-fn fitting_edits(db: &Connection, t: &Trigger, bytes: usize) -> Result<(Option<String>, Option<String>)> {
+/// The trigger of this name as it was registered before, where an operator edited it.
+fn edited_before(db: &Connection, name: &str) -> Result<Option<Trigger>> {
     let edited: Option<[u8; 16]> = db
         .prepare_cached("SELECT id FROM trigger_rule WHERE name = ?1 AND edits IS NOT NULL")
-        .and_then(|mut s| s.query_row([&t.name], |row| row.get(0)).optional())
+        .and_then(|mut s| s.query_row([name], |row| row.get(0)).optional())
         .failed()?;
-    let Some(id) = edited else {
-        check_listeners(db, &t.event_type, &t.name, bytes)?;
-        return Ok((None, None));
-    };
-    let Trigger { task_name, mut edits, .. } = trigger(db, TriggerId::from_bytes(id))?;
-    let mut why = None;
-    if task_name != t.task_name && edits.payload.take().is_some() {
-        why = Some(format!("it was meant for the task {task_name:?}, and not for {:?}", t.task_name));
-    }
-    let kept = |edits: &Edits| (*edits != Edits::default()).then(|| text(edits)).transpose();
-    let room = |kept: &Option<String>| check_listeners(db, &t.event_type, &t.name, bytes + kept.as_ref().map_or(0, String::len));
-    let mut text = kept(&edits)?;
-    if let Err(error) = room(&text) {
-        if edits.payload.take().is_none() {
-            return Err(error);
-        }
-        why = Some(error.to_string());
-        text = kept(&edits)?;
-        room(&text)?;
-    }
-    let told = why.map(|why| {
-        format!(
-            "trigger {:?} was registered anew, and an operator's edit of its payload was dropped: {why}; edit it again where it is still wanted",
-            t.name
-        )
-    });
-    Ok((text, told))
+    edited.map(|id| trigger(db, TriggerId::from_bytes(id))).transpose()
 }
 
-/// Refuses a trigger of so many bytes that an event of this type would read too much: it could not be delivered any more.
-fn check_listeners(db: &Connection, event_type: &str, name: &str, bytes: usize) -> Result<()> {
+/// Bytes that a trigger of this name may have: with more, an event of its type would read too much and could not be delivered any more.
+fn room(db: &Connection, event_type: &str, name: &str) -> Result<usize> {
     let others: i64 = db
         .prepare_cached(&format!(
             "SELECT COALESCE((SELECT bytes FROM listened WHERE event_type = ?1), 0)
@@ -134,10 +114,11 @@ fn check_listeners(db: &Connection, event_type: &str, name: &str, bytes: usize) 
         ))
         .and_then(|mut s| s.query_row([event_type, name], |row| row.get(0)))
         .failed()?;
-    match others.saturating_add_unsigned(bytes as u64) > MAX_LISTENERS {
-        true => Err(too_large(event_type)),
-        false => Ok(()),
-    }
+    Ok(usize::try_from(MAX_LISTENERS - others).unwrap_or(0))
+}
+
+fn check_room(room: usize, bytes: usize, event_type: &str) -> Result<()> {
+    if bytes > room { Err(too_large(event_type)) } else { Ok(()) }
 }
 
 fn too_large(event_type: &str) -> StoreError {
@@ -155,14 +136,15 @@ pub(super) fn remove_trigger(tx: &Tx<'_>, id: TriggerId, now: Time) -> Result<()
 
 pub(super) fn edit_trigger(tx: &Tx<'_>, id: TriggerId, patch: &Patch) -> Result<Trigger> {
     let mut trigger = trigger(tx.db, id)?;
-    trigger.edit(patch.clone());
+    let edited = trigger.edit(patch.clone());
+    edited.map_err(|refusal| StoreError::Conflict(refusal.sentence))?;
     if patch.filter.is_some() {
         trigger.filter_error = None;
         forget_filter_error(tx, id)?;
     }
     let edits = (trigger.edits != Edits::default()).then(|| text(&trigger.edits)).transpose()?;
     let bytes = text(&trigger.declared)?.len() + edits.as_ref().map_or(0, String::len);
-    check_listeners(tx.db, &trigger.event_type, &trigger.name, bytes)?;
+    check_room(room(tx.db, &trigger.event_type, &trigger.name)?, bytes, &trigger.event_type)?;
     tx.db
         .prepare_cached("UPDATE trigger_rule SET edits = ?2 WHERE id = ?1")
         .and_then(|mut s| s.execute(params![id.as_bytes(), edits]))

@@ -452,7 +452,12 @@ impl Store for Sqlite {
     }
 
     async fn put_trigger(&self, trigger: Trigger) -> Result<TriggerId> {
-        self.writer.write(move |tx| events::put_trigger(tx, &trigger)).await
+        let name = trigger.name.clone();
+        let (id, dropped) = self.writer.write(move |tx| events::put_trigger(tx, &trigger)).await?;
+        if let Some(error) = dropped {
+            tracing::warn!(trigger = name, "{error}");
+        }
+        Ok(id)
     }
     async fn remove_trigger(&self, id: TriggerId, now: Time) -> Result<()> {
         self.writer.write(move |tx| events::remove_trigger(tx, id, now)).await
