@@ -68,6 +68,11 @@ impl Hold {
         format!("{}{BEYOND}", self.as_str())
     }
 
+    /// Whether a key is one of its own.
+    pub fn has(self, key: &str) -> bool {
+        Self::of(key).is_some_and(|(hold, _)| hold == self)
+    }
+
     /// What a key holds, and its name.
     pub fn of(key: &str) -> Option<(Self, &str)> {
         let mut parts = key.split('/');
@@ -86,6 +91,7 @@ mod tests {
         for hold in Hold::ALL {
             let key = hold.key("a-b", "\"x/y\"");
             assert_eq!(Hold::of(&key), Some((hold, "a-b")));
+            assert_eq!(Hold::ALL.into_iter().filter(|other| other.has(&key)).collect::<Vec<_>>(), [hold]);
             let (from, to) = hold.range("a-b");
             assert!(from <= key && key < to && to < hold.beyond());
             for other in ["a-b0", "a-", "a-b.", "b"] {

@@ -50,6 +50,12 @@ impl Limit {
         self.task_name.as_ref().is_none_or(|wanted| wanted == name) && self.tag.as_ref().is_none_or(|wanted| tags.contains(wanted))
     }
 
+    /// Whether the same tasks count under the same keys of another, though others may be allowed.
+    pub fn counts_as(&self, other: &Self) -> bool {
+        let has_places = |limit: &Self| limit.max_running.is_some();
+        (&self.task_name, &self.tag, &self.key, has_places(self)) == (&other.task_name, &other.tag, &other.key, has_places(other))
+    }
+
     /// Under which key a task with this payload counts; `None` where the limit does not hold for it.
     pub fn key_of(&self, payload: &str) -> Option<String> {
         let Some(pointer) = &self.key else { return Some(String::new()) };

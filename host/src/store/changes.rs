@@ -59,7 +59,7 @@ async fn try_change(store: &dyn Store, schemas: &dyn Schemas, change: &Change<'_
             };
             let declared = declare(before.as_ref().map(|before| &before.schedule), name, request, now);
             let (declared, alert) = fitted(store, schemas, before.as_ref(), declared, now).await?;
-            return put(store, before.as_ref(), declared, None, alert).await;
+            return Ok(put(store, before.as_ref(), declared, None, alert).await?);
         }
         Change::Edit { id, .. } | Change::Pause(id) | Change::Resume(id) => *id,
     };
@@ -72,11 +72,11 @@ async fn try_change(store: &dyn Store, schemas: &dyn Schemas, change: &Change<'_
     let is_edit = matches!(change, Change::Edit { .. });
     match paused.filter(|paused| *paused != before.schedule.paused_at.is_some()) {
         None if !is_edit => Ok(before.schedule),
-        None => put(store, Some(&before), edited, None, None).await,
+        None => Ok(put(store, Some(&before), edited, None, None).await?),
         Some(true) => {
             let paused_at = Some(now);
             let paused = edited.with(|edited| Schedule { paused_at, ..edited });
-            put(store, Some(&before), paused, None, None).await
+            Ok(put(store, Some(&before), paused, None, None).await?)
         }
         Some(false) => {
             // What it left out, it left out by the rule that it was paused with.
@@ -88,7 +88,7 @@ async fn try_change(store: &dyn Store, schemas: &dyn Schemas, change: &Change<'_
                 planned_at: now,
                 ..edited
             });
-            put(store, Some(&before), resumed, skip, None).await
+            Ok(put(store, Some(&before), resumed, skip, None).await?)
         }
     }
 }
@@ -142,7 +142,13 @@ pub(super) async fn timed(store: &dyn Store, before: Option<&Read>, schedule: Sc
     }))
 }
 
-async fn put(store: &dyn Store, before: Option<&Read>, changed: Read, skip: Option<Skip>, alert: Option<NewAlert>) -> Result<Schedule> {
+async fn put(
+    store: &dyn Store,
+    before: Option<&Read>,
+    changed: Read,
+    skip: Option<Skip>,
+    alert: Option<NewAlert>,
+) -> std::result::Result<Schedule, StoreError> {
     let told = alert.as_ref().and_then(|alert| alert.error.clone());
     let put = PutSchedule {
         calendar: changed.calendar(),
@@ -217,49 +223,28 @@ pub async fn replan(store: &dyn Store, mut schedule: Schedule, now: Time) -> std
 
 async fn try_replan(store: &dyn Store, schedule: &Schedule, now: Time) -> std::result::Result<(), StoreError> {
     let due = schedule.next_fire.filter(|next| *next <= now);
-    let (mut alerts, mut told) = (Vec::new(), None);
-    let mut ended = |kind: AlertType, why: String| {
-        if schedule.next_fire.is_some() {
-            told = Some(why.clone());
-            alerts.push(schedule.alert(kind, why, now));
-        }
-    };
+    let ended = |kind: AlertType, why: String| schedule.next_fire.map(|_| schedule.alert(kind, why, now));
     let read = Read::of(schedule.clone()).await?;
-    let (next_fire, planned_at) = match read.rule(store).await {
-        _ if due.is_some() => (due, schedule.planned_at.min(now)),
+    let (next_fire, planned_at, alert) = match read.rule(store).await {
+        _ if due.is_some() => (due, schedule.planned_at.min(now), None),
         Ok(rule) => {
             let next_fire = rule.next_after(now);
-            if let Some(why) = rule.ended(&schedule.name, next_fire, now) {
-                ended(AlertType::Calendar, why);
-            }
-            (next_fire, now)
+            let why = rule.ended(&schedule.name, next_fire, now);
+            (next_fire, now, why.and_then(|why| ended(AlertType::Calendar, why)))
         }
         // It does not fire; its record says why.
         Err(error) => {
             let refusal = error.refusal()?;
-            ended(
-                AlertType::Absent,
-                format!("schedule {:?} does not fire any more: {refusal}", schedule.name),
-            );
-            (None, now)
+            let why = format!("schedule {:?} does not fire any more: {refusal}", schedule.name);
+            (None, now, ended(AlertType::Absent, why))
         }
     };
-    let put = PutSchedule {
-        calendar: read.calendar(),
-        seen: Some(schedule.revision),
-        schedule: Schedule {
-            next_fire,
-            planned_at,
-            ..read.schedule
-        },
-        skips: Vec::new(),
-        alerts,
-    };
-    store.put_schedule(put).await?;
-    if let Some(why) = told {
-        tracing::warn!(schedule = schedule.name, "{why}");
-    }
-    Ok(())
+    let planned = read.clone().with(|schedule| Schedule {
+        next_fire,
+        planned_at,
+        ..schedule
+    });
+    put(store, Some(&read), planned, None, alert).await.map(drop)
 }
 
 #[cfg(test)]

@@ -58,8 +58,16 @@ pub(super) fn wait(tx: &Tx<'_>, key: &str, at: Time) -> Result<()> {
         .map(drop)
 }
 
+/// Whether there may be buckets at all: each claim asks.
+fn are_any(limits: &[Limit]) -> bool {
+    limits.iter().any(|limit| limit.rate.is_some())
+}
+
 /// Lets in who waits for tokens that have come meanwhile. Returns whether there is more of it.
 pub(super) fn refill(tx: &Tx<'_>, limits: &[Limit], now: Time) -> Result<bool> {
+    if !are_any(limits) {
+        return Ok(false);
+    }
     let due: Vec<String> = tx
         .db
         .prepare_cached("SELECT key FROM bucket WHERE release_at <= ?1 ORDER BY release_at LIMIT ?2")
@@ -110,7 +118,7 @@ fn set_release(tx: &Tx<'_>, key: &str, at: Option<Time>) -> Result<()> {
 
 /// When somebody who waits for a token is to be looked at.
 pub(super) fn next_token(tx: &Tx<'_>, limits: &[Limit]) -> Result<Option<Time>> {
-    if !limits.iter().any(|limit| limit.rate.is_some()) {
+    if !are_any(limits) {
         return Ok(None);
     }
     let next: Option<i64> = tx

@@ -160,7 +160,7 @@ pub(super) fn take(tx: &Tx<'_>, id: TaskId, taken: &Taken) -> Result<bool> {
 /// them, and that of what holds it, which has fewer than when the place was given.
 pub(super) fn leave_rest(tx: &Tx<'_>, id: TaskId, closed: &Closed, taken: &Taken) -> Result<()> {
     for key in places::of(tx.db, id)? {
-        if Hold::of(&key).is_some_and(|(hold, _)| hold == Hold::Rate) || taken.places.contains(&key) {
+        if Hold::Rate.has(&key) || taken.places.contains(&key) {
             continue;
         }
         places::remove(tx, &key, id)?;

@@ -79,22 +79,11 @@ pub(super) fn put(tx: &mut Tx<'_>, limit: &Limit) -> Result<bool> {
         })
         .failed()?;
     let is_new = before.is_none();
-    let (same_tasks, same_rate) = before.map_or((false, false), |before| {
-        let tasks = |limit: &Limit| {
-            (
-                limit.task_name.clone(),
-                limit.tag.clone(),
-                limit.key.clone(),
-                limit.max_running.is_some(),
-            )
-        };
-        let same_tasks = tasks(&before) == tasks(limit);
-        (same_tasks, same_tasks && before.rate == limit.rate)
-    });
-    if !same_tasks {
+    let same_places = before.as_ref().is_some_and(|before| before.counts_as(limit));
+    if !same_places {
         recount(tx, limit)?;
     }
-    if !same_rate {
+    if !same_places || before.is_none_or(|before| before.rate != limit.rate) {
         buckets::forget(tx, &limit.name)?;
     }
     look_again(tx, &limit.name)?;

@@ -64,7 +64,7 @@ pub(super) fn remove(tx: &Tx<'_>, key: &str, id: TaskId) -> Result<()> {
 /// while it waits.
 pub(super) fn leave(tx: &Tx<'_>, id: TaskId, keeps_tokens: bool) -> Result<()> {
     for key in of(tx.db, id)? {
-        let is_token = Hold::of(&key).is_some_and(|(hold, _)| hold == Hold::Rate);
+        let is_token = Hold::Rate.has(&key);
         if is_token && keeps_tokens {
             continue;
         }

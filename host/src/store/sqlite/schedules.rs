@@ -126,14 +126,9 @@ fn one(db: &Connection, condition: &str, value: &dyn rusqlite::ToSql) -> Result<
 
 /// All, oldest first.
 pub(super) fn all(db: &Connection, request: &PageRequest) -> Result<Page<Schedule>> {
-    list(db, ("schedule", SCHEDULE), from_row, request, size, |s| {
+    list(db, ("schedule", SCHEDULE), from_row, request, Schedule::bytes, |s| {
         (micros(s.created_at), *s.id.as_bytes())
     })
-}
-
-/// Bytes of the documents of a schedule.
-fn size(schedule: &Schedule) -> usize {
-    schedule.declared.len() + schedule.edits.as_ref().map_or(0, String::len)
 }
 
 /// Some of those that go by a calendar, after `after`, in the order of their ids.
@@ -169,7 +164,7 @@ pub(super) fn upcoming(db: &Connection, request: &PageRequest) -> Result<Page<Sc
     let (after, id) = page::decode(request.cursor.as_deref())?.unwrap_or((i64::MIN, [0; 16]));
     let mut query = db.prepare_cached(&AFTER).failed()?;
     let rows = query.query_map(params![after, id, page::sql_limit(request)], from_row).failed()?;
-    page::fill(rows, request.limit, size, fire_key)
+    page::fill(rows, request.limit, Schedule::bytes, fire_key)
 }
 
 /// Where a schedule stands among those that fire next.
@@ -183,7 +178,7 @@ fn some(db: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<Vec
     let (mut found, mut bytes) = (Vec::new(), 0);
     for row in query.query_map(values, from_row).failed()? {
         let schedule = row.failed()?;
-        bytes += size(&schedule);
+        bytes += schedule.bytes();
         found.push(schedule);
         if bytes > AT_ONCE_BYTES {
             break;

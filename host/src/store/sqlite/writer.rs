@@ -326,15 +326,11 @@ fn run(db: &Connection, mut queues: Queues, waiting: &tokio::runtime::Runtime, o
         if batch.is_empty() {
             break;
         }
-        match commit(db, &mut books, &queues.crowded, &mut batch) {
-            Ok(true) => {
-                books.tell(observer);
-                batch.drain(..).for_each(|job| job.answer(Ok(())));
-            }
-            Ok(false) => batch.drain(..).for_each(|job| {
-                alone(db, &mut books, &queues.crowded, job);
-                books.tell(observer);
-            }),
+        match commit(db, &mut books, &queues.crowded, observer, &mut batch) {
+            Ok(true) => batch.drain(..).for_each(|job| job.answer(Ok(()))),
+            Ok(false) => batch
+                .drain(..)
+                .for_each(|job| alone(db, &mut books, &queues.crowded, observer, job)),
             Err(error) => {
                 tracing::error!(%error, "a commit failed; its callers were told");
                 batch.drain(..).for_each(|job| job.answer(Err(error.clone())));
@@ -347,21 +343,29 @@ fn run(db: &Connection, mut queues: Queues, waiting: &tokio::runtime::Runtime, o
 }
 
 /// One transaction of one intention, which then spoils nobody else's.
-fn alone(db: &Connection, books: &mut Books, crowded: &Cell<bool>, job: Box<dyn Job>) {
+fn alone(db: &Connection, books: &mut Books, crowded: &Cell<bool>, observer: &OnceLock<Observer>, job: Box<dyn Job>) {
     let mut batch = vec![job];
-    let committed = commit(db, books, crowded, &mut batch).map(drop);
+    let committed = commit(db, books, crowded, observer, &mut batch).map(drop);
     batch.drain(..).for_each(|job| job.answer(committed.clone()));
 }
 
 /// One transaction. False where one of the intentions spoilt it, and nothing of it was kept. An error that makes SQLite roll all of it
 /// back (a full disk) fails all that shared it.
-fn commit(db: &Connection, books: &mut Books, crowded: &Cell<bool>, batch: &mut [Box<dyn Job>]) -> Result<bool> {
+fn commit(
+    db: &Connection,
+    books: &mut Books,
+    crowded: &Cell<bool>,
+    observer: &OnceLock<Observer>,
+    batch: &mut [Box<dyn Job>],
+) -> Result<bool> {
     let finished = write(db, books, crowded, batch);
-    if !matches!(finished, Ok(true)) {
-        *books = Books::default();
-        if !db.is_autocommit() {
-            db.execute_batch("ROLLBACK").failed()?;
-        }
+    if matches!(finished, Ok(true)) {
+        books.tell(observer);
+        return finished;
+    }
+    *books = Books::default();
+    if !db.is_autocommit() {
+        db.execute_batch("ROLLBACK").failed()?;
     }
     finished
 }
