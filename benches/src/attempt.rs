@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use taskhost::clock::Clock;
 use taskhost::executor::capabilities::Grants;
 use taskhost::executor::compile::CompileIn;
-use taskhost::executor::{AttemptRequest, Code, Engine, Execute, Options, Report, guest_runtime};
+use taskhost::executor::{AttemptRequest, Code, Engine, Execute, Options, Processors, Report, guest_runtime};
 use taskhost::model::attempt::Outcome;
+use taskhost::model::priority::Priority;
 use tokio::sync::{mpsc, watch};
 
 const SLOTS: usize = 64;
@@ -74,6 +75,8 @@ async fn noops(code: Arc<Code>, options: Options, times: u32) -> Result<()> {
 fn request(options: &Options, task: &str, input: &str, memory: u64) -> AttemptRequest {
     let (calls, _asked) = mpsc::unbounded_channel();
     let (progress, _told) = watch::channel(None);
+    // As many as there are threads, as in the host.
+    let processors = Processors::new(2, SLOTS, Arc::default());
     AttemptRequest {
         task_name: task.to_owned(),
         input: input.to_owned(),
@@ -83,5 +86,6 @@ fn request(options: &Options, task: &str, input: &str, memory: u64) -> AttemptRe
         cancelled: Arc::default(),
         calls,
         progress,
+        ticket: processors.ticket(task, Priority::NORMAL),
     }
 }

@@ -29,15 +29,11 @@ async fn a_claim_gives_back_what_it_does_not_take_before_it_answers() {
     f.enqueue("a", 5, 0).await;
     let (tell, told) = std::sync::mpsc::channel();
     let claim = Claim {
-        give_back: Box::new(move |room| tell.send(room).expect("somebody listens")),
+        give_back: Box::new(move |slots, memory| tell.send((slots, memory)).expect("somebody listens")),
         ..f.claim_of(HashMap::from([("a".to_owned(), handled())]), 3, 10 * MEMORY)
     };
     assert_eq!(f.store.claim(claim).await.expect("a claim").tasks.len(), 1);
-    let left = Room {
-        slots: 2,
-        memory: 9 * MEMORY,
-    };
-    assert_eq!(told.try_recv(), Ok(left));
+    assert_eq!(told.try_recv(), Ok((2, 9 * MEMORY)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,6 +72,7 @@ async fn a_task_is_leased_as_it_enters_only_where_it_may_start_at_once() {
         let offer = Offer {
             node: f.node,
             handled: handled(),
+            burns: Arc::new(|_| false),
             hold: Box::new(move || free),
             kept: Box::new(move |leased| told.send(leased).expect("somebody listens")),
         };

@@ -10,10 +10,11 @@ use taskhost::model::ids::{NodeId, WorkflowId};
 use taskhost::model::outbox::Outbox;
 use taskhost::model::request::{WorkflowRequest, parse};
 use taskhost::model::retry::Next;
+use taskhost::model::room::Room;
 use taskhost::model::task::{Origin, Task};
 use taskhost::model::workflow::{Change, Graph, NewWorkflow, State, When};
 use taskhost::store::sqlite::Sqlite;
-use taskhost::store::{Claim, Filter, Handled, Lease, Listing, PageRequest, Room, Settle, Store};
+use taskhost::store::{Claim, Filter, Handled, Lease, Listing, PageRequest, Settle, Store};
 
 /// A store, and what it should hold.
 struct Pair {
@@ -114,10 +115,11 @@ impl Pair {
         let claim = Claim {
             node: self.node,
             now: self.now,
-            started: 0,
+            started: [0; 2],
+            burns: Arc::new(|_| false),
             handlers: Arc::new(HashMap::from([("t".to_owned(), handled)])),
-            hold: Box::new(|| Room { slots: 1, memory: 1 << 20 }),
-            give_back: Box::new(|_| {}),
+            hold: Box::new(|| Room::of(1, 1 << 20)),
+            give_back: Box::new(|_, _| ()),
         };
         self.store.claim(claim).await.expect("a claim").tasks
     }

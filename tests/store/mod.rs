@@ -13,13 +13,14 @@ use taskhost::model::outbox::{Outbox, Sent, Undelivered};
 use taskhost::model::priority::Priority;
 use taskhost::model::request::{WorkflowRequest, parse};
 use taskhost::model::retry::{Counters, Next};
+use taskhost::model::room::Room;
 use taskhost::model::task::{NewTask, Origin, Status, Submission, Ties};
 use taskhost::model::trigger::{Edits, Patch, Terms, Trigger};
 use taskhost::model::unique::{OnConflict, Unique};
 use taskhost::model::workflow::{NewWorkflow, WorkflowStatus};
 use taskhost::store::sqlite::Sqlite;
 use taskhost::store::{
-    Claim, Claimed, Delivery, Filter, FireEvent, Firing, Handled, Lease, Listened, Listing, Offer, PageRequest, Publish, Room, Settle,
+    Claim, Claimed, Delivery, Filter, FireEvent, Firing, Handled, Lease, Listened, Listing, Offer, PageRequest, Publish, Settle,
     Stage, Store, StoreError, Swept,
 };
 
@@ -29,6 +30,7 @@ mod events;
 mod flow;
 mod schedules;
 mod sent;
+mod turns;
 
 const MEMORY: u64 = 1 << 20;
 
@@ -78,7 +80,7 @@ impl Fixture {
         let handled = handled();
         let handlers: HashMap<String, Handled> = names.iter().map(|name| ((*name).to_owned(), handled.clone())).collect();
         let claim = Claim {
-            started,
+            started: [started, 0],
             ..self.claim_of(handlers, limit, memory_left)
         };
         self.store.claim(claim).await.expect("a claim")
@@ -88,10 +90,11 @@ impl Fixture {
         Claim {
             node: self.node,
             now: self.now,
-            started: 0,
+            started: [0; 2],
+            burns: Arc::new(|name| name.starts_with("burns")),
             handlers: Arc::new(handlers),
-            hold: Box::new(move || Room { slots, memory }),
-            give_back: Box::new(drop),
+            hold: Box::new(move || Room::of(slots, memory)),
+            give_back: Box::new(|_, _| ()),
         }
     }
 
@@ -109,6 +112,7 @@ impl Fixture {
             usage: Usage {
                 fuel_used: Some(7),
                 peak_memory: Some(8),
+                processor_wait: Some(Duration::from_millis(9)),
             },
             progress: None,
             log: vec![],
@@ -201,7 +205,8 @@ async fn an_attempt_settles_once_and_only_under_its_fence() {
         task.attempts[0].usage,
         Usage {
             fuel_used: Some(7),
-            peak_memory: Some(8)
+            peak_memory: Some(8),
+            processor_wait: Some(Duration::from_millis(9)),
         }
     );
     assert_eq!(

@@ -40,15 +40,15 @@ CREATE TABLE task (
   workflow BLOB,                        -- the workflow that it is a step of
   depth INTEGER NOT NULL DEFAULT 0,     -- how many attempts and events led to it
   expires_at INTEGER,                   -- not started after this
+  fair INTEGER NOT NULL DEFAULT 0,      -- the fairness key, as a number: those of one priority take turns by it
   deadline INTEGER                      -- an alert where it has not ended by then
 );
--- One index a queue, and no more: what is claimed, run and settled passes through as few as can be.
--- With the name, so that a claim can pass over many rows of names that do not fit without looking the rows up. The longest due is the
--- first of nine ranges, one a priority.
-CREATE INDEX task_due ON task (priority, due_at, id, name) WHERE queue = 1;
-CREATE INDEX task_future ON task (due_at, id) WHERE queue = 0;
-CREATE INDEX task_held ON task (held_key, priority, due_at, id) WHERE queue = 2;
-CREATE INDEX task_held_by_time ON task (due_at, id) WHERE queue = 2;
+-- As few indexes as can be, since what is claimed, run and settled passes through them. Due tasks by priority, then turn by turn of their
+-- fairness keys, then by time: with the name before the key, so that a claim leaps over names that cannot start now.
+CREATE INDEX task_due ON task (priority, name, fair, due_at) WHERE queue = 1;
+-- What becomes due next, what has been due longest, and what has been held longest.
+CREATE INDEX task_by_time ON task (queue, due_at, id) WHERE queue < 3;
+CREATE INDEX task_held ON task (held_key, priority, fair, due_at, id) WHERE queue = 2;
 CREATE INDEX task_running ON task (started_at, id) WHERE queue = 3;
 CREATE INDEX task_retrying ON task (last_failure, id) WHERE retries > 0 AND queue < 3;
 CREATE INDEX task_by_name ON task (name, id) WHERE queue < 3;
@@ -66,7 +66,8 @@ CREATE TABLE limit_rule (
   key TEXT,                             -- JSON pointer
   max_running INTEGER,
   rate_count INTEGER,
-  rate_per INTEGER
+  rate_per INTEGER,
+  weight INTEGER                        -- turns in a row of a fairness key
 ) WITHOUT ROWID;
 -- Who runs under a limit: a row lives as long as the attempt, so that no count can be wrong.
 CREATE TABLE place (key TEXT NOT NULL, task BLOB NOT NULL, PRIMARY KEY (key, task)) WITHOUT ROWID;
@@ -83,6 +84,7 @@ CREATE TABLE thaw (
   key TEXT PRIMARY KEY,                 -- with which theirs begin
   held_key TEXT NOT NULL DEFAULT '',    -- of the last one that was offered: each is once, since those that are held again keep their place
   priority INTEGER NOT NULL DEFAULT 0,
+  fair INTEGER NOT NULL DEFAULT 0,
   due_at INTEGER NOT NULL DEFAULT 0,
   id BLOB NOT NULL DEFAULT x''
 ) WITHOUT ROWID;
@@ -146,6 +148,7 @@ CREATE TABLE staged (
   idempotent INTEGER,
   expires_at INTEGER,
   deadline INTEGER,
+  fair INTEGER,                         -- null: the batch's
   payload TEXT NOT NULL,
   PRIMARY KEY (batch, line)
 ) WITHOUT ROWID;
@@ -204,6 +207,7 @@ CREATE TABLE history (
   depth INTEGER NOT NULL DEFAULT 0,
   expires_at INTEGER,
   deadline INTEGER,
+  fair INTEGER NOT NULL DEFAULT 0,
   status INTEGER NOT NULL CHECK (status BETWEEN 2 AND 4), -- 2 success, 3 failed, 4 cancelled
   completed_at INTEGER NOT NULL,
   result TEXT,
@@ -216,7 +220,8 @@ CREATE TABLE history (
   peak_memory INTEGER,
   attempt_error TEXT,
   plugin_digest TEXT,
-  node BLOB
+  node BLOB,
+  processor_wait INTEGER
 );
 -- A list of all is three ranges, one a status, in one order.
 CREATE INDEX history_by_end ON history (status, completed_at, id);
@@ -246,6 +251,7 @@ CREATE TABLE attempt (
   error TEXT,
   plugin_digest TEXT,
   node BLOB NOT NULL,
+  processor_wait INTEGER,               -- how long it could have gone on and had no processor
   PRIMARY KEY (task, number)
 ) WITHOUT ROWID;
 

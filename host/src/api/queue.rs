@@ -20,14 +20,23 @@ pub(crate) async fn show(state: State) -> Result<Json<QueueRecord>, Problem> {
     let (queue, pauses) = (state.store.queue().await?, state.store.pauses().await?);
     let now = state.clock.now();
     let oldest = queue.oldest_due_at.into_iter().chain(queue.oldest_held_at).min();
-    let (slots, slots_free) = state.scheduler.slots();
+    let in_use = state.scheduler.in_use();
+    let burns = queue.due_by_task.iter().filter(|(name, _)| state.scheduler.burns(name));
+    let waits_for_processor = burns.map(|(_, count)| count).sum();
     let rates = state.monitor.rates();
     Ok(Json(QueueRecord {
         paused: pauses.iter().any(|(name, _)| name.is_empty()),
         paused_at: pauses.iter().find(|(name, _)| name.is_empty()).map(|(_, at)| *at),
         paused_tasks: pauses.into_iter().filter(|(name, _)| !name.is_empty()).collect(),
-        slots,
-        slots_free,
+        slots: in_use.slots,
+        slots_free: in_use.slots_free,
+        slots_kept: in_use.slots_kept,
+        memory_budget: in_use.memory,
+        memory_reserved: in_use.memory_reserved,
+        processors: in_use.processors,
+        burning: in_use.burning,
+        standing_aside: in_use.aside,
+        waits_for_processor,
         running: queue.running,
         due: queue.due.iter().sum(),
         due_by_priority: (1..).zip(queue.due).filter(|(_, count)| *count > 0).collect(),

@@ -22,6 +22,7 @@ pub(crate) async fn why(state: State, name: Name) -> Result<Json<WhyRecord>, Pro
     let task = task.map_err(|error| Problem::of_store(error, "task", &name.0))?;
     let reasons = match task.status {
         Status::Pending => reasons(&state, &task).await?,
+        Status::Running => stands_aside(&state, id).into_iter().collect(),
         _ => Vec::new(),
     };
     Ok(Json(WhyRecord {
@@ -38,7 +39,21 @@ fn reason(reason: &'static str, detail: impl Into<String>) -> Reason {
         at: None,
         steps: Vec::new(),
         ahead: None,
+        waited: None,
     }
+}
+
+/// Of an attempt that has begun and has no processor.
+fn stands_aside(state: &State, id: TaskId) -> Option<Reason> {
+    let (is_aside, waited) = state.scheduler.processor_wait(id)?;
+    let waited = waited.as_secs_f64();
+    is_aside.then(|| Reason {
+        waited: Some(waited),
+        ..reason(
+            "no_processor",
+            format!("it has begun and waits for a processor, {waited:.1} s so far; its timeout does not run meanwhile"),
+        )
+    })
 }
 
 async fn reasons(state: &State, task: &Task) -> Result<Vec<Reason>, Problem> {
@@ -76,7 +91,7 @@ async fn reasons(state: &State, task: &Task) -> Result<Vec<Reason>, Problem> {
     }
     reasons.extend(held(state, task, &waiting).await?);
     if reasons.is_empty() {
-        reasons.push(in_line(state, &waiting));
+        reasons.push(in_line(state, task, &waiting));
     }
     Ok(reasons)
 }
@@ -126,18 +141,37 @@ async fn blocked_by(state: &State, task: &Task) -> Result<Reason, Problem> {
     })
 }
 
-fn in_line(state: &State, waiting: &Waiting) -> Reason {
-    let (slots, free) = state.scheduler.slots();
+fn in_line(state: &State, task: &Task, waiting: &Waiting) -> Reason {
+    let in_use = state.scheduler.in_use();
     let ahead = waiting.ahead.unwrap_or_default();
-    if ahead == 0 && free > 0 {
+    let many = if ahead >= COUNTED { "at least " } else { "" };
+    let before = format!("{many}{ahead} due tasks that are more urgent or of its own kind go before it, and others in turn");
+    if state.scheduler.waits_for_processor(&task.name, task.priority) {
+        let detail = format!(
+            "tasks of {} burn: it waits until a processor is free; {} of {} burn, {} more wait for one; {before}",
+            task.name, in_use.burning, in_use.processors, in_use.aside
+        );
+        return Reason {
+            ahead: Some(ahead),
+            ..reason("no_processor", detail)
+        };
+    }
+    if ahead == 0 && in_use.slots_free > in_use.slots_kept {
         return reason("starting", "it is about to start");
     }
-    let many = if ahead >= COUNTED { "at least " } else { "" };
+    let free_memory = in_use.memory.saturating_sub(in_use.memory_reserved);
     Reason {
         ahead: Some(ahead),
         ..reason(
             "no_slot",
-            format!("{many}{ahead} due tasks go before it; {free} of {slots} slots are free on this host"),
+            format!(
+                "{before}; {} of {} slots are free on this host, {} of them kept for priorities 1 and 2, and {} of {} of memory (worker.memory_budget)",
+                in_use.slots_free,
+                in_use.slots,
+                in_use.slots_kept,
+                bytesize::ByteSize(free_memory),
+                bytesize::ByteSize(in_use.memory)
+            ),
         )
     }
 }

@@ -6,7 +6,7 @@
 use super::dev;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::executor::Engine;
+use crate::executor::{Engine, Processors};
 use crate::model::ids::NodeId;
 use crate::monitor::{Monitor, retention};
 use crate::registry::{self, Registry};
@@ -120,6 +120,7 @@ async fn build(config: &Config, file: Option<PathBuf>, guests: &Handle) -> anyho
             clock: clock.clone(),
             node,
             executor: config.executor.clone(),
+            processors: Processors::new(super::processors(), config.worker.slots, wake.clone()),
             wake: wake.clone(),
             accepts: scheduler::accepts(registry.clone()),
             outbox_full: outbox_full.clone(),

@@ -3,7 +3,7 @@
 use crate::api::wire::PluginRecord;
 use crate::clock::Clock;
 use crate::config::{self, Loaded, Sources};
-use crate::executor::{self, AttemptRequest, Engine, HostCall, Report, guest_runtime};
+use crate::executor::{self, AttemptRequest, Engine, HostCall, Processors, Report, guest_runtime};
 use crate::model::attempt::{Document, LogLine, Outcome};
 use crate::model::ids::TaskId;
 use crate::model::outbox::Sent;
@@ -130,6 +130,7 @@ async fn run(handler: &Handler, input: String, options: &executor::Options) -> L
         cancelled: Arc::default(),
         calls,
         progress: watch::channel(None).0,
+        ticket: Processors::new(1, 1, Arc::default()).ticket(&definition.name, definition.priority),
     };
     let mut heard = Heard::default();
     let guest = handler.code.execute(request);

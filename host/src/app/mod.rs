@@ -26,13 +26,17 @@ pub fn serve(sources: Sources, dev: bool) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     let Loaded { config, file } = loaded;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     // Made here, because a runtime that is dropped within another panics, and with it would go what a failed start has to say.
-    let guests = guest_runtime(cores)?;
+    let guests = guest_runtime(processors())?;
     let served = runtime.block_on(house::run(config, file, guests.handle(), dev));
     guests.shutdown_background();
     runtime.shutdown_background();
     served
+}
+
+/// As many processors as this process may use.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// As many as the system lets this user have: the default that a shell hands on is for `select`, which nobody here calls.

@@ -84,6 +84,9 @@ pub(super) struct Put {
     /// Attempts that may start in a time.
     #[arg(long, value_name = "COUNT/SECONDS", value_parser = rate)]
     rate: Option<(u32, f64)>,
+    /// Starts that the fairness keys of these tasks have for each of another key.
+    #[arg(long, value_name = "N")]
+    weight: Option<u32>,
 }
 
 fn rate(text: &str) -> Result<(u32, f64), &'static str> {
@@ -103,14 +106,22 @@ const LIMITS: &[Column] = &[
     ("KEY", &["key"], As::Text(40)),
     ("RUNNING", &["max_running"], As::Text(9)),
     ("RATE", &["rate"], As::Rate),
+    ("WEIGHT", &["weight"], As::Text(6)),
 ];
 
 const ORDER: &[&str] = &[
     "paused",
     "slots",
     "slots_free",
+    "slots_kept",
+    "memory_budget",
+    "memory_reserved",
+    "processors",
+    "burning",
+    "standing_aside",
     "running",
     "due",
+    "waits_for_processor",
     "held",
     "scheduled",
     "oldest_wait",
@@ -172,6 +183,7 @@ impl Limit {
                     .with("match", Some(&matches))
                     .with("key", put.key.as_ref())
                     .with("max_running", put.max_running.as_ref())
+                    .with("weight", put.weight.as_ref())
                     .with("rate", rate.as_ref());
                 let path = format!("/limit/{}", segment(&put.name));
                 let answer = client.put(&path, "application/json", body.finish().as_bytes())?;

@@ -54,6 +54,9 @@ pub(super) struct Submit {
     /// If it has not ended by then, an alert is raised.
     #[arg(long, value_name = "TIME")]
     deadline: Option<String>,
+    /// Whom it takes turns with: a text, or a JSON pointer into the payload.
+    #[arg(long, value_name = "TEXT|POINTER")]
+    fair_key: Option<String>,
     /// One at a time of those with the same payload, or the same members of it (JSON pointers); may be given again.
     #[arg(long, value_name = "POINTER", num_args = 0..=1, default_missing_value = "", conflicts_with = "sweep")]
     unique: Vec<String>,
@@ -131,6 +134,7 @@ impl Submit {
             .with("max_retries", self.max_retries.as_ref())
             .with("expires_at", self.expires_at.as_ref())
             .with("deadline", self.deadline.as_ref())
+            .with("fair_key", self.fair_key.as_ref())
             .with("unique", unique.as_ref())
             .with_tags(&self.tags)
             .finish();

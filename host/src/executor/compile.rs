@@ -32,8 +32,9 @@ const MAX_STDERR: u64 = 8 << 10;
 const MAX_CODE: u64 = 512 << 20;
 /// The child's exit code where it could not do its work, whatever the component.
 const BROKEN: u8 = 2;
-/// How nice the child is while somebody may wait for a plugin to be live, and what it is once it has taken too long for that.
-const NICE: (i32, i32) = (3, 15);
+/// How nice the child is while somebody may wait for a plugin to be live, and what it is once it has taken too long for that: behind the
+/// API, but before guests that burn, which are at 10.
+const NICE: (i32, i32) = (3, 6);
 /// When that is.
 const LONG: Duration = Duration::from_secs(2);
 

@@ -5,9 +5,10 @@ use super::capabilities::{self, Grants};
 use super::compile::{CompileIn, Compiler};
 use super::instance::{self, Instance, Setting, State};
 use super::limits::{MAX_INSTANCES, MAX_MEMORIES, MAX_TABLES, handles_with_folders};
-use super::{AttemptRequest, Execute, Limits, Options, Report};
+use super::{AttemptRequest, Execute, Limits, Options, Processors, Report};
 use crate::clock::Clock;
 use crate::model::attempt::{Class, Outcome, Usage};
+use crate::model::priority::Priority;
 use async_trait::async_trait;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -284,6 +285,8 @@ impl Code {
                     cancelled: Arc::default(),
                     handles: 0,
                     says: None,
+                    // A thread of its own has its own turn.
+                    ticket: Processors::new(1, 1, Arc::default()).ticket("describe", Priority::NORMAL),
                 };
                 let instance = Instance::new(&code.engine.0.engine, setting).await;
                 match instance {
@@ -333,6 +336,7 @@ pub fn guest_runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime>
         .worker_threads(threads.max(1))
         .thread_name("guest")
         .event_interval(8) // turns between two looks at timers and wakes: some are longer than others
+        .global_queue_interval(1) // who starts or is woken goes before who has given up its thread
         .on_thread_start(|| be_nice(10))
         .enable_all()
         .build()

@@ -6,6 +6,7 @@ use super::bindings::taskhost::plugin::{checkpoint, context, events, log, tasks,
 use super::capabilities::Grants;
 use super::journal::{Journal, Outlet, Stdio, Stream};
 use super::limits::{MAX_HANDLES, Memory, OverMemory, Throttle};
+use super::processors::{Pace, Ticket};
 use super::outbox::{MAX_NOTES, MAX_REQUEST, Outgoing, Refused};
 use super::turns::{Turns, within};
 use super::{AttemptRequest, HostCall, Limits, MAX_CHECKPOINT, Report};
@@ -46,6 +47,7 @@ pub(crate) struct State {
     cancelled: Arc<AtomicBool>,
     document: Option<Document>,
     deadline: Instant,
+    pace: Arc<Pace>,
     grants: Arc<Grants>,
     /// The refused grants that the log tells of.
     denied: HashSet<String>,
@@ -93,7 +95,7 @@ impl context::Host for State {
     }
 
     fn remaining_ms(&mut self) -> Option<u64> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
+        let left = (self.deadline + self.pace.so_far()).saturating_duration_since(Instant::now());
         u64::try_from(left.as_millis()).ok()
     }
 
@@ -237,6 +239,7 @@ pub(crate) struct Instance {
     outlet: Arc<Outlet>,
     limits: Limits,
     started: Instant,
+    ticket: Ticket,
 }
 
 /// Builds the guest's view of the system: empty, but for what is granted.
@@ -283,6 +286,8 @@ pub(crate) struct Setting<'a> {
     /// Handles that it may hold where it is granted folders.
     pub handles: usize,
     pub says: Option<Says>,
+    /// Its claim on the processors.
+    pub ticket: Ticket,
 }
 
 impl<'a> Setting<'a> {
@@ -300,6 +305,7 @@ impl<'a> Setting<'a> {
                 calls: request.calls,
                 progress: request.progress,
             }),
+            ticket: request.ticket,
         };
         (request.task_name, request.input, setting)
     }
@@ -309,7 +315,7 @@ impl Instance {
     /// A store that is ready to be instantiated in. Blocks only where folders have to be opened, and then not this thread.
     pub(crate) async fn new(engine: &wasmtime::Engine, setting: Setting<'_>) -> wasmtime::Result<Self> {
         let started = Instant::now();
-        let Setting { limits, says, .. } = setting;
+        let Setting { limits, says, ticket, .. } = setting;
         let calls = says.as_ref().map(|says| says.calls.clone());
         let journal = Journal::new(calls, setting.clock.clone(), setting.attempt, limits.log);
         let outlet = Outlet::new(journal, Throttle::new(limits.calls_per_second, started));
@@ -331,6 +337,7 @@ impl Instance {
             cancelled: setting.cancelled,
             document: setting.document,
             deadline: started.checked_add(limits.timeout).unwrap_or(started),
+            pace: ticket.pace(),
             grants: setting.grants.clone(),
             denied: HashSet::new(),
         };
@@ -346,6 +353,7 @@ impl Instance {
             outlet,
             limits,
             started,
+            ticket,
         })
     }
 
@@ -357,8 +365,7 @@ impl Instance {
             begun = true;
             plugin.taskhost_plugin_handler().call_run(&mut self.store, name, input).await
         };
-        let left = self.limits.timeout.saturating_sub(self.started.elapsed());
-        let ended = within(left, call).await;
+        let ended = within(self.limits.timeout, self.started.elapsed(), &mut self.ticket, call).await;
         let outcome = match ended {
             Some(Ok(Ok(result))) => answer::result(result, self.limits.result),
             Some(Ok(Err(failure))) => answer::failure(&answer::Failure {
@@ -375,7 +382,7 @@ impl Instance {
         Report {
             outcome,
             usage: self.usage(),
-            execution_time: self.started.elapsed(),
+            execution_time: self.started.elapsed().saturating_sub(self.ticket.pace().so_far()),
         }
     }
 
@@ -387,7 +394,7 @@ impl Instance {
             begun = true;
             plugin.taskhost_plugin_handler().call_describe(&mut self.store).await
         };
-        match within(self.limits.timeout, call).await {
+        match within(self.limits.timeout, Duration::ZERO, &mut self.ticket, call).await {
             Some(Ok(document)) if document.len() > self.limits.result => Err(answer::too_large(Some(document.len()), self.limits.result)),
             Some(Ok(document)) => Ok(document),
             Some(Err(error)) => Err(self.fault(&error, begun)),
@@ -402,6 +409,7 @@ impl Instance {
         Usage {
             fuel_used: left.map(|left| self.limits.fuel.saturating_sub(left)),
             peak_memory: Some(self.store.data().memory.peak()),
+            processor_wait: Some(self.ticket.pace().so_far()),
         }
     }
 

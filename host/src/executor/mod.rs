@@ -4,6 +4,7 @@
 //!
 //! - A guest can do what its imports allow and nothing else: see [`capabilities`].
 //! - Fuel, memory, wall clock, log, result and call rate of an attempt are bounded: see [`Limits`].
+//! - As many attempts burn at once as there are processors: see [`Processors`].
 //! - No byte of a plugin is compiled in this process: see [`compile`].
 
 mod answer;
@@ -17,6 +18,7 @@ mod journal;
 mod limits;
 mod options;
 mod outbox;
+mod processors;
 #[cfg(test)]
 pub(crate) mod tests;
 mod turns;
@@ -24,6 +26,7 @@ mod turns;
 pub use engine::{Code, Engine, LoadError, MAX_COMPONENT, guest_runtime};
 pub use options::Options;
 pub use outbox::{Outgoing, Refused};
+pub use processors::{Pace, Processors, Ticket};
 
 use crate::model::attempt::{Document, LogLine, Outcome, Progress, Usage};
 use async_trait::async_trait;
@@ -39,7 +42,7 @@ pub const MAX_CHECKPOINT: usize = 1 << 20;
 /// What bounds one attempt.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Wall clock, host calls included.
+    /// Wall clock, host calls included; waits for a processor are not.
     pub timeout: Duration,
     /// CPU budget.
     pub fuel: u64,
@@ -72,6 +75,8 @@ pub struct AttemptRequest {
     pub calls: mpsc::UnboundedSender<HostCall>,
     /// How far the guest says it is: the latest word only, since there may be ten thousand a second.
     pub progress: watch::Sender<Option<Progress>>,
+    /// Its claim on the processors.
+    pub ticket: Ticket,
 }
 
 /// What a guest asks of the host.
@@ -101,7 +106,7 @@ pub struct Report {
     pub outcome: Outcome,
     /// What it used.
     pub usage: Usage,
-    /// Wall time.
+    /// Wall time without what it waited for a processor.
     pub execution_time: Duration,
 }
 

@@ -214,6 +214,8 @@ pub struct Usage {
     pub fuel_used: Option<u64>,
     /// Most bytes of linear memory held at once; `None` where nothing ran.
     pub peak_memory: Option<u64>,
+    /// How long it could have gone on and had no processor; `None` where nobody knows.
+    pub processor_wait: Option<std::time::Duration>,
 }
 
 /// One try, as it is kept.

@@ -15,7 +15,7 @@ pub struct Definition {
     pub timeout: Duration,
     /// The longest timeout that a submission may ask for.
     pub max_timeout: Duration,
-    /// CPU budget of an attempt; `None`: the timeout in seconds × 10¹⁰.
+    /// CPU budget of an attempt; `None`: the timeout in seconds × 4 × 10¹⁰.
     pub fuel: Option<u64>,
     /// Cap on the linear memory of an attempt, in bytes.
     pub memory: u64,
@@ -50,8 +50,8 @@ pub fn max_concurrency(value: i64) -> Result<u32, String> {
     fits.ok_or_else(|| format!("max_concurrency is {value}; it must be 1 to {MAX_CONCURRENCY}"))
 }
 
-/// Fuel that a core burns in a second, about: the default budget is the timeout in seconds times this.
-pub const FUEL_PER_SECOND: f64 = 1e10;
+/// Four times what a fast core burns in a second: the default budget is the timeout in seconds times this, so that the clock decides.
+pub const FUEL_PER_SECOND: f64 = 4e10;
 
 impl Definition {
     /// The CPU budget of an attempt that may run for `timeout`.

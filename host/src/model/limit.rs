@@ -42,6 +42,8 @@ pub struct Limit {
     pub max_running: Option<u32>,
     /// Attempts that may start in a time.
     pub rate: Option<Rate>,
+    /// Of the tasks that wait: how many turns in a row their fairness keys have.
+    pub weight: Option<u32>,
 }
 
 impl Limit {
@@ -206,6 +208,7 @@ mod tests {
             key: None,
             max_running: Some(1),
             rate: None,
+            weight: None,
         }
     }
 

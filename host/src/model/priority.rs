@@ -1,6 +1,6 @@
 //! Which due task goes first.
 //!
-//! Strictly by priority, then trigger time, then id; but every 16th task started is the one that has been due longest,
+//! Strictly by priority, then turn by turn of their fairness keys (`fair`), then by time; but every 16th task started is the one that has been due longest,
 //! whatever its priority, so that nothing waits for ever: with n tasks due before it, a task is started after at most
 //! 16 × (n + 1) starts.
 

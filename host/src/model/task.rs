@@ -15,6 +15,7 @@
 use crate::model::Time;
 use crate::model::attempt::{Attempt, Progress};
 use crate::model::definition::Definition;
+use crate::model::fair::FairKey;
 use crate::model::ids::{BatchId, ScheduleId, TaskId, TriggerId, WorkflowId};
 use crate::model::priority::Priority;
 use crate::model::retry::Counters;
@@ -153,6 +154,8 @@ pub struct NewTask {
     pub expires_at: Option<Time>,
     /// An alert is raised where it has not ended by then.
     pub deadline: Option<Time>,
+    /// Whom it takes turns with, where the submission says so.
+    pub fair: Option<FairKey>,
     /// How it is the only one of its kind.
     pub unique: Option<Unique>,
     /// Set where the task is known to be wrong before it ran (a trigger's merged payload against the schema): it ends at once.
@@ -182,6 +185,8 @@ pub struct Submission {
     pub expires_at: Option<Time>,
     /// An alert is raised where it has not ended by then.
     pub deadline: Option<Time>,
+    /// Whom it takes turns with; `None`: by where it came from.
+    pub fair: Option<FairKey>,
     /// How it is the only one of its kind.
     pub unique: Option<Unique>,
 }
@@ -213,6 +218,7 @@ impl NewTask {
             depth: 0,
             expires_at: submission.expires_at,
             deadline: submission.deadline,
+            fair: submission.fair,
             unique: submission.unique,
             stillborn: None,
         }
@@ -228,6 +234,17 @@ impl NewTask {
             schedule: self.origin.schedule(),
             limited: false,
         }
+    }
+
+    /// Whom it takes turns with: by default all that came from the same workflow, schedule or trigger.
+    pub fn fair_key(&self) -> FairKey {
+        let source = match self.origin {
+            Origin::Schedule(id) => FairKey::of_id(id.as_bytes()),
+            Origin::Trigger(id) => FairKey::of_id(id.as_bytes()),
+            Origin::Submitted | Origin::RetryOf(_) | Origin::Task(_) => FairKey::SINGLE,
+        };
+        let of_workflow = |id: &WorkflowId| FairKey::of_id(id.as_bytes());
+        self.fair.unwrap_or_else(|| self.workflow.as_ref().map_or(source, of_workflow))
     }
 
     /// When it is due first. A fire that is made up for has a trigger time of long ago, and is no older than what was submitted with it.

@@ -28,7 +28,7 @@ struct View {
 pub(super) async fn run(context: &Context, mut stop: watch::Receiver<bool>) -> Result<(), Stopped> {
     let mut changes = context.registry.changes();
     let mut view: Option<View> = None;
-    let mut started = 0;
+    let mut started = [0; 2];
     loop {
         let version = *changes.borrow_and_update();
         if version > 0 && view.as_ref().is_none_or(|view| view.version != version) {
@@ -77,9 +77,9 @@ async fn release(context: &Context, view: &mut View) -> bool {
 }
 
 /// Claims for what is free and starts what it got. Returns how long there is nothing to do.
-async fn claim(context: &Context, view: &View, started: &mut u64) -> Duration {
+async fn claim(context: &Context, view: &View, started: &mut [u64; 2]) -> Duration {
     // Said before anything is counted, so that a slot that becomes free meanwhile is not missed.
-    context.worker.want(true);
+    context.worker.want(true, None);
     if context.worker.is_full() {
         return if view.holds { Duration::ZERO } else { POLL };
     }
@@ -89,6 +89,7 @@ async fn claim(context: &Context, view: &View, started: &mut u64) -> Duration {
         node: context.node,
         now,
         started: *started,
+        burns: context.worker.burning(),
         handlers: view.handlers.clone(),
         hold: Box::new({
             let (free, worker) = (free.clone(), context.worker.clone());
@@ -96,7 +97,7 @@ async fn claim(context: &Context, view: &View, started: &mut u64) -> Duration {
         }),
         give_back: Box::new({
             let free = free.clone();
-            move |part| held(&free).iter_mut().for_each(|free| free.give_back(part))
+            move |slots, memory| held(&free).iter_mut().for_each(|free| free.give_back(slots, memory))
         }),
     };
     let claimed = match context.store.claim(claim).await {
@@ -107,20 +108,20 @@ async fn claim(context: &Context, view: &View, started: &mut u64) -> Duration {
         }
     };
     let taken = claimed.tasks.len();
+    *started = claimed.started;
     let mut free = held(&free).take();
     for task in claimed.tasks {
         let Some(handler) = view.snapshot.handlers.get(&task.name) else {
             tracing::error!(task = %task.id, name = task.name, "claimed without a handler; the next start finds it lost");
             continue;
         };
-        let Some(slot) = free.as_mut().and_then(|free| free.take(handler.definition.memory)) else {
+        let Some(slot) = free.as_mut().and_then(|free| free.take(&task.name, task.priority, handler.definition.memory)) else {
             tracing::error!(task = %task.id, "claimed beyond the slots; the next start finds it lost");
             continue;
         };
-        *started += 1;
         start(context, task, handler, slot);
     }
-    context.worker.want(claimed.waiting);
+    context.worker.want(claimed.waiting, claimed.waits_for_processor);
     match (claimed.more, taken) {
         _ if view.holds => Duration::ZERO,
         (true, 0) => BREATH,

@@ -19,6 +19,7 @@ mod schedules;
 use crate::clock::Clock;
 use crate::model::event::NewEvent;
 use crate::model::ids::{NodeId, TaskId};
+use crate::model::priority::Priority;
 use crate::model::task::NewTask;
 use crate::model::workflow::NewWorkflow;
 use crate::monitor::Monitor;
@@ -124,21 +125,23 @@ impl Handle {
             }
             return Ok(id);
         }
-        self.0.store.enqueue(task, key, Some(self.offer(handler))).await
+        let offer = self.offer(handler, task.priority);
+        self.0.store.enqueue(task, key, Some(offer)).await
     }
 
     /// A place in this node's pool, for a task of this handler. Nobody else would run what was leased to it, so it starts whether or not
     /// the client stays.
-    fn offer(&self, handler: Arc<Handler>) -> Offer {
+    fn offer(&self, handler: Arc<Handler>, priority: Priority) -> Offer {
         let place = Arc::new(Mutex::new(None));
         let (held, context) = (place.clone(), self.0.clone());
-        let (worker, memory) = (self.0.worker.clone(), handler.definition.memory);
+        let (worker, memory, name) = (self.0.worker.clone(), handler.definition.memory, handler.definition.name.clone());
         Offer {
             node: self.0.node,
             handled: handler.handled.clone(),
+            burns: self.0.worker.burning(),
             hold: Box::new(move || {
                 let mut slot = held.lock().unwrap_or_else(PoisonError::into_inner);
-                *slot = slot.take().or_else(|| worker.hold(memory));
+                *slot = slot.take().or_else(|| worker.hold(&name, priority, memory));
                 slot.is_some()
             }),
             kept: Box::new(move |leased| {
@@ -168,9 +171,24 @@ impl Handle {
         Staging::new(self.0.clone())
     }
 
-    /// The slots of this node: all of them, and how many are free.
-    pub fn slots(&self) -> (usize, usize) {
-        self.0.worker.slots()
+    /// What of this node is in use.
+    pub fn in_use(&self) -> worker::InUse {
+        self.0.worker.in_use()
+    }
+
+    /// Whether tasks of this name are expected to burn, and so wait for a processor where there is none.
+    pub fn burns(&self, name: &str) -> bool {
+        self.0.worker.burns(name)
+    }
+
+    /// Whether a task of this name and priority waits for a processor.
+    pub fn waits_for_processor(&self, name: &str, priority: Priority) -> bool {
+        self.0.worker.waits_for_processor(name, priority)
+    }
+
+    /// Whether the attempt of a task that runs here has no processor now, and how long it has waited for one in all.
+    pub fn processor_wait(&self, task: TaskId) -> Option<(bool, Duration)> {
+        self.0.worker.processor_wait(task)
     }
 
     /// Says that something may have become due. A hint: losing it costs a poll's delay.

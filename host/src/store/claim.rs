@@ -6,7 +6,9 @@ use crate::model::attempt::{LogLine, Outcome, Progress, Usage};
 use crate::model::hold::Hold;
 use crate::model::ids::{NodeId, TaskId};
 use crate::model::outbox::Outbox;
+use crate::model::priority::Priority;
 use crate::model::retry::{Counters, Next};
+use crate::model::room::Room;
 use crate::model::task::{Task, Ties};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -94,6 +96,8 @@ pub struct Offer {
     pub node: NodeId,
     /// What will run it.
     pub handled: Handled,
+    /// Which tasks are expected to burn.
+    pub burns: Burns,
     /// Holds the place, and says whether there is one. Asked at the last moment, while the task is written: a place that waited for
     /// the commit before would stand empty for as long. Asked again, it says the same.
     pub hold: Box<dyn Fn() -> bool + Send + Sync>,
@@ -102,30 +106,27 @@ pub struct Offer {
     pub kept: Box<dyn Fn(Option<Task>) + Send + Sync>,
 }
 
-/// What is free on a node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Room {
-    /// Attempts that may begin.
-    pub slots: usize,
-    /// Bytes of the memory budget.
-    pub memory: u64,
-}
+/// Whether tasks of a name are expected to burn, so that they wait for a processor where there is none.
+pub type Burns = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
-/// Takes due tasks for a node: by priority, trigger time and id, each 16th the longest due.
+/// Takes due tasks for a node: by priority, then turn by turn of their fairness keys, then by time; each 16th the longest due. Those that
+/// are expected to burn and find no processor are passed over, and counted by themselves.
 /// Due tasks without a handler here are filed as held on the way.
 pub struct Claim {
     /// Who will run them.
     pub node: NodeId,
     /// What is due.
     pub now: Time,
-    /// How many were started before, for the one-in-16 rule.
-    pub started: u64,
+    /// How many were started before, for the one-in-16 rule: of those that do not burn, and of those that do.
+    pub started: [u64; 2],
+    /// Which tasks are expected to burn.
+    pub burns: Burns,
     /// What the node can run.
     pub handlers: Arc<Handlers>,
     /// Holds what is free, and says how much. Asked at the last moment, as [`Offer::hold`] is; asked again, it says what is still held.
     pub hold: Box<dyn Fn() -> Room + Send + Sync>,
-    /// Told how much of it was not taken: what enters in the same commit finds it free.
-    pub give_back: Box<dyn Fn(Room) + Send + Sync>,
+    /// Told how many slots and bytes of it were not taken: what enters in the same commit finds them free.
+    pub give_back: Box<dyn Fn(usize, u64) + Send + Sync>,
 }
 
 /// What a claim found.
@@ -135,8 +136,12 @@ pub struct Claimed {
     pub tasks: Vec<Task>,
     /// Whether another claim would find more at once.
     pub more: bool,
+    /// How many were started now and before, see [`Claim::started`].
+    pub started: [u64; 2],
     /// Whether something that is due was left: for want of slots or memory.
     pub waiting: bool,
+    /// The most urgent that is due and was left for want of a processor.
+    pub waits_for_processor: Option<Priority>,
     /// When the next waiting task becomes due.
     pub next_due: Option<Time>,
 }

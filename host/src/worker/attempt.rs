@@ -2,7 +2,7 @@
 
 use super::outbox::{Judge, Outbox};
 use super::{Context, Slot, Word};
-use crate::executor::{AttemptRequest, Execute, HostCall, Report};
+use crate::executor::{AttemptRequest, Execute, HostCall, Report, Ticket};
 use crate::model::Time;
 use crate::model::alert::{AlertType, NewAlert, long_execution_after};
 use crate::model::attempt::{Class, Document, LogLine, Outcome, Progress, Usage};
@@ -28,6 +28,8 @@ const FLUSH_EVERY: Duration = Duration::from_secs(1);
 const SETTLE_AGAIN: Duration = Duration::from_millis(500);
 /// After which a step is tried again whose needs could not be read.
 const POLL: Duration = Duration::from_secs(1);
+/// A wait for a processor that puts no alert off.
+const TRIFLE: Duration = Duration::from_millis(100);
 
 /// A leased task with what it takes to run it.
 pub struct Assignment {
@@ -62,7 +64,13 @@ enum End {
     Cancelled,
 }
 
-pub(super) async fn run(context: Context, mut assignment: Assignment, slot: Slot, word: watch::Receiver<Word>, cancel_grace: Duration) {
+pub(super) async fn run(
+    context: Context,
+    mut assignment: Assignment,
+    (slot, ticket): (Slot, Ticket),
+    word: watch::Receiver<Word>,
+    cancel_grace: Duration,
+) {
     let began = Instant::now();
     let started_at = context.clock.now();
     let mut said = Said::default();
@@ -80,7 +88,7 @@ pub(super) async fn run(context: Context, mut assignment: Assignment, slot: Slot
             }
         }
     }
-    let end = unless_it_panics(watch_guest(&context, &mut assignment, started_at, word, cancel_grace, &mut said)).await;
+    let end = unless_it_panics(watch_guest(&context, &mut assignment, ticket, started_at, word, cancel_grace, &mut said)).await;
     drop(slot);
     let report = match end {
         End::Reported(report) => report,
@@ -104,6 +112,7 @@ pub(super) async fn run(context: Context, mut assignment: Assignment, slot: Slot
 async fn watch_guest(
     context: &Context,
     assignment: &mut Assignment,
+    ticket: Ticket,
     started_at: Time,
     mut word: watch::Receiver<Word>,
     cancel_grace: Duration,
@@ -113,7 +122,13 @@ async fn watch_guest(
     let (progress, mut said_progress) = watch::channel(None);
     let is_cancelled = Arc::new(AtomicBool::new(false));
     let timeout = timeout_of(assignment);
-    let request = request(context, assignment, started_at, timeout, is_cancelled.clone(), calls, progress);
+    let pace = ticket.pace();
+    let told_by_guest = Told {
+        cancelled: is_cancelled.clone(),
+        calls,
+        progress,
+    };
+    let request = request(context, assignment, started_at, timeout, ticket, told_by_guest);
     let mut guest = assignment.code.execute(request);
     let flush = tokio::time::sleep(FLUSH_EVERY);
     tokio::pin!(flush);
@@ -122,7 +137,7 @@ async fn watch_guest(
     let grace = tokio::time::sleep(Duration::ZERO);
     tokio::pin!(grace);
     let mut told = Word::Run;
-    let mut long_told = false;
+    let (mut long_told, mut long_waited) = (false, Duration::ZERO);
     let mut keeping: Option<JoinHandle<()>> = None;
     let reported = loop {
         tokio::select! {
@@ -156,6 +171,13 @@ async fn watch_guest(
                 flush.as_mut().reset(Instant::now() + FLUSH_EVERY);
             }
             () = &mut long, if !long_told => {
+                // What it waited for a processor does not count.
+                let waited = pace.so_far() + pace.aside(&context.processors).unwrap_or_default();
+                let more = waited.saturating_sub(std::mem::replace(&mut long_waited, waited));
+                if more > TRIFLE {
+                    long.as_mut().reset(Instant::now() + more);
+                    continue;
+                }
                 long_told = true;
                 tokio::spawn(tell_long_execution(context.clone(), assignment.lease.task, assignment.task.name.clone(), started_at));
             }
@@ -206,6 +228,13 @@ async fn unless_it_panics(attempt: impl Future<Output = End>) -> End {
     .await
 }
 
+/// What a guest is told, and where it is heard.
+struct Told {
+    cancelled: Arc<AtomicBool>,
+    calls: mpsc::UnboundedSender<HostCall>,
+    progress: watch::Sender<Option<Progress>>,
+}
+
 fn timeout_of(assignment: &Assignment) -> Duration {
     let definition = &assignment.definition;
     assignment.task.timeout.unwrap_or(definition.timeout).min(definition.max_timeout)
@@ -216,9 +245,8 @@ fn request(
     assignment: &mut Assignment,
     started_at: Time,
     timeout: Duration,
-    cancelled: Arc<AtomicBool>,
-    calls: mpsc::UnboundedSender<HostCall>,
-    progress: watch::Sender<Option<Progress>>,
+    ticket: Ticket,
+    told: Told,
 ) -> AttemptRequest {
     let (task, definition) = (&mut assignment.task, &assignment.definition);
     let max_retries = task.max_retries.unwrap_or(definition.retry.max_retries);
@@ -239,9 +267,10 @@ fn request(
         number: task.attempt,
         document: Some(document),
         limits: context.executor.limits(timeout, definition.fuel_for(timeout), definition.memory),
-        cancelled,
-        calls,
-        progress,
+        cancelled: told.cancelled,
+        calls: told.calls,
+        progress: told.progress,
+        ticket,
     }
 }
 

@@ -12,9 +12,12 @@ pub use outbox::{Accepts, Judge, NotAccepted, Outbox};
 
 use crate::clock::Clock;
 use crate::executor;
-use crate::model::ids::NodeId;
+use crate::executor::{Pace, Processors, Ticket};
+use crate::model::ids::{NodeId, TaskId};
+use crate::model::priority::Priority;
+use crate::model::room::{Room, is_urgent, kept_memory, kept_slots};
 use crate::monitor::Monitor;
-use crate::store::{Lease, Room, Store};
+use crate::store::{Burns, Lease, Store};
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};
@@ -94,6 +97,8 @@ pub struct Context {
     pub node: NodeId,
     /// Caps of the executor that hold for every attempt.
     pub executor: executor::Options,
+    /// The processors of this node.
+    pub processors: Processors,
     /// Told when a slot is free or a task waits again.
     pub wake: Arc<Notify>,
     /// Whether what an attempt submits can run.
@@ -125,7 +130,10 @@ struct Shared {
     context: Context,
     slots: usize,
     memory_budget: u64,
+    /// What of it is for any task.
+    common_memory: u64,
     cancel_grace: Duration,
+    burns: Burns,
     guests: tokio::runtime::Handle,
     running: Mutex<Running>,
     tracker: TaskTracker,
@@ -137,18 +145,48 @@ const EARLY: usize = 1_024;
 #[derive(Default)]
 struct Running {
     early: VecDeque<Lease>,
-    attempts: HashMap<Lease, watch::Sender<Word>>,
+    attempts: HashMap<Lease, Attempt>,
     /// Slots in use or held free for somebody, and what they promise of the memory.
     slots: usize,
     memory: u64,
+    /// What of it those have who may not have what is kept for the urgent.
+    common_slots: usize,
+    common_memory: u64,
     /// Whether something is due and waits for a slot.
     wanted: bool,
     /// Whether no attempt is to be started any more.
     closed: bool,
 }
 
-fn tell(attempt: &watch::Sender<Word>, word: Word) {
-    attempt.send_if_modified(|told| {
+/// An attempt that runs, as seen from outside.
+struct Attempt {
+    told: watch::Sender<Word>,
+    pace: Arc<Pace>,
+}
+
+/// What of this node is in use.
+#[derive(Clone, Copy, Debug)]
+pub struct InUse {
+    /// Attempts that may run at once.
+    pub slots: usize,
+    /// Of them, those that are free.
+    pub slots_free: usize,
+    /// Of the slots, those that only priorities 1 and 2 may have.
+    pub slots_kept: usize,
+    /// Bytes that attempts may be promised together.
+    pub memory: u64,
+    /// Bytes that attempts which run are promised.
+    pub memory_reserved: u64,
+    /// Processors that attempts may burn on.
+    pub processors: usize,
+    /// Attempts that burn.
+    pub burning: usize,
+    /// Attempts that have begun and stand aside until they have a processor.
+    pub aside: usize,
+}
+
+fn tell(attempt: &Attempt, word: Word) {
+    attempt.told.send_if_modified(|told| {
         let is_new = word > *told;
         *told = word.max(*told);
         is_new
@@ -162,9 +200,15 @@ impl Handle {
             0 => machine_memory() / 2,
             bytes => bytes,
         };
+        let largest = context.executor.max_memory.as_u64();
+        let budget = budget.max(largest);
+        let processors = context.processors.clone();
         Self(Arc::new(Shared {
+            burns: Arc::new(move |name| processors.burns(name)),
             slots: options.slots.max(1),
-            memory_budget: budget.max(context.executor.max_memory.as_u64()),
+            memory_budget: budget,
+            // The largest attempt that there may be has to find room, whatever its priority.
+            common_memory: (budget - kept_memory(budget)).max(largest),
             cancel_grace: Duration::try_from_secs_f64(options.cancel_grace).unwrap_or_default(),
             context,
             guests,
@@ -173,39 +217,86 @@ impl Handle {
         }))
     }
 
-    /// Holds one slot free, with so much of the memory; `None` where there is none.
-    pub fn hold(&self, memory: u64) -> Option<Slot> {
+    /// Holds one slot free for a task of this name and priority, with so much of the memory; `None` where there is none, or the task is
+    /// expected to burn and finds no processor.
+    pub fn hold(&self, name: &str, priority: Priority, memory: u64) -> Option<Slot> {
+        let processors = &self.0.context.processors;
         let mut running = self.running();
-        let fits = running.slots < self.0.slots && running.memory.saturating_add(memory) <= self.0.memory_budget && !running.closed;
-        if !fits {
+        let room = self.room(&running);
+        let fits = room.has_slot(priority) && memory <= room.memory_for(priority) && processors.have_room(name, priority);
+        if running.closed || !fits {
             return None;
         }
         running.slots += 1;
         running.memory += memory;
-        drop(running);
-        Some(self.slot(memory))
+        Some(self.slot(&mut running, name, priority, memory))
     }
 
     /// Holds all that is free now, for a claim.
     pub fn hold_all(&self) -> Free {
         let mut running = self.running();
-        let slots = if running.closed {
-            0
-        } else {
-            self.0.slots.saturating_sub(running.slots)
-        };
-        let memory = self.0.memory_budget.saturating_sub(running.memory);
-        running.slots += slots;
-        running.memory += memory;
+        let mut room = self.room(&running);
+        if running.closed {
+            room = Room::of(0, room.memory);
+        }
+        room.burning = self.0.context.processors.room();
+        running.slots += room.slots;
+        running.memory += room.memory;
         drop(running);
         let pool = self.clone();
-        let room = Room { slots, memory };
         Free { pool, room }
     }
 
-    /// All slots, and how many are free.
-    pub fn slots(&self) -> (usize, usize) {
-        (self.0.slots, self.0.slots.saturating_sub(self.running().slots))
+    /// What is free, whatever burns.
+    fn room(&self, running: &Running) -> Room {
+        let slots = self.0.slots.saturating_sub(running.slots);
+        let memory = self.0.memory_budget.saturating_sub(running.memory);
+        let common_slots = (self.0.slots - kept_slots(self.0.slots)).saturating_sub(running.common_slots);
+        let common_memory = self.0.common_memory.saturating_sub(running.common_memory);
+        Room {
+            common_slots: common_slots.min(slots),
+            common_memory: common_memory.min(memory),
+            ..Room::of(slots, memory)
+        }
+    }
+
+    /// What is in use of this node.
+    pub fn in_use(&self) -> InUse {
+        let (processors, burning, aside) = self.0.context.processors.in_use();
+        let running = self.running();
+        InUse {
+            slots: self.0.slots,
+            slots_free: self.0.slots.saturating_sub(running.slots),
+            slots_kept: kept_slots(self.0.slots),
+            memory: self.0.memory_budget,
+            memory_reserved: running.memory,
+            processors,
+            burning,
+            aside,
+        }
+    }
+
+    /// How long an attempt of a task that runs here has been waiting for a processor, and waited before, together.
+    pub fn processor_wait(&self, task: TaskId) -> Option<(bool, Duration)> {
+        let running = self.running();
+        let (_, attempt) = running.attempts.iter().find(|(lease, _)| lease.task == task)?;
+        let aside = attempt.pace.aside(&self.0.context.processors);
+        Some((aside.is_some(), attempt.pace.so_far() + aside.unwrap_or_default()))
+    }
+
+    /// Whether a task of this name and priority would find no processor.
+    pub fn waits_for_processor(&self, name: &str, priority: Priority) -> bool {
+        !self.0.context.processors.have_room(name, priority)
+    }
+
+    /// Which tasks are expected to burn, for the store.
+    pub fn burning(&self) -> Burns {
+        self.0.burns.clone()
+    }
+
+    /// Whether tasks of this name are expected to burn.
+    pub fn burns(&self, name: &str) -> bool {
+        self.0.context.processors.burns(name)
     }
 
     /// Whether no slot is free.
@@ -214,34 +305,37 @@ impl Handle {
         running.closed || running.slots >= self.0.slots
     }
 
-    /// Says whether something is due and waits for a slot: only then is it worth a wake that one is free.
-    pub fn want(&self, wanted: bool) {
-        self.running().wanted = wanted;
+    /// Says whether something is due and waits for a slot, and what waits for a processor: only then is it worth a wake that one is free.
+    pub fn want(&self, slot: bool, processor: Option<Priority>) {
+        self.running().wanted = slot;
+        self.0.context.processors.want(processor);
     }
 
-    fn slot(&self, memory: u64) -> Slot {
+    /// A slot that is counted as in use.
+    fn slot(&self, running: &mut Running, name: &str, priority: Priority, memory: u64) -> Slot {
+        let is_common = !is_urgent(priority);
+        if is_common {
+            running.common_slots += 1;
+            running.common_memory += memory;
+        }
         Slot {
             pool: self.clone(),
             memory,
+            is_common,
+            ticket: Some(self.0.context.processors.ticket(name, priority)),
             lease: None,
         }
-    }
-
-    /// Returns whether something waits for what is free now.
-    fn give_back(&self, slots: usize, memory: u64, lease: Option<Lease>) -> bool {
-        let mut running = self.running();
-        running.slots -= slots;
-        running.memory -= memory;
-        if let Some(lease) = lease {
-            running.attempts.remove(&lease);
-        }
-        running.wanted
     }
 
     /// Runs an attempt that is leased to this node, to its settlement.
     pub fn start(&self, assignment: Assignment, mut slot: Slot) {
         let lease = assignment.lease;
+        let Some(ticket) = slot.ticket.take() else {
+            tracing::error!(task = %lease.task, "a slot was given twice; the next start finds the attempt lost");
+            return;
+        };
         let (told, word) = watch::channel(Word::Run);
+        let pace = ticket.pace();
         {
             let mut running = self.running();
             if let Some(place) = running.early.iter().position(|early| *early == lease) {
@@ -249,11 +343,11 @@ impl Handle {
                 drop(running);
                 return;
             }
-            running.attempts.insert(lease, told);
+            running.attempts.insert(lease, Attempt { told, pace });
         }
         slot.lease = Some(lease);
         self.0.tracker.spawn_on(
-            attempt::run(self.0.context.clone(), assignment, slot, word, self.0.cancel_grace),
+            attempt::run(self.0.context.clone(), assignment, (slot, ticket), word, self.0.cancel_grace),
             &self.0.guests,
         );
     }
@@ -309,12 +403,28 @@ impl Handle {
 pub struct Slot {
     pool: Handle,
     memory: u64,
+    /// Whether it is none of those that are kept for what is urgent.
+    is_common: bool,
+    /// Until the attempt has it.
+    ticket: Option<Ticket>,
     lease: Option<Lease>,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if self.pool.give_back(1, self.memory, self.lease) {
+        let mut running = self.pool.running();
+        running.slots -= 1;
+        running.memory -= self.memory;
+        if self.is_common {
+            running.common_slots -= 1;
+            running.common_memory -= self.memory;
+        }
+        if let Some(lease) = self.lease {
+            running.attempts.remove(&lease);
+        }
+        let wanted = running.wanted;
+        drop(running);
+        if wanted {
             self.pool.0.context.wake.notify_one();
         }
     }
@@ -333,26 +443,27 @@ impl Free {
     }
 
     /// Gives a part of it back.
-    pub fn give_back(&mut self, part: Room) {
-        let slots = part.slots.min(self.room.slots);
-        let memory = part.memory.min(self.room.memory);
+    pub fn give_back(&mut self, slots: usize, memory: u64) {
+        let (slots, memory) = (slots.min(self.room.slots), memory.min(self.room.memory));
         self.room.slots -= slots;
         self.room.memory -= memory;
-        self.pool.give_back(slots, memory, None);
+        let mut running = self.pool.running();
+        running.slots -= slots;
+        running.memory -= memory;
     }
 
-    /// One slot with so much of the memory. A claim takes no more than was held for it.
-    pub fn take(&mut self, memory: u64) -> Option<Slot> {
+    /// One slot for a task of this name and priority with so much of the memory. A claim takes no more than was held for it.
+    pub fn take(&mut self, name: &str, priority: Priority, memory: u64) -> Option<Slot> {
         self.room.slots = self.room.slots.checked_sub(1)?;
         self.room.memory = self.room.memory.saturating_sub(memory);
-        Some(self.pool.slot(memory))
+        Some(self.pool.slot(&mut self.pool.running(), name, priority, memory))
     }
 }
 
 impl Drop for Free {
     fn drop(&mut self) {
         // The claim had its chance at these: waking it again for them would never end.
-        self.pool.give_back(self.room.slots, self.room.memory, None);
+        self.give_back(self.room.slots, self.room.memory);
     }
 }
 

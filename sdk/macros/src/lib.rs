@@ -27,7 +27,7 @@ use proc_macro::TokenStream;
 /// | `priority` | 1 (most urgent) to 9 | 5 |
 /// | `tags` | list of at most 32 texts matching `[A-Za-z0-9._-]{1,128}`, `["eod", "risk"]` | none |
 /// | `memory` | bytes, `"64MiB"` (units `B KB KiB MB MiB GB GiB`) | the host's default |
-/// | `fuel` | CPU budget, about 10¹⁰ a second, above 0 | derived from the timeout |
+/// | `fuel` | CPU budget, about 10¹⁰ a second, above 0 | four times what the timeout allows |
 /// | `max_concurrency` | attempts that may run at once, 1 to 10,000 | as many as there are slots |
 /// | `idempotent` | `false`: never rerun automatically after an attempt without an answer | `true` |
 ///

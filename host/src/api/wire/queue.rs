@@ -19,6 +19,20 @@ pub struct QueueRecord {
     pub slots: usize,
     /// How many of them are free.
     pub slots_free: usize,
+    /// How many of them only priorities 1 and 2 may have.
+    pub slots_kept: usize,
+    /// Bytes of memory that running attempts may be promised together (`worker.memory_budget`).
+    pub memory_budget: u64,
+    /// Bytes that those that run are promised: each the cap of its task.
+    pub memory_reserved: u64,
+    /// Processors that attempts may burn on.
+    pub processors: usize,
+    /// Attempts that burn on one.
+    pub burning: usize,
+    /// Attempts that have begun and wait for a processor; their timeouts do not run.
+    pub standing_aside: usize,
+    /// Of the due tasks, those that are not begun before a processor is free, up to 10,000.
+    pub waits_for_processor: u64,
     /// Attempts that run.
     pub running: u64,
     /// Due tasks that only wait for a slot.
@@ -72,6 +86,8 @@ pub struct LimitRecord {
     pub max_running: Option<u32>,
     /// Attempts that may start in a time.
     pub rate: Option<RateRecord>,
+    /// How many starts their fairness keys have for each of another key; null: 1.
+    pub weight: Option<u32>,
 }
 
 /// Which tasks a limit concerns.
@@ -106,6 +122,7 @@ impl From<Limit> for LimitRecord {
                 count: rate.count,
                 per: rate.per.as_secs_f64(),
             }),
+            weight: limit.weight,
         }
     }
 }
@@ -125,7 +142,7 @@ pub struct WhyRecord {
 /// One thing that stands in a task's way.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 pub struct Reason {
-    /// `paused handler_missing due_later blocked_by previous_fire limit no_slot starting`.
+    /// `paused handler_missing due_later blocked_by previous_fire limit no_processor no_slot starting`.
     #[schema(example = "no_slot")]
     pub reason: &'static str,
     /// One sentence.
@@ -136,7 +153,10 @@ pub struct Reason {
     /// Of `blocked_by`: the steps that have not ended.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<String>,
-    /// Of `no_slot`: how many due tasks go before it, counted up to 10,000.
+    /// Of `no_processor` of a running attempt: for how many seconds it has waited in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waited: Option<f64>,
+    /// Of `no_slot` and `no_processor`: how many due tasks go before it, counted up to 10,000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ahead: Option<u64>,
 }

@@ -71,8 +71,10 @@ pub struct AttemptRecord {
     pub started_at: DateTime<Utc>,
     /// When it was settled.
     pub ended_at: Option<DateTime<Utc>>,
-    /// Seconds of wall time.
+    /// Seconds of wall time, without those that it waited for a processor.
     pub execution_time: Option<f64>,
+    /// Seconds in which it could have gone on and had no processor; its timeout did not run meanwhile. Null where unknown.
+    pub processor_wait: Option<f64>,
     /// CPU used; null where unknown.
     pub fuel_used: Option<u64>,
     /// Most memory held at once; null where nothing ran.
@@ -93,6 +95,7 @@ impl From<Attempt> for AttemptRecord {
             started_at: attempt.started_at,
             ended_at: attempt.ended_at,
             execution_time: attempt.execution_time.map(|time| time.as_secs_f64()),
+            processor_wait: attempt.usage.processor_wait.map(|wait| wait.as_secs_f64()),
             fuel_used: attempt.usage.fuel_used,
             peak_memory_bytes: attempt.usage.peak_memory,
             error: attempt.error,

@@ -56,6 +56,9 @@ pub struct BatchRequest {
     /// Where the task has not ended by then, an alert is raised.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub deadline: Option<Box<RawValue>>,
+    /// Whom its tasks take turns with; the batch itself where left out.
+    #[schema(value_type = Option<String>, example = "/desk")]
+    pub fair_key: Option<Box<RawValue>>,
 }
 
 impl Input for BatchRequest {}
@@ -74,6 +77,7 @@ impl BatchRequest {
             ("idempotent", &self.idempotent),
             ("expires_at", &self.expires_at),
             ("deadline", &self.deadline),
+            ("fair_key", &self.fair_key),
         ];
         let given = members.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
         given.collect()

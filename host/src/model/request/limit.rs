@@ -2,6 +2,7 @@
 
 use super::unique::check_pointer;
 use super::{Input, Refusal, RefusalKind, value};
+use crate::model::fair::MAX_WEIGHT;
 use crate::model::limit::{Limit, MAX_PER, Rate};
 use serde::Deserialize;
 use serde::de::Deserializer;
@@ -31,6 +32,11 @@ pub struct LimitRequest {
     /// Attempts that may start in a time.
     #[serde(default)]
     pub rate: Option<RateRequest>,
+    /// How many starts the fairness keys of these tasks have for each of another key, while both wait; where several limits match, the
+    /// highest. 1 where left out.
+    #[serde(default, deserialize_with = "weight")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1_000)]
+    pub weight: Option<u32>,
 }
 
 impl Input for LimitRequest {}
@@ -70,8 +76,8 @@ impl LimitRequest {
         let Some(matches) = self.matches else {
             return Err(refuse("/match", "is missing; say which tasks, or {} for all".to_owned()));
         };
-        if self.max_running.is_none() && self.rate.is_none() {
-            return Err(refuse("", "has neither max_running nor rate, and so limits nothing".to_owned()));
+        if self.max_running.is_none() && self.rate.is_none() && self.weight.is_none() {
+            return Err(refuse("", "has neither max_running nor rate nor weight, and so changes nothing".to_owned()));
         }
         if let Some(key) = &self.key {
             check_pointer(key).map_err(|sentence| refuse("/key", sentence))?;
@@ -93,6 +99,7 @@ impl LimitRequest {
             key: self.key,
             max_running: self.max_running,
             rate: rate.transpose()?,
+            weight: self.weight,
         })
     }
 }
@@ -105,6 +112,14 @@ fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::E
     let rule = |value: &Value| value.as_u64().and_then(|n| u32::try_from(n).ok());
     value::read(deserializer, |value| {
         rule(value).filter(|n| (1..=MAX_COUNT).contains(n)).ok_or_else(not_a_count)
+    })
+}
+
+fn weight<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let rule = |value: &Value| value.as_u64().and_then(|n| u32::try_from(n).ok());
+    let not_a_weight = || format!("must be a whole number from 1 to {MAX_WEIGHT}; to stop tasks, pause their queue");
+    value::read(deserializer, |value| {
+        rule(value).filter(|n| (1..=MAX_WEIGHT).contains(n)).ok_or_else(not_a_weight)
     })
 }
 

@@ -24,6 +24,7 @@ pub use value::{EventType, Payload, not_a_time, parse_query_time, parse_time};
 pub use workflow::{StepRequest, WorkflowRequest};
 
 use crate::model::Time;
+use crate::model::fair::FairKey;
 use crate::model::priority::Priority;
 use serde::Deserialize;
 use std::time::Duration;
@@ -71,9 +72,23 @@ pub struct TaskRequest {
     #[serde(default, deserialize_with = "value::time")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub deadline: Option<Time>,
+    /// Due tasks of one priority start turn by turn of their fairness keys. A text, or where it begins with a slash a JSON pointer (RFC 6901)
+    /// to a text or number of the payload; where left out the batch, workflow, schedule or trigger that the task came from, and
+    /// submissions of their own take turns as one.
+    #[serde(default, deserialize_with = "value::tag")]
+    #[schema(max_length = 128, example = "/desk")]
+    pub fair_key: Option<String>,
     /// One at a time of those that are alike.
     #[serde(default)]
     pub unique: Option<UniqueRequest>,
+}
+
+impl TaskRequest {
+    /// Whom the task takes turns with, as far as the request says; the error is a sentence.
+    fn fair(&self) -> Result<Option<FairKey>, String> {
+        let named = |name: &String| FairKey::named(name, &self.payload.value, &self.payload.text);
+        self.fair_key.as_ref().map(named).transpose()
+    }
 }
 
 impl Input for TaskRequest {}

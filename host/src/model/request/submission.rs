@@ -44,6 +44,9 @@ impl TaskRequest {
             let sentence = format!("must be at most {} s, which is what {} allows", max.as_secs_f64(), definition.name);
             return refuse("/timeout", sentence);
         }
+        if let Err(sentence) = self.fair() {
+            return refuse("/fair_key", sentence);
+        }
         match &self.unique {
             Some(unique) => unique.check(&self.payload.value),
             None => Ok(()),
@@ -53,6 +56,7 @@ impl TaskRequest {
 
 impl From<TaskRequest> for Submission {
     fn from(request: TaskRequest) -> Self {
+        let fair = request.fair().unwrap_or_default(); // it was checked as it came in
         let unique = request.unique.map(|unique| unique.of(&request.task_name, &request.payload.text));
         Self {
             name: request.task_name,
@@ -65,6 +69,7 @@ impl From<TaskRequest> for Submission {
             idempotent: request.idempotent,
             expires_at: request.expires_at,
             deadline: request.deadline,
+            fair,
             unique,
         }
     }

@@ -6,6 +6,7 @@ use super::once;
 use super::rows::{self, micros, tags_text};
 use super::writer::Tx;
 use crate::model::Time;
+use crate::model::fair::FairKey;
 use crate::model::ids::{BatchId, NodeId};
 use crate::model::task::{NewTask, Status};
 use crate::store::{Publish, Result, Stage, StoreError};
@@ -31,8 +32,8 @@ pub(super) fn stage(tx: &Tx<'_>, stage: &Stage) -> Result<()> {
         .db
         .prepare_cached(
             "INSERT INTO staged (batch, line, id, name, priority, tags, trigger_at, timeout, max_retries, idempotent,
-               expires_at, deadline, payload)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+               expires_at, deadline, payload, fair)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )
         .failed()?;
     for (line, task) in (stage.first_line..).zip(&stage.tasks) {
@@ -51,7 +52,8 @@ pub(super) fn stage(tx: &Tx<'_>, stage: &Stage) -> Result<()> {
                 task.idempotent,
                 task.expires_at.map(micros),
                 task.deadline.map(micros),
-                payload
+                payload,
+                task.fair.map(FairKey::get)
             ])
             .failed()?;
     }
@@ -165,12 +167,12 @@ pub(super) fn unfold(tx: &Tx<'_>, now: Time) -> Result<u64> {
         .db
         .prepare_cached(
             "INSERT OR FAIL INTO task (id, name, payload, priority, tags, queue, trigger_at, due_at, submitted_at, timeout, max_retries,
-               idempotent, expires_at, deadline, batch)
+               idempotent, expires_at, deadline, batch, fair)
              SELECT id, name, payload, priority, tags, MAX(trigger_at, ?3) <= ?4, MAX(trigger_at, ?3), MAX(trigger_at, ?3), ?3,
-               timeout, max_retries, idempotent, expires_at, deadline, batch
+               timeout, max_retries, idempotent, expires_at, deadline, batch, COALESCE(fair, ?5)
              FROM staged WHERE batch = ?1 AND line < ?2 ORDER BY line",
         )
-        .and_then(|mut s| s.execute(params![batch, end, published_at, micros(now)]))
+        .and_then(|mut s| s.execute(params![batch, end, published_at, micros(now), FairKey::of_id(&batch).get()]))
         .failed()?;
     tx.db
         .prepare_cached(
@@ -202,14 +204,15 @@ pub(super) fn end_staged(tx: &Tx<'_>, batch: BatchId, from: i64, count: i64, now
         .db
         .prepare_cached(
             "INSERT OR FAIL INTO history (id, name, payload, priority, tags, trigger_at, submitted_at, attempt, retries, snoozes, losses,
-               timeout, max_retries, idempotent, origin_kind, batch, expires_at, deadline, status, completed_at)
+               timeout, max_retries, idempotent, origin_kind, batch, expires_at, deadline, fair, status, completed_at)
              SELECT staged.id, staged.name, payload, priority, tags, MAX(trigger_at, published_at), published_at, 0, 0, 0, 0,
-               timeout, max_retries, idempotent, 0, batch, expires_at, deadline, ?4, ?3
+               timeout, max_retries, idempotent, 0, batch, expires_at, deadline, COALESCE(fair, ?5), ?4, ?3
              FROM staged JOIN batch ON batch.id = staged.batch WHERE staged.batch = ?1 AND line < ?2 ORDER BY line",
         )
         .and_then(|mut s| {
             let cancelled = rows::status_number(Status::Cancelled);
-            s.execute(params![batch.as_bytes(), end, micros(now), cancelled])
+            let fair = FairKey::of_id(batch.as_bytes()).get();
+            s.execute(params![batch.as_bytes(), end, micros(now), cancelled, fair])
         })
         .failed()?;
     tx.db

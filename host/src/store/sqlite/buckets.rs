@@ -8,7 +8,6 @@ use super::writer::Tx;
 use crate::model::Time;
 use crate::model::hold::Hold;
 use crate::model::limit::{Bucket, Limit, MAX_PER, Rate, UNTOUCHED};
-use crate::model::priority::Pick;
 use crate::store::Result;
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -103,7 +102,7 @@ fn refill_one(tx: &Tx<'_>, limits: &[Limit], key: &str, most: usize, now: Time) 
         released += 1;
     }
     keep(tx, key, bucket)?;
-    let is_held = held::next(tx.db, key, Pick::MostUrgent)?.is_some();
+    let is_held = held::is_any(tx.db, key)?;
     set_release(tx, key, is_held.then(|| bucket.next(rate)))?;
     Ok(released)
 }

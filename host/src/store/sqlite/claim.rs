@@ -2,23 +2,23 @@
 
 use super::Failed;
 use super::buckets;
-use super::enqueue::is_anything_due;
 use super::follow;
 use super::gates::{self, Gates, gates};
 use super::held::hold;
+use super::lanes::{self, Lanes};
 use super::places;
+use super::ring::Due;
 use super::rows::{self, from_micros, micros};
 use super::timers;
 use super::writer::Tx;
 use crate::model::Time;
 use crate::model::hold::Hold;
 use crate::model::ids::{NodeId, TaskId};
-use crate::model::priority::{Pick, pick};
+use crate::model::priority::Pick;
 use crate::model::retry::Counters;
 use crate::model::task::Task;
-use crate::store::{Claim, Claimed, Lease, Orphan, Result, Room};
-use rusqlite::{OptionalExtension, Row, params};
-use std::collections::VecDeque;
+use crate::store::{Claim, Claimed, Lease, Orphan, Result};
+use rusqlite::params;
 use std::sync::LazyLock;
 
 /// Why a due task without a handler is not offered to workers.
@@ -28,23 +28,6 @@ const PROMOTED: i64 = 2_000;
 /// Rows that one claim files as held, at most, and bytes of their payloads, about: each row is written anew.
 const HELD: usize = 1_024;
 const HELD_BYTES: usize = 16 << 20;
-/// Rows that one claim walks over because their names do not fit the memory left, at most: index entries, some milliseconds.
-const PASSED_OVER: i64 = 20_000;
-
-/// A due row as claiming sees it.
-struct Due {
-    seq: i64,
-    name: String,
-    key: (i64, i64, [u8; 16]),
-}
-
-fn due(row: &Row<'_>) -> rusqlite::Result<Due> {
-    Ok(Due {
-        seq: row.get(0)?,
-        name: row.get(1)?,
-        key: (row.get(2)?, row.get(3)?, row.get(4)?),
-    })
-}
 
 pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> Result<Claimed> {
     let open = gates(tx)?;
@@ -57,58 +40,54 @@ pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> Result<Claimed> {
         more: promote(tx, claim.now)? || thawed,
         ..Claimed::default()
     };
-    let room = (claim.hold)();
-    let mut memory_left = room.memory;
-    let mut urgent = Urgent::default();
+    let mut room = (claim.hold)();
+    let mut lanes = Lanes::new(&claim.burns, std::mem::take(tx.cursors), claim.started);
     let (mut may_hold, mut held_bytes) = (HELD, 0);
     let (let_in, mut has_expired) = (tx.let_in.get(), false);
-    while claimed.tasks.len() < room.slots {
-        let turn = pick(claim.started + claimed.tasks.len() as u64);
-        let candidate = match turn {
-            Pick::MostUrgent => urgent.next(tx, room.slots - claimed.tasks.len())?,
-            Pick::LongestDue => longest_due(tx)?,
-        };
-        let Some(candidate) = candidate else { break };
-        if turn == Pick::LongestDue {
-            urgent.taken.push(candidate.seq);
-        }
+    while let Some((due, turn)) = lanes.next(tx.db, &room)? {
+        let memory_left = room.memory_for(rows::priority(due.priority));
         // What ends or holds rows writes as much as what leases them.
         let is_spent = may_hold == 0 || held_bytes >= HELD_BYTES;
-        if is_spent && may_be_held(claim, &open, &candidate.name, memory_left) {
+        if is_spent && may_be_held(claim, &open, &due.name, memory_left) {
             claimed.more = true;
             break;
         }
-        match start(tx, claim, &open, &candidate, memory_left)? {
+        match start(tx, claim, &open, &due, memory_left)? {
             Start::Leased(task, memory) => {
-                memory_left -= memory;
+                room.take(task.priority, memory, lanes.is_burning(&due));
+                lanes.started(&due, turn, open.weight(&task.name, &task.tags));
                 claimed.tasks.push(*task);
             }
             Start::Held(bytes) => {
                 held_bytes += bytes;
                 may_hold -= 1;
+                lanes.left(&due, turn);
             }
             Start::Expired => {
                 has_expired = true;
                 may_hold -= 1;
+                lanes.left(&due, turn);
             }
-            // The longest due is not passed over: what is left of the memory is kept for it.
-            Start::TooLarge if turn == Pick::LongestDue => break,
-            // Nor does another of its name fit before an attempt ends, and that wakes the next claim.
-            Start::TooLarge => urgent.passed_over.push(candidate.name),
+            Start::TooLarge => {
+                // The longest due is not passed over: what is left of the memory is kept for it, and for what is urgent.
+                if turn == Pick::LongestDue {
+                    room.keep_the_rest();
+                }
+                lanes.is_too_large(&due, turn);
+            }
         }
     }
+    (*tx.cursors, claimed.started) = lanes.end();
     // Who was let in meanwhile, and what follows what has expired, may stand before the rows that were read.
     claimed.more |= has_expired || tx.let_in.get() != let_in;
-    (claim.give_back)(Room {
-        slots: room.slots - claimed.tasks.len(),
-        memory: memory_left,
-    });
-    claimed.waiting = is_anything_due(tx.db)?;
+    (claim.give_back)(room.slots, room.memory);
+    let waits = lanes::waits(tx.db, &claim.burns, false)?;
+    (claimed.waiting, claimed.waits_for_processor) = (waits.for_slot, waits.for_processor);
     tx.crowded.set(claimed.waiting);
-    claimed.more |= claimed.tasks.len() == room.slots && claimed.waiting;
+    claimed.more |= room.slots == 0 && claimed.waiting;
     claimed.next_due = tx
         .db
-        .prepare_cached("SELECT MIN(due_at) FROM task WHERE queue = 0")
+        .prepare_cached("SELECT MIN(due_at) FROM task INDEXED BY task_by_time WHERE queue < 3 AND queue = 0")
         .and_then(|mut s| s.query_row([], |row| row.get::<_, Option<i64>>(0)))
         .failed()?
         .map(from_micros);
@@ -128,90 +107,11 @@ fn promote(tx: &Tx<'_>, now: Time) -> Result<bool> {
         .db
         .prepare_cached(
             "UPDATE OR FAIL task SET queue = 1 WHERE seq IN
-               (SELECT seq FROM task WHERE queue = 0 AND due_at <= ?1 ORDER BY due_at, id LIMIT ?2)",
+               (SELECT seq FROM task INDEXED BY task_by_time WHERE queue < 3 AND queue = 0 AND due_at <= ?1 ORDER BY due_at, id LIMIT ?2)",
         )
         .and_then(|mut s| s.execute(params![micros(now), PROMOTED]))
         .failed()?;
     Ok(promoted as i64 == PROMOTED)
-}
-
-/// Due rows in the order of urgency, read ahead: they change by nothing but this claim.
-struct Urgent {
-    ahead: VecDeque<Due>,
-    /// The last row that was given out: the next are after it.
-    after: (i64, i64, [u8; 16]),
-    /// Names that do not fit the memory left.
-    passed_over: Vec<String>,
-    /// Rows that may stand in `ahead` and were taken as the longest due.
-    taken: Vec<i64>,
-}
-
-impl Default for Urgent {
-    fn default() -> Self {
-        Self {
-            ahead: VecDeque::new(),
-            after: (0, i64::MIN, [0; 16]),
-            passed_over: Vec::new(),
-            taken: Vec::new(),
-        }
-    }
-}
-
-pub(super) const MOST_URGENT: &str = "SELECT seq, name, priority, due_at, id FROM task INDEXED BY task_due
-     WHERE queue = 1 AND (priority, due_at, id) > (?1, ?2, ?3) ORDER BY priority, due_at, id LIMIT ?4";
-pub(super) const MOST_URGENT_THAT_FITS: &str = "SELECT seq, name, priority, due_at, id FROM (
-       SELECT seq, name, priority, due_at, id FROM task INDEXED BY task_due
-       WHERE queue = 1 AND (priority, due_at, id) > (?1, ?2, ?3) ORDER BY priority, due_at, id LIMIT ?6)
-     WHERE name NOT IN (SELECT value FROM json_each(?5)) ORDER BY priority, due_at, id LIMIT ?4";
-
-impl Urgent {
-    /// The next row whose name is not passed over; where more have to be read, so many at once.
-    fn next(&mut self, tx: &Tx<'_>, ahead: usize) -> Result<Option<Due>> {
-        loop {
-            if self.ahead.is_empty() {
-                self.read(tx, ahead)?;
-            }
-            let Some(row) = self.ahead.pop_front() else { return Ok(None) };
-            self.after = row.key;
-            if !self.taken.contains(&row.seq) && !self.passed_over.contains(&row.name) {
-                return Ok(Some(row));
-            }
-        }
-    }
-
-    fn read(&mut self, tx: &Tx<'_>, limit: usize) -> Result<()> {
-        let after = self.after;
-        let limit = limit as i64;
-        let mut query;
-        let rows = if self.passed_over.is_empty() {
-            query = tx.db.prepare_cached(MOST_URGENT).failed()?;
-            query.query_map(params![after.0, after.1, after.2, limit], due)
-        } else {
-            let names = serde_json::json!(self.passed_over).to_string();
-            query = tx.db.prepare_cached(MOST_URGENT_THAT_FITS).failed()?;
-            query.query_map(params![after.0, after.1, after.2, limit, names, PASSED_OVER], due)
-        };
-        self.ahead = rows.and_then(Iterator::collect).failed()?;
-        Ok(())
-    }
-}
-
-/// The longest due of each priority's first: a leap through the index that is there anyway costs less than another index.
-fn longest_due(tx: &Tx<'_>) -> Result<Option<Due>> {
-    let mut leap = tx
-        .db
-        .prepare_cached(
-            "SELECT seq, name, priority, due_at, id FROM task INDEXED BY task_due
-             WHERE queue = 1 AND priority > ?1 ORDER BY priority, due_at, id LIMIT 1",
-        )
-        .failed()?;
-    let mut longest: Option<Due> = None;
-    let mut priority = 0;
-    while let Some(first) = leap.query_row([priority], due).optional().failed()? {
-        priority = first.key.0;
-        longest = longest.into_iter().chain([first]).min_by_key(|due| (due.key.1, due.key.2));
-    }
-    Ok(longest)
 }
 
 /// What became of a due row.
@@ -230,11 +130,11 @@ enum Start {
 fn start(tx: &mut Tx<'_>, claim: &Claim, open: &Gates, due: &Due, memory_left: u64) -> Result<Start> {
     static READ: LazyLock<String> = LazyLock::new(|| format!("SELECT {}, {} FROM task WHERE seq = ?1", rows::SHARED, rows::LIVE));
     let Some(handled) = claim.handlers.get(&due.name) else {
-        give_up(tx, due, HANDLER_MISSING, &Hold::Handler.key(&due.name, ""))?;
+        give_up(tx, due.seq, HANDLER_MISSING, &Hold::Handler.key(&due.name, ""))?;
         return Ok(Start::Held(0));
     };
     if let Some(paused) = open.paused(&due.name) {
-        give_up(tx, due, &paused.why, &paused.key)?;
+        give_up(tx, due.seq, &paused.why, &paused.key)?;
         return Ok(Start::Held(0));
     }
     let fits = handled.memory <= memory_left;
@@ -278,9 +178,14 @@ fn start(tx: &mut Tx<'_>, claim: &Claim, open: &Gates, due: &Due, memory_left: u
 }
 
 /// The same of a row that no limit holds: places that it may have go to the next.
-fn give_up(tx: &Tx<'_>, due: &Due, why: &str, key: &str) -> Result<()> {
-    hold(tx, due.seq, why, key)?;
-    places::leave(tx, TaskId::from_bytes(due.key.2), true)
+fn give_up(tx: &Tx<'_>, seq: i64, why: &str, key: &str) -> Result<()> {
+    hold(tx, seq, why, key)?;
+    let id = tx
+        .db
+        .prepare_cached("SELECT id FROM task WHERE seq = ?1")
+        .and_then(|mut s| s.query_row([seq], |row| row.get(0)))
+        .failed()?;
+    places::leave(tx, TaskId::from_bytes(id), true)
 }
 
 /// With SQLite there is one node: the lock on the data directory proves that any other is dead.

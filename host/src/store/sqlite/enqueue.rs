@@ -2,6 +2,7 @@
 
 use super::Failed;
 use super::gates::gates;
+use super::lanes;
 use super::monitor::raise;
 use super::once;
 use super::rows::{self, failure_text, micros, origin_columns, tags_text};
@@ -15,7 +16,7 @@ use crate::model::alert::{AlertType, NewAlert};
 use crate::model::ids::{BatchId, TaskId, WorkflowId};
 use crate::model::task::{Failure, NewTask, Status, Task};
 use crate::store::{Offer, RequestKey, Result, StoreError};
-use rusqlite::{Connection, params};
+use rusqlite::params;
 
 /// Not yet due, due, running: see the table `task`.
 const FUTURE: i64 = 0;
@@ -44,8 +45,13 @@ pub(super) fn enqueue(tx: &mut Tx<'_>, task: &NewTask, offer: Option<&Offer>) ->
     let is_due = task.trigger_time <= task.submitted_at;
     let offer = match offer {
         Some(offer) if is_due && task.stillborn.is_none() && gates(tx)?.are_open(&task.name, &task.tags, &offer.handled) => {
-            tx.crowded.set(is_anything_due(tx.db)? || !(offer.hold)());
-            Some(offer).filter(|_| !tx.crowded.get())
+            let burns = (offer.burns)(&task.name);
+            let waits = lanes::waits(tx.db, &offer.burns, !burns)?;
+            let is_first = !waits.for_slot && !(burns && waits.for_processor.is_some());
+            let is_held = is_first && (offer.hold)();
+            // What waits for a processor waits for no slot.
+            tx.crowded.set(waits.for_slot || is_first && !is_held && !burns);
+            Some(offer).filter(|_| is_held)
         }
         _ => None,
     };
@@ -62,9 +68,9 @@ pub(super) fn enqueue(tx: &mut Tx<'_>, task: &NewTask, offer: Option<&Offer>) ->
         .prepare_cached(
             "INSERT INTO task (id, name, payload, priority, tags, queue, trigger_at, due_at, submitted_at, timeout, max_retries, idempotent,
                origin_kind, origin, idempotency_key, started_at, attempt_started_at, attempt, node, plugin, plugin_digest, attempt_idempotent,
-               failure, last_failure, workflow, depth, expires_at, deadline)
+               failure, last_failure, workflow, depth, expires_at, deadline, fair)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25,
-               ?26, ?27)",
+               ?26, ?27, ?28)",
         )
         .and_then(|mut s| {
             s.execute(params![
@@ -95,6 +101,7 @@ pub(super) fn enqueue(tx: &mut Tx<'_>, task: &NewTask, offer: Option<&Offer>) ->
                 task.depth,
                 task.expires_at.map(micros),
                 task.deadline.map(micros),
+                task.fair_key().get(),
             ])
         })
         .failed()?;
@@ -112,13 +119,6 @@ pub(super) fn enqueue(tx: &mut Tx<'_>, task: &NewTask, offer: Option<&Offer>) ->
         bury(tx, task, failure)?;
     }
     Ok(offer.map(|offer| task.as_running(&offer.handled.plugin)))
-}
-
-/// Whether a claim would find anything. What is due goes before what comes now.
-pub(super) fn is_anything_due(db: &Connection) -> Result<bool> {
-    db.prepare_cached("SELECT 1 FROM task INDEXED BY task_due WHERE queue = 1")
-        .and_then(|mut s| s.exists([]))
-        .failed()
 }
 
 /// A task that is known to be wrong ends as it is born.
@@ -162,9 +162,9 @@ pub(super) fn retry(tx: &mut Tx<'_>, id: TaskId, new_id: TaskId, now: Time) -> R
     tx.db
         .prepare_cached(
             "INSERT INTO task (id, name, payload, priority, tags, queue, trigger_at, due_at, submitted_at, timeout, max_retries, idempotent,
-               origin_kind, origin, idempotency_key, batch, depth, deadline)
+               origin_kind, origin, idempotency_key, batch, depth, deadline, fair)
              SELECT ?2, name, payload, priority, tags, 1, ?3, ?3, ?3, timeout, max_retries, idempotent, 3, id, COALESCE(idempotency_key, id),
-               batch, depth, deadline
+               batch, depth, deadline, fair
              FROM history WHERE seq = ?1",
         )
         .and_then(|mut s| s.execute(params![seq, new_id.as_bytes(), micros(now)]))

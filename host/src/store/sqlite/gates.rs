@@ -83,6 +83,12 @@ impl Gates {
         })
     }
 
+    /// How many turns in a row the fairness key of a task has: the most that a limit which matches it says.
+    pub(super) fn weight(&self, name: &str, tags: &[String]) -> u32 {
+        let matching = self.limits.iter().filter(|limit| limit.weight.is_some() && limit.matches(name, tags));
+        matching.filter_map(|limit| limit.weight).max().unwrap_or(1)
+    }
+
     /// Whether any task of this name may be held: then its row is looked at before it is leased.
     pub(super) fn concern(&self, name: &str, handled: &Handled) -> bool {
         let of_name = |limit: &Limit| limit.task_name.as_ref().is_none_or(|wanted| wanted == name);

@@ -35,31 +35,31 @@ pub(super) fn release_key(tx: &Tx<'_>, key: &str, limit: usize) -> Result<usize>
     tx.db
         .prepare_cached(
             "UPDATE OR FAIL task SET queue = 1, held = NULL, held_key = NULL WHERE seq IN
-               (SELECT seq FROM task WHERE queue = 2 AND held_key = ?1 ORDER BY priority, due_at, id LIMIT ?2)",
+               (SELECT seq FROM task WHERE queue = 2 AND held_key = ?1 ORDER BY priority, fair, due_at, id LIMIT ?2)",
         )
         .and_then(|mut s| s.execute(params![key, i64::try_from(limit).unwrap_or(i64::MAX)]))
         .failed()
 }
 
-pub(super) const NEXT_HELD: &str = "SELECT seq, held_key, priority, due_at, id FROM task INDEXED BY task_held
-     WHERE queue = 2 AND (held_key, priority, due_at, id) > (?1, ?2, ?3, ?4) AND held_key < ?5
-     ORDER BY held_key, priority, due_at, id LIMIT ?6";
+pub(super) const NEXT_HELD: &str = "SELECT seq, held_key, priority, fair, due_at, id FROM task INDEXED BY task_held
+     WHERE queue = 2 AND (held_key, priority, fair, due_at, id) > (?1, ?2, ?3, ?4, ?5) AND held_key < ?6
+     ORDER BY held_key, priority, fair, due_at, id LIMIT ?7";
 
 /// Offers again what waits under keys that begin so, some at a time and each once: what is held again meanwhile keeps its place, and is
 /// passed over. Returns whether there is more of it.
 pub(super) fn thaw(tx: &Tx<'_>, key: &str) -> Result<bool> {
     let Some((hold, name)) = Hold::of(key) else { return Ok(false) };
     let (from, to) = hold.range(name);
-    type Place = (String, i64, i64, Vec<u8>);
-    let place = |row: &Row<'_>, from: usize| Ok((row.get(from)?, row.get(from + 1)?, row.get(from + 2)?, row.get(from + 3)?));
-    let (held_key, priority, due_at, id): Place = tx
+    type Place = (String, i64, i64, i64, Vec<u8>);
+    let place = |row: &Row<'_>, from: usize| Ok((row.get(from)?, row.get(from + 1)?, row.get(from + 2)?, row.get(from + 3)?, row.get(from + 4)?));
+    let (held_key, priority, fair, due_at, id): Place = tx
         .db
-        .prepare_cached("SELECT MAX(held_key, ?2), priority, due_at, id FROM thaw WHERE key = ?1")
+        .prepare_cached("SELECT MAX(held_key, ?2), priority, fair, due_at, id FROM thaw WHERE key = ?1")
         .and_then(|mut s| s.query_row([key, &from], |row| place(row, 0)))
         .failed()?;
     let mut query = tx.db.prepare_cached(NEXT_HELD).failed()?;
     let rows: Vec<(i64, Place)> = query
-        .query_map(params![held_key, priority, due_at, id, to, RELEASED as i64], |row| {
+        .query_map(params![held_key, priority, fair, due_at, id, to, RELEASED as i64], |row| {
             Ok((row.get(0)?, place(row, 1)?))
         })
         .and_then(Iterator::collect)
@@ -67,12 +67,12 @@ pub(super) fn thaw(tx: &Tx<'_>, key: &str) -> Result<bool> {
     for (seq, _) in &rows {
         offer(tx, *seq)?;
     }
-    let Some((_, (held_key, priority, due_at, id))) = rows.last().filter(|_| rows.len() == RELEASED) else {
+    let Some((_, (held_key, priority, fair, due_at, id))) = rows.last().filter(|_| rows.len() == RELEASED) else {
         return Ok(false);
     };
     tx.db
-        .prepare_cached("UPDATE thaw SET held_key = ?2, priority = ?3, due_at = ?4, id = ?5 WHERE key = ?1")
-        .and_then(|mut s| s.execute(params![key, held_key, priority, due_at, id]))
+        .prepare_cached("UPDATE thaw SET held_key = ?2, priority = ?3, fair = ?4, due_at = ?5, id = ?6 WHERE key = ?1")
+        .and_then(|mut s| s.execute(params![key, held_key, priority, fair, due_at, id]))
         .failed()?;
     Ok(true)
 }
@@ -89,38 +89,74 @@ pub(super) fn release(tx: &Tx<'_>, handlers: &Handlers) -> Result<bool> {
     Ok(false)
 }
 
-/// Who is let in next of those that wait under a key: the most urgent, or the one that has been due longest.
-pub(super) fn next(db: &Connection, key: &str, turn: Pick) -> Result<Option<(i64, TaskId)>> {
-    let mut leap = db
-        .prepare_cached(
-            "SELECT seq, id, priority, due_at FROM task INDEXED BY task_held
-             WHERE queue = 2 AND held_key = ?1 AND priority > ?2 ORDER BY priority, due_at, id LIMIT 1",
-        )
-        .failed()?;
-    let mut best: Option<(i64, [u8; 16], i64)> = None;
-    let mut priority = 0_i64;
-    loop {
-        let first = leap
-            .query_row(params![key, priority], |row| {
-                Ok((
-                    row.get::<_, i64>(0)?,
-                    row.get::<_, [u8; 16]>(1)?,
-                    row.get::<_, i64>(2)?,
-                    row.get::<_, i64>(3)?,
-                ))
-            })
-            .optional()
-            .failed()?;
-        let Some((seq, id, at, due_at)) = first else { break };
-        priority = at;
-        if best.is_none_or(|(_, other, due)| (due_at, id) < (due, other)) {
-            best = Some((seq, id, due_at));
-        }
+/// Keys under which it is remembered whose turn it was, at most; beyond that all begin anew.
+const MOST_TURNS: usize = 10_000;
+
+/// Whether anybody waits under a key.
+pub(super) fn is_any(db: &Connection, key: &str) -> Result<bool> {
+    db.prepare_cached("SELECT 1 FROM task INDEXED BY task_held WHERE queue = 2 AND held_key = ?1")
+        .and_then(|mut s| s.exists([key]))
+        .failed()
+}
+
+/// Who is let in next of those that wait under a key: of the most urgent, turn by turn of their fairness keys; or the one that has been due
+/// longest among those whose turn it is, one a priority.
+pub(super) fn next(tx: &Tx<'_>, key: &str, turn: Pick) -> Result<Option<(i64, TaskId)>> {
+    let last = tx.held_turns.borrow().get(key).copied().unwrap_or(i64::MIN);
+    let mut best: Option<Next> = None;
+    let mut priority = 0;
+    while let Some(most_urgent) = priority_after(tx.db, key, priority)? {
+        priority = most_urgent;
+        let first = match first_after(tx.db, key, priority, last)? {
+            None => first_after(tx.db, key, priority, i64::MIN)?,
+            found => found,
+        };
+        best = best.into_iter().chain(first).min_by_key(|next| (next.due_at, next.id));
         if turn == Pick::MostUrgent {
             break;
         }
     }
-    Ok(best.map(|(seq, id, _)| (seq, TaskId::from_bytes(id))))
+    let Some(next) = best else { return Ok(None) };
+    let mut turns = tx.held_turns.borrow_mut();
+    if turns.len() >= MOST_TURNS {
+        turns.clear();
+    }
+    turns.insert(key.to_owned(), next.fair);
+    Ok(Some((next.seq, TaskId::from_bytes(next.id))))
+}
+
+struct Next {
+    seq: i64,
+    id: [u8; 16],
+    fair: i64,
+    due_at: i64,
+}
+
+fn priority_after(db: &Connection, key: &str, priority: i64) -> Result<Option<i64>> {
+    db.prepare_cached(
+        "SELECT priority FROM task INDEXED BY task_held WHERE queue = 2 AND held_key = ?1 AND priority > ?2 ORDER BY priority LIMIT 1",
+    )
+    .and_then(|mut s| s.query_row(params![key, priority], |row| row.get(0)).optional())
+    .failed()
+}
+
+fn first_after(db: &Connection, key: &str, priority: i64, fair: i64) -> Result<Option<Next>> {
+    db.prepare_cached(
+        "SELECT seq, id, fair, due_at FROM task INDEXED BY task_held
+         WHERE queue = 2 AND held_key = ?1 AND priority = ?2 AND fair > ?3 ORDER BY fair, due_at, id LIMIT 1",
+    )
+    .and_then(|mut s| {
+        let read = |row: &Row<'_>| {
+            Ok(Next {
+                seq: row.get(0)?,
+                id: row.get(1)?,
+                fair: row.get(2)?,
+                due_at: row.get(3)?,
+            })
+        };
+        s.query_row(params![key, priority, fair], read).optional()
+    })
+    .failed()
 }
 
 /// The first key after this one under which something waits.

@@ -65,7 +65,7 @@ pub(super) fn put(tx: &mut Tx<'_>, limit: &Limit) -> Result<bool> {
         return Ok(false); // services put theirs at every start
     }
     tx.db
-        .prepare_cached("INSERT OR REPLACE INTO limit_rule VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")
+        .prepare_cached("INSERT OR REPLACE INTO limit_rule VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")
         .and_then(|mut s| {
             s.execute(params![
                 limit.name,
@@ -75,6 +75,7 @@ pub(super) fn put(tx: &mut Tx<'_>, limit: &Limit) -> Result<bool> {
                 limit.max_running,
                 limit.rate.map(|rate| rate.count),
                 limit.rate.map(|rate| micros_of(rate.per)),
+                limit.weight,
             ])
         })
         .failed()?;
@@ -154,7 +155,7 @@ pub(super) fn thawed(tx: &mut Tx<'_>, key: &str) -> Result<()> {
 
 /// All limits by name.
 pub(super) fn limits(db: &Connection) -> Result<Vec<Limit>> {
-    db.prepare_cached("SELECT name, task_name, tag, key, max_running, rate_count, rate_per FROM limit_rule ORDER BY name")
+    db.prepare_cached("SELECT name, task_name, tag, key, max_running, rate_count, rate_per, weight FROM limit_rule ORDER BY name")
         .and_then(|mut s| s.query_map([], limit).and_then(Iterator::collect))
         .failed()
 }
@@ -168,5 +169,6 @@ fn limit(row: &Row<'_>) -> rusqlite::Result<Limit> {
         key: row.get(3)?,
         max_running: row.get(4)?,
         rate: rate.map(|(count, per)| Rate { count, per: duration(per) }),
+        weight: row.get(7)?,
     })
 }

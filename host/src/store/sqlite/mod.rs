@@ -15,6 +15,7 @@ mod fires;
 mod follow;
 mod gates;
 mod held;
+mod lanes;
 mod limits;
 mod lists;
 mod monitor;
@@ -24,6 +25,7 @@ mod page;
 mod places;
 mod prune;
 mod queue;
+mod ring;
 mod rows;
 mod rules;
 mod schedules;
@@ -561,7 +563,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         drop(Sqlite::open(folder.path()).unwrap());
         let db = connect(&folder.path().join(FILE)).unwrap();
-        for sql in [claim::MOST_URGENT, claim::MOST_URGENT_THAT_FITS] {
+        for sql in [lanes::NEXT_NAME, ring::NEXT_KEY, ring::FIRST_ROWS] {
             let mut explain = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let nothing = vec![rusqlite::types::Null; explain.parameter_count()];
             let steps = explain

@@ -81,7 +81,7 @@ pub(super) fn leave(tx: &Tx<'_>, id: TaskId, keeps_tokens: bool) -> Result<()> {
 pub(super) fn let_in(tx: &Tx<'_>, key: &str, count: usize) -> Result<usize> {
     for done in 0..count {
         let turn = pick(tx.let_in.get());
-        let Some((seq, id)) = held::next(tx.db, key, turn)? else {
+        let Some((seq, id)) = held::next(tx, key, turn)? else {
             return Ok(done);
         };
         tx.let_in.set(tx.let_in.get() + 1);

@@ -8,23 +8,27 @@ use crate::store::{COUNTED, MOST_NAMES, Queue, Result, StoreError, Waiting};
 use rusqlite::{Connection, OptionalExtension, params};
 
 pub(super) fn waiting(db: &Connection, id: TaskId) -> Result<Waiting> {
-    type Found = (i64, Option<String>, i64, i64);
+    type Found = (i64, Option<String>, i64, i64, String, i64);
     let found: Option<Found> = db
-        .prepare_cached("SELECT queue, held_key, priority, due_at FROM task WHERE id = ?1")
+        .prepare_cached("SELECT queue, held_key, priority, due_at, name, fair FROM task WHERE id = ?1")
         .and_then(|mut s| {
-            s.query_row([id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
-                .optional()
+            s.query_row([id.as_bytes()], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
+            })
+            .optional()
         })
         .failed()?;
-    let (queue, held_key, priority, due_at) = found.ok_or(StoreError::NotFound)?;
+    let (queue, held_key, priority, due_at, name, fair) = found.ok_or(StoreError::NotFound)?;
     let ahead = match queue {
         1 => Some(
             db.prepare_cached(
-                "SELECT COUNT(*) FROM (SELECT 1 FROM task INDEXED BY task_due
-                   WHERE queue = 1 AND (priority, due_at, id) < (?1, ?2, ?3) LIMIT ?4)",
+                "SELECT COUNT(*) FROM (
+                   SELECT 1 FROM (SELECT 1 FROM task INDEXED BY task_due WHERE queue = 1 AND priority < ?1 LIMIT ?5)
+                   UNION ALL SELECT 1 FROM (SELECT 1 FROM task INDEXED BY task_due
+                     WHERE queue = 1 AND priority = ?1 AND name = ?2 AND fair = ?3 AND due_at < ?4 LIMIT ?5) LIMIT ?5)",
             )
             .and_then(|mut s| {
-                s.query_row(params![priority, due_at, id.as_bytes(), COUNTED.cast_signed()], |row| {
+                s.query_row(params![priority, name, fair, due_at, COUNTED.cast_signed()], |row| {
                     row.get::<_, i64>(0)
                 })
             })
@@ -68,7 +72,7 @@ fn held_by(db: &Connection) -> Result<Vec<(Hold, u64)>> {
 fn due_by_task(db: &Connection) -> Result<Vec<(String, u64)>> {
     db.prepare_cached(&format!(
         "SELECT name, COUNT(*) AS many FROM
-           (SELECT name FROM task INDEXED BY task_due WHERE queue = 1 ORDER BY priority, due_at, id LIMIT {COUNTED})
+           (SELECT name FROM task INDEXED BY task_due WHERE queue = 1 ORDER BY priority, name LIMIT {COUNTED})
          GROUP BY name ORDER BY many DESC, name LIMIT {MOST_NAMES}"
     ))
     .and_then(|mut s| {
@@ -87,13 +91,18 @@ pub(super) fn queue(db: &Connection) -> Result<Queue> {
             .map(i64::unsigned_abs)
     };
     let mut queue = Queue {
-        scheduled: count("INDEXED BY task_future WHERE queue = 0")?,
+        scheduled: count("INDEXED BY task_by_time WHERE queue < 3 AND queue = 0")?,
         held: count("INDEXED BY task_held WHERE queue = 2")?,
         running: count("INDEXED BY task_running WHERE queue = 3")?,
         held_by: held_by(db)?,
         due_by_task: due_by_task(db)?,
         oldest_held_at: db
-            .prepare_cached("SELECT MIN(due_at) FROM task INDEXED BY task_held_by_time WHERE queue = 2")
+            .prepare_cached("SELECT MIN(due_at) FROM task INDEXED BY task_by_time WHERE queue < 3 AND queue = 2")
+            .and_then(|mut s| s.query_row([], |row| row.get::<_, Option<i64>>(0)))
+            .failed()?
+            .map(from_micros),
+        oldest_due_at: db
+            .prepare_cached("SELECT MIN(due_at) FROM task INDEXED BY task_by_time WHERE queue < 3 AND queue = 1")
             .and_then(|mut s| s.query_row([], |row| row.get::<_, Option<i64>>(0)))
             .failed()?
             .map(from_micros),
@@ -102,11 +111,6 @@ pub(super) fn queue(db: &Connection) -> Result<Queue> {
     for (index, due) in queue.due.iter_mut().enumerate() {
         let priority = index + 1;
         *due = count(&format!("INDEXED BY task_due WHERE queue = 1 AND priority = {priority}"))?;
-        let first: Option<i64> = db
-            .prepare_cached("SELECT MIN(due_at) FROM task INDEXED BY task_due WHERE queue = 1 AND priority = ?1")
-            .and_then(|mut s| s.query_row([priority as i64], |row| row.get(0)))
-            .failed()?;
-        queue.oldest_due_at = queue.oldest_due_at.into_iter().chain(first.map(from_micros)).min();
     }
     Ok(queue)
 }

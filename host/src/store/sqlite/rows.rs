@@ -14,7 +14,7 @@ use std::time::Duration;
 /// What both tables have, in the order in which [`task`] reads it; `history` is filled from `task` by it too.
 pub(super) const SHARED: &str = "id, name, payload, priority, tags, trigger_at, submitted_at, started_at, attempt, retries, snoozes, losses, \
      timeout, max_retries, idempotent, execution_time, last_failure, failure, progress, plugin, origin_kind, origin, idempotency_key, batch, \
-     workflow, depth, expires_at, deadline";
+     workflow, depth, expires_at, deadline, fair";
 
 /// The rest of the columns of a waiting or running task, in the order in which [`task`] reads them.
 pub(super) const LIVE: &str = "CASE queue WHEN 3 THEN 1 ELSE 0 END, NULL, NULL, held, due_at";
@@ -116,7 +116,7 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
     let id = TaskId::from_bytes(blob(row, 0)?);
     let number = |index: usize| row.get::<_, u32>(index);
     let time = |index: usize| row.get::<_, Option<i64>>(index).map(|micros| micros.map(from_micros));
-    let status: u8 = row.get(28)?;
+    let status: u8 = row.get(29)?;
     Ok(Task {
         id,
         name: row.get(1)?,
@@ -124,7 +124,7 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
         priority: priority(row.get(3)?),
         tags: optional_json(row, 4)?.unwrap_or_default(),
         trigger_time: from_micros(row.get(5)?),
-        due_at: time(32)?,
+        due_at: time(33)?,
         submitted_at: from_micros(row.get(6)?),
         started_at: time(7)?,
         attempt: number(8)?,
@@ -150,9 +150,9 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
         deadline: time(27)?,
         limited: false,
         status: status_of(status),
-        completed_at: time(29)?,
-        result: row.get(30)?,
-        held: row.get(31)?,
+        completed_at: time(30)?,
+        result: row.get(31)?,
+        held: row.get(32)?,
         attempts: Vec::new(),
     })
 }
@@ -163,7 +163,7 @@ pub(super) fn outcome(word: Option<String>) -> Option<OutcomeKind> {
 }
 
 pub(super) const ATTEMPT: &str =
-    "number, outcome, started_at, ended_at, execution_time, fuel_used, peak_memory, error, plugin_digest, node";
+    "number, outcome, started_at, ended_at, execution_time, fuel_used, peak_memory, error, plugin_digest, node, processor_wait";
 
 /// Reads [`ATTEMPT`].
 pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
@@ -178,6 +178,7 @@ pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
         usage: Usage {
             fuel_used: unsigned(5)?,
             peak_memory: unsigned(6)?,
+            processor_wait: row.get::<_, Option<i64>>(10)?.map(duration),
         },
         error: row.get(7)?,
         plugin_digest: row.get(8)?,

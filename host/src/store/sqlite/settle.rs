@@ -135,12 +135,12 @@ pub(super) fn move_to_history(tx: &mut Tx<'_>, id: TaskId, fence: Option<Lease>,
     static MOVE: LazyLock<String> = LazyLock::new(|| {
         format!(
             "INSERT OR FAIL INTO history ({shared}, status, completed_at, result, outcome, attempt_started_at, fuel_used, peak_memory, attempt_error,
-               plugin_digest, node)
+               plugin_digest, node, processor_wait)
              SELECT id, name, payload, priority, tags, trigger_at, submitted_at, IIF(?7 IS NOT NULL AND attempt = 1, COALESCE(?8, started_at), started_at),
                attempt, retries, snoozes, losses, timeout, max_retries, idempotent, IIF(?7 IS NULL, execution_time, ?9),
                IIF(?6 IS NULL, last_failure, ?5), IIF(?4 = 2, NULL, COALESCE(?6, failure)), IIF(?7 IS NULL, progress, ?10), plugin, origin_kind,
-               origin, idempotency_key, batch, workflow, depth, expires_at, deadline,
-               ?4, ?5, ?11, ?7, IIF(?7 IS NULL, NULL, COALESCE(?8, attempt_started_at)), ?12, ?13, ?14, IIF(?7 IS NULL, NULL, plugin_digest), node
+               origin, idempotency_key, batch, workflow, depth, expires_at, deadline, fair,
+               ?4, ?5, ?11, ?7, IIF(?7 IS NULL, NULL, COALESCE(?8, attempt_started_at)), ?12, ?13, ?14, IIF(?7 IS NULL, NULL, plugin_digest), node, ?15
              FROM task WHERE id = ?1 AND (?2 IS NULL OR (queue = 3 AND attempt = ?2 AND node = ?3))",
             shared = rows::SHARED
         )
@@ -166,6 +166,7 @@ pub(super) fn move_to_history(tx: &mut Tx<'_>, id: TaskId, fence: Option<Lease>,
                 attempt.and_then(|attempt| signed(attempt.usage.fuel_used)),
                 attempt.and_then(|attempt| signed(attempt.usage.peak_memory)),
                 attempt.and_then(|attempt| attempt.error),
+                attempt.and_then(|attempt| attempt.usage.processor_wait).map(micros_of),
             ])
         })
         .failed()?;
@@ -222,7 +223,7 @@ fn wait_again(tx: &Tx<'_>, settle: &Settle, attempt: &AttemptEnd<'_>, again: &Ag
     let ended = tx
         .db
         .prepare_cached(
-            "INSERT OR FAIL INTO attempt SELECT id, attempt, ?4, COALESCE(?5, attempt_started_at), ?6, ?7, ?8, ?9, ?10, plugin_digest, node
+            "INSERT OR FAIL INTO attempt SELECT id, attempt, ?4, COALESCE(?5, attempt_started_at), ?6, ?7, ?8, ?9, ?10, plugin_digest, node, ?11
              FROM task WHERE id = ?1 AND queue = 3 AND attempt = ?2 AND node = ?3",
         )
         .and_then(|mut s| {
@@ -236,7 +237,8 @@ fn wait_again(tx: &Tx<'_>, settle: &Settle, attempt: &AttemptEnd<'_>, again: &Ag
                 attempt.execution_time,
                 signed(attempt.usage.fuel_used),
                 signed(attempt.usage.peak_memory),
-                attempt.error
+                attempt.error,
+                attempt.usage.processor_wait.map(micros_of)
             ])
         })
         .failed()?;

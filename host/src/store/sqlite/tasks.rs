@@ -122,14 +122,15 @@ pub(super) fn load_checkpoint(db: &Connection, id: TaskId) -> Result<Option<Vec<
 pub(super) fn task(db: &Connection, id: TaskId) -> Result<Task> {
     static LIVE: LazyLock<String> = LazyLock::new(|| {
         format!(
-            "SELECT {}, {}, node, attempt_started_at, plugin_digest, NULL, NULL, NULL, NULL FROM task WHERE id = ?1",
+            "SELECT {}, {}, node, attempt_started_at, plugin_digest, NULL, NULL, NULL, NULL, NULL FROM task WHERE id = ?1",
             rows::SHARED,
             rows::LIVE
         )
     });
     static ENDED: LazyLock<String> = LazyLock::new(|| {
         format!(
-            "SELECT {}, {}, node, attempt_started_at, plugin_digest, outcome, fuel_used, peak_memory, attempt_error FROM history WHERE id = ?1",
+            "SELECT {}, {}, node, attempt_started_at, plugin_digest, outcome, fuel_used, peak_memory, attempt_error, processor_wait
+             FROM history WHERE id = ?1",
             rows::SHARED,
             rows::ENDED
         )
@@ -162,24 +163,25 @@ pub(super) fn task(db: &Connection, id: TaskId) -> Result<Task> {
 
 /// The attempt that stands in the task's own row, as far as it stands in columns of its own.
 fn last_attempt(row: &Row<'_>) -> rusqlite::Result<Option<Attempt>> {
-    let node: Option<[u8; 16]> = row.get(33)?;
-    let started_at: Option<i64> = row.get(34)?;
+    let node: Option<[u8; 16]> = row.get(34)?;
+    let started_at: Option<i64> = row.get(35)?;
     let Some((node, started_at)) = node.zip(started_at) else {
         return Ok(None);
     };
     let unsigned = |index: usize| row.get::<_, Option<i64>>(index).map(|n| n.map(i64::unsigned_abs));
     Ok(Some(Attempt {
         number: 0,
-        outcome: rows::outcome(row.get(36)?),
+        outcome: rows::outcome(row.get(37)?),
         started_at: rows::from_micros(started_at),
         ended_at: None,
         execution_time: None,
         usage: Usage {
-            fuel_used: unsigned(37)?,
-            peak_memory: unsigned(38)?,
+            fuel_used: unsigned(38)?,
+            peak_memory: unsigned(39)?,
+            processor_wait: row.get::<_, Option<i64>>(41)?.map(rows::duration),
         },
-        error: row.get(39)?,
-        plugin_digest: row.get(35)?,
+        error: row.get(40)?,
+        plugin_digest: row.get(36)?,
         node: NodeId::from_bytes(node),
     }))
 }

@@ -330,9 +330,9 @@ fn again(tx: &mut Tx<'_>, ended: TaskId, new_id: TaskId, now: Time) -> Result<()
         .db
         .prepare_cached(
             "INSERT INTO task (id, name, payload, priority, tags, queue, held, held_key, trigger_at, due_at, submitted_at, timeout,
-               max_retries, idempotent, origin_kind, origin, idempotency_key, workflow, depth)
+               max_retries, idempotent, origin_kind, origin, idempotency_key, workflow, depth, fair)
              SELECT ?2, name, payload, priority, tags, 2, ?4, ?5, ?3, ?3, ?3, timeout,
-               max_retries, idempotent, 3, id, COALESCE(idempotency_key, id), workflow, depth
+               max_retries, idempotent, 3, id, COALESCE(idempotency_key, id), workflow, depth, fair
              FROM history WHERE id = ?1",
         )
         .and_then(|mut s| {

@@ -13,11 +13,13 @@
 use super::Failed;
 use super::counts::{self, BatchBook};
 use super::gates::Gates;
+use super::lanes::Cursors;
 use super::monitor::MetricsBook;
 use super::workflow::WorkflowBook;
 use crate::store::{Committed, Observer, Result, StoreError};
 use rusqlite::Connection;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -48,6 +50,9 @@ pub(super) struct Tx<'a> {
     pub(super) crowded: &'a Cell<bool>,
     /// How many held tasks were let in, for the one-in-16 rule.
     pub(super) let_in: &'a Cell<u64>,
+    /// Whose turn it was last: of due tasks, and under each key of held ones.
+    pub(super) cursors: &'a mut Cursors,
+    pub(super) held_turns: &'a RefCell<HashMap<String, i64>>,
     /// Told once it is durable.
     pub(super) committed: &'a mut Committed,
 }
@@ -61,6 +66,8 @@ struct Books {
     gates: Option<Arc<Gates>>,
     let_in: Cell<u64>,
     workflows: WorkflowBook,
+    cursors: Cursors,
+    held_turns: RefCell<HashMap<String, i64>>,
     committed: Committed,
 }
 
@@ -74,6 +81,8 @@ impl Books {
             workflows: &mut self.workflows,
             crowded,
             let_in: &self.let_in,
+            cursors: &mut self.cursors,
+            held_turns: &self.held_turns,
             committed: &mut self.committed,
         }
     }
