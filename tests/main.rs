@@ -20,6 +20,7 @@ mod manifest;
 mod once;
 mod outbox;
 mod plugins;
+mod processors;
 mod queue;
 mod rules;
 mod schedules;

@@ -20,8 +20,8 @@ use taskhost::model::unique::{OnConflict, Unique};
 use taskhost::model::workflow::{NewWorkflow, WorkflowStatus};
 use taskhost::store::sqlite::Sqlite;
 use taskhost::store::{
-    Claim, Claimed, Delivery, Filter, FireEvent, Firing, Handled, Lease, Listened, Listing, Offer, PageRequest, Publish, Settle,
-    Stage, Store, StoreError, Swept,
+    Claim, Claimed, Delivery, Filter, FireEvent, Firing, Handled, Lease, Listened, Listing, Offer, PageRequest, Publish, Settle, Stage,
+    Store, StoreError, Swept,
 };
 
 mod batches;

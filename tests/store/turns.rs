@@ -127,7 +127,9 @@ async fn who_waits_under_a_limit_is_let_in_turn_by_turn_too() {
     let mut before = 0;
     loop {
         let claimed = f.claim(10).await;
-        let Some(task) = claimed.tasks.first() else { panic!("it never starts") };
+        let Some(task) = claimed.tasks.first() else {
+            panic!("it never starts")
+        };
         if task.id == single {
             break;
         }

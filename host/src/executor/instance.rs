@@ -6,8 +6,8 @@ use super::bindings::taskhost::plugin::{checkpoint, context, events, log, tasks,
 use super::capabilities::Grants;
 use super::journal::{Journal, Outlet, Stdio, Stream};
 use super::limits::{MAX_HANDLES, Memory, OverMemory, Throttle};
-use super::processors::{Pace, Ticket};
 use super::outbox::{MAX_NOTES, MAX_REQUEST, Outgoing, Refused};
+use super::processors::{Pace, Ticket};
 use super::turns::{Turns, within};
 use super::{AttemptRequest, HostCall, Limits, MAX_CHECKPOINT, Report};
 use crate::clock::Clock;

@@ -150,9 +150,9 @@ impl Running<'_> {
             return Poll::Ready(None);
         }
         self.ticket.burnt(burnt);
-        if let Some(at) = self.signal.woken_at() {
+        if self.signal.woken_at().is_some() {
             let goes_on = self.ticket.goes_on(ended, cx.waker());
-            self.doing = if goes_on { Doing::Ready(at) } else { Doing::Aside };
+            self.doing = if goes_on { Doing::Ready(ended) } else { Doing::Aside };
             return Poll::Pending;
         }
         self.ticket.sleeps(ended);

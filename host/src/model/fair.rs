@@ -47,14 +47,15 @@ impl FairKey {
             return Ok(Self::of_text(&format!("={name}")));
         }
         match payload.pointer(name) {
-            None => Err(format!("{name} is no member of the payload; name one that is there, or a text such as \"fx-desk\"")),
-            Some(Value::Object(_) | Value::Array(_) | Value::Null) => {
-                Err(format!("{name} must be a text, a number or a boolean of the payload, and no object, array or null"))
-            }
-            Some(Value::String(long)) if long.len() > MAX_TEXT => Err(format!(
-                "{name} has {} bytes; tasks take turns by {MAX_TEXT} at most",
-                long.len()
+            None => Err(format!(
+                "{name} is no member of the payload; name one that is there, or a text such as \"fx-desk\""
             )),
+            Some(Value::Object(_) | Value::Array(_) | Value::Null) => Err(format!(
+                "{name} must be a text, a number or a boolean of the payload, and no object, array or null"
+            )),
+            Some(Value::String(long)) if long.len() > MAX_TEXT => {
+                Err(format!("{name} has {} bytes; tasks take turns by {MAX_TEXT} at most", long.len()))
+            }
             Some(_) => Ok(Self::of_text(&unique::member(text, name).unwrap_or_default())),
         }
     }

@@ -18,14 +18,19 @@ pub fn is_urgent(priority: Priority) -> bool {
     priority.get() <= URGENT
 }
 
-/// How much of so many slots is kept for what is urgent: none of a single one.
+/// Of so few slots none is kept: whoever sets them wants them all.
+const FEW_SLOTS: usize = 8;
+
+/// How much of so many slots is kept for what is urgent.
 pub fn kept_slots(slots: usize) -> usize {
-    slots.div_ceil(KEPT_OF).min(slots.saturating_sub(1))
+    if slots < FEW_SLOTS { 0 } else { (slots / KEPT_OF).max(1) }
 }
 
-/// How much of so many bytes is kept for what is urgent.
-pub fn kept_memory(bytes: u64) -> u64 {
-    bytes / KEPT_OF as u64
+/// How much of so many bytes is kept for what is urgent, where so many slots are and the largest attempt takes so much: none where few of
+/// those fit at once.
+pub fn kept_memory(bytes: u64, slots: usize, largest: u64) -> u64 {
+    let is_small = slots < FEW_SLOTS || bytes < largest.saturating_mul(4);
+    if is_small { 0 } else { bytes / KEPT_OF as u64 }
 }
 
 /// Attempts that may want a processor before no further one is begun, where there are so many.
@@ -112,9 +117,9 @@ mod tests {
     }
 
     #[test]
-    fn some_slots_are_kept_but_never_the_only_one() {
-        let kept = [1, 2, 10, 16, 17, 128, 10_000].map(kept_slots);
-        assert_eq!(kept, [0, 1, 1, 1, 2, 8, 625]);
+    fn some_slots_are_kept_but_not_of_a_few() {
+        let kept = [1, 2, 7, 8, 16, 31, 128, 10_000].map(kept_slots);
+        assert_eq!(kept, [0, 0, 0, 1, 1, 1, 8, 625]);
     }
 
     #[test]

@@ -115,7 +115,10 @@ async fn claim(context: &Context, view: &View, started: &mut [u64; 2]) -> Durati
             tracing::error!(task = %task.id, name = task.name, "claimed without a handler; the next start finds it lost");
             continue;
         };
-        let Some(slot) = free.as_mut().and_then(|free| free.take(&task.name, task.priority, handler.definition.memory)) else {
+        let Some(slot) = free
+            .as_mut()
+            .and_then(|free| free.take(&task.name, task.priority, handler.definition.memory))
+        else {
             tracing::error!(task = %task.id, "claimed beyond the slots; the next start finds it lost");
             continue;
         };

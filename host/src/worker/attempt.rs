@@ -88,7 +88,16 @@ pub(super) async fn run(
             }
         }
     }
-    let end = unless_it_panics(watch_guest(&context, &mut assignment, ticket, started_at, word, cancel_grace, &mut said)).await;
+    let end = unless_it_panics(watch_guest(
+        &context,
+        &mut assignment,
+        ticket,
+        started_at,
+        word,
+        cancel_grace,
+        &mut said,
+    ))
+    .await;
     drop(slot);
     let report = match end {
         End::Reported(report) => report,

@@ -207,8 +207,7 @@ impl Handle {
             burns: Arc::new(move |name| processors.burns(name)),
             slots: options.slots.max(1),
             memory_budget: budget,
-            // The largest attempt that there may be has to find room, whatever its priority.
-            common_memory: (budget - kept_memory(budget)).max(largest),
+            common_memory: budget - kept_memory(budget, options.slots, largest),
             cancel_grace: Duration::try_from_secs_f64(options.cancel_grace).unwrap_or_default(),
             context,
             guests,

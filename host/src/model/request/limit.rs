@@ -77,7 +77,10 @@ impl LimitRequest {
             return Err(refuse("/match", "is missing; say which tasks, or {} for all".to_owned()));
         };
         if self.max_running.is_none() && self.rate.is_none() && self.weight.is_none() {
-            return Err(refuse("", "has neither max_running nor rate nor weight, and so changes nothing".to_owned()));
+            return Err(refuse(
+                "",
+                "has neither max_running nor rate nor weight, and so changes nothing".to_owned(),
+            ));
         }
         if let Some(key) = &self.key {
             check_pointer(key).map_err(|sentence| refuse("/key", sentence))?;

@@ -85,7 +85,10 @@ impl Gates {
 
     /// How many turns in a row the fairness key of a task has: the most that a limit which matches it says.
     pub(super) fn weight(&self, name: &str, tags: &[String]) -> u32 {
-        let matching = self.limits.iter().filter(|limit| limit.weight.is_some() && limit.matches(name, tags));
+        let matching = self
+            .limits
+            .iter()
+            .filter(|limit| limit.weight.is_some() && limit.matches(name, tags));
         matching.filter_map(|limit| limit.weight).max().unwrap_or(1)
     }
 

@@ -51,7 +51,15 @@ pub(super) fn thaw(tx: &Tx<'_>, key: &str) -> Result<bool> {
     let Some((hold, name)) = Hold::of(key) else { return Ok(false) };
     let (from, to) = hold.range(name);
     type Place = (String, i64, i64, i64, Vec<u8>);
-    let place = |row: &Row<'_>, from: usize| Ok((row.get(from)?, row.get(from + 1)?, row.get(from + 2)?, row.get(from + 3)?, row.get(from + 4)?));
+    let place = |row: &Row<'_>, from: usize| {
+        Ok((
+            row.get(from)?,
+            row.get(from + 1)?,
+            row.get(from + 2)?,
+            row.get(from + 3)?,
+            row.get(from + 4)?,
+        ))
+    };
     let (held_key, priority, fair, due_at, id): Place = tx
         .db
         .prepare_cached("SELECT MAX(held_key, ?2), priority, fair, due_at, id FROM thaw WHERE key = ?1")

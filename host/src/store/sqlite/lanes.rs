@@ -27,7 +27,10 @@ pub(super) const LONGEST_DUE: &str = "SELECT seq, name, priority, fair, due_at F
 /// The first due priority and name after these: a leap over all that has them.
 fn next_name(db: &Connection, priority: i64, name: &str) -> Result<Option<(i64, String)>> {
     db.prepare_cached(NEXT_NAME)
-        .and_then(|mut s| s.query_row(params![priority, name], |row| Ok((row.get(0)?, row.get(1)?))).optional())
+        .and_then(|mut s| {
+            s.query_row(params![priority, name], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()
+        })
         .failed()
 }
 

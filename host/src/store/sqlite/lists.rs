@@ -177,7 +177,9 @@ fn streams(db: &Connection, listing: &Listing) -> Result<Vec<Stream>> {
         Listing::Running => vec![live(("started_at", "task.id"), false).and("queue = 3", [])],
         Listing::Waiting => {
             let by_time = Stream::new(false, "task INDEXED BY task_by_time", ("due_at", "task.id"), false);
-            [0, 1, 2].map(|queue| by_time.clone().and("queue < 3 AND queue = ?", [Value::from(queue)])).into()
+            [0, 1, 2]
+                .map(|queue| by_time.clone().and("queue < 3 AND queue = ?", [Value::from(queue)]))
+                .into()
         }
         Listing::Failed => vec![
             live(("last_failure", "task.id"), true).and("retries > 0 AND queue < 3", []),
