@@ -267,7 +267,7 @@ async fn workflows_are_forgotten_many_at_a_time_and_those_that_have_not_ended_st
     }
     let prune = async |limit, after| {
         let before = now + chrono::TimeDelta::days(1);
-        store.prune(before, 0, limit, after).await.expect("pruned")
+        store.prune(&Keep::of(before, 0), limit, after).await.expect("pruned")
     };
     let (mut pruned, mut pieces) = (prune(10, None).await, 1);
     while !pruned.is_all() {

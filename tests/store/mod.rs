@@ -19,7 +19,7 @@ use taskhost::model::unique::{OnConflict, Unique};
 use taskhost::model::workflow::{NewWorkflow, WorkflowStatus};
 use taskhost::store::sqlite::Sqlite;
 use taskhost::store::{
-    Claim, Claimed, Delivery, Filter, FireEvent, Firing, Handled, Lease, Listened, Listing, Offer, PageRequest, Publish, Room, Settle,
+    Claim, Claimed, Delivery, Filter, FireEvent, Firing, Handled, Keep, Lease, Listened, Listing, Offer, PageRequest, Publish, Room, Settle,
     Stage, Store, StoreError, Swept,
 };
 
@@ -299,8 +299,8 @@ async fn old_history_is_forgotten_but_never_the_newest() {
     }
     let before = f.now;
     f.now += chrono::TimeDelta::days(40);
-    assert_eq!(f.store.prune(before, 0, 100, None).await.expect("pruned").most, 0);
-    assert_eq!(f.store.prune(f.now, 4, 100, None).await.expect("pruned").most, 6);
+    assert_eq!(f.store.prune(&Keep::of(before, 0), 100, None).await.expect("pruned").most, 0);
+    assert_eq!(f.store.prune(&Keep::of(f.now, 4), 100, None).await.expect("pruned").most, 6);
     let left = f
         .store
         .tasks(Listing::History(Filter::default()), PageRequest { limit: 100, cursor: None })

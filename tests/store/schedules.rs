@@ -321,7 +321,7 @@ async fn what_a_schedule_did_is_paged_without_a_gap() {
         }
         assert_eq!(lines, all, "{limit}");
     }
-    let prune = async |before: Time| while !f.store.prune(before, 0, 3, None).await.expect("pruned").is_all() {};
+    let prune = async |before: Time| while !f.store.prune(&Keep::of(before, 0), 3, None).await.expect("pruned").is_all() {};
     prune(f.at(-19)).await;
     assert_eq!(
         f.lines(schedule.id).await.len(),
@@ -434,8 +434,8 @@ async fn that_a_schedule_was_removed_is_known_as_long_as_history_is_kept() {
     assert!(!was_removed().await);
     f.store.remove_schedule(id, f.at(0)).await.expect("removed");
     assert!(matches!(f.store.remove_schedule(id, f.at(1)).await, Err(StoreError::NotFound)));
-    while !f.store.prune(f.at(0), 0, 3, None).await.expect("pruned").is_all() {}
+    while !f.store.prune(&Keep::of(f.at(0), 0), 3, None).await.expect("pruned").is_all() {}
     assert!(was_removed().await);
-    while !f.store.prune(f.at(1), 0, 3, None).await.expect("pruned").is_all() {}
+    while !f.store.prune(&Keep::of(f.at(1), 0), 3, None).await.expect("pruned").is_all() {}
     assert!(!was_removed().await);
 }
