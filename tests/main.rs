@@ -21,6 +21,7 @@ mod once;
 mod outbox;
 mod plugins;
 mod queue;
+mod retention;
 mod rules;
 mod schedules;
 mod shipped;

@@ -13,7 +13,7 @@ use taskhost::model::retry::Next;
 use taskhost::model::task::{Origin, Task};
 use taskhost::model::workflow::{Change, Graph, NewWorkflow, State, When};
 use taskhost::store::sqlite::Sqlite;
-use taskhost::store::{Claim, Filter, Handled, Lease, Listing, PageRequest, Room, Settle, Store};
+use taskhost::store::{Claim, Filter, Handled, Keep, Lease, Listing, PageRequest, Room, Settle, Store};
 
 /// A store, and what it should hold.
 struct Pair {

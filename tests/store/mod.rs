@@ -19,14 +19,15 @@ use taskhost::model::unique::{OnConflict, Unique};
 use taskhost::model::workflow::{NewWorkflow, WorkflowStatus};
 use taskhost::store::sqlite::Sqlite;
 use taskhost::store::{
-    Claim, Claimed, Delivery, Filter, FireEvent, Firing, Handled, Keep, Lease, Listened, Listing, Offer, PageRequest, Publish, Room, Settle,
-    Stage, Store, StoreError, Swept,
+    Claim, Claimed, Delivery, Filter, FireEvent, Firing, Handled, Keep, Lease, Listened, Listing, Offer, PageRequest, Publish, Room,
+    Settle, Stage, Store, StoreError, Swept,
 };
 
 mod batches;
 mod claims;
 mod events;
 mod flow;
+mod kept;
 mod schedules;
 mod sent;
 
@@ -37,7 +38,7 @@ pub(crate) struct Fixture {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) node: NodeId,
     pub(crate) now: Time,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Fixture {
@@ -48,7 +49,7 @@ impl Fixture {
             store: Arc::new(Sqlite::open(folder.path()).expect("a store")),
             node: NodeId::new(now),
             now,
-            _folder: folder,
+            folder,
         }
     }
 

@@ -8,7 +8,7 @@ use taskhost::model::ids::{ScheduleId, TaskId};
 use taskhost::model::schedule::overlap::Overlap;
 use taskhost::model::schedule::{Fire, Schedule, Skip, SkipReason};
 use taskhost::model::task::{NewTask, Origin, Status};
-use taskhost::store::{FireSchedule, Lease, Listing, Made, MadeFires, MakeFires, PageRequest, PutSchedule, StoreError};
+use taskhost::store::{FireSchedule, Keep, Lease, Listing, Made, MadeFires, MakeFires, PageRequest, PutSchedule, StoreError};
 
 impl Fixture {
     fn at(&self, seconds: i64) -> Time {
@@ -16,7 +16,7 @@ impl Fixture {
     }
 
     /// One that is due now.
-    async fn schedule(&self) -> Schedule {
+    pub(super) async fn schedule(&self) -> Schedule {
         let schedule = Schedule {
             id: ScheduleId::new(self.now),
             name: "s".into(),
@@ -42,7 +42,7 @@ impl Fixture {
         self.store.schedule(schedule.id).await.expect("it")
     }
 
-    fn task_of(&self, id: ScheduleId) -> NewTask {
+    pub(super) fn task_of(&self, id: ScheduleId) -> NewTask {
         NewTask {
             origin: Origin::Schedule(id),
             ..self.new_task("a", 5, 0)

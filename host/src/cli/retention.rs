@@ -129,5 +129,8 @@ fn would_go(told: &Value) -> String {
         true => "at least ",
         false => "",
     };
-    format!("{when} {at_least}{tasks} ended tasks and {events} events would go, {}", table::bytes(bytes))
+    format!(
+        "{when} {at_least}{tasks} ended tasks and {events} events would go, {}",
+        table::bytes(bytes)
+    )
 }

@@ -93,7 +93,10 @@ impl Options {
     /// What is to be kept, as of now.
     pub fn keep(&self, now: Time) -> Keep {
         // Nothing was ever older than what no calendar has.
-        let before = |days: u32| now.checked_sub_signed(chrono::TimeDelta::days(days.into())).unwrap_or(Time::MIN_UTC);
+        let before = |days: u32| {
+            now.checked_sub_signed(chrono::TimeDelta::days(days.into()))
+                .unwrap_or(Time::MIN_UTC)
+        };
         let of = |of: &TaskOptions| KeepOf {
             before: before(of.retention_days.unwrap_or(self.retention_days)),
             newest: of.keep_newest,

@@ -532,12 +532,7 @@ impl Store for Sqlite {
     }
     async fn prune(&self, keep: &Keep, limit: usize, after: Option<Place>) -> Result<Pruned> {
         let (before, keep) = (keep.before, keep.clone());
-        let bounds = outdated::Bounds {
-            most: limit,
-            bytes: prune::PRUNED_BYTES,
-            looks: prune::WALKED * limit,
-        };
-        let plan = self.read(move |db| outdated::plan(db, &keep, bounds, after)).await?;
+        let plan = self.read(move |db| outdated::piece(db, &keep, limit, after)).await?;
         self.writer.write(move |tx| prune::prune(tx, &plan, before, limit)).await
     }
 

@@ -4,9 +4,9 @@
 //! oldest of all: tasks, events, and workflows as a whole, whose tasks are free to go from then on. No part of it looks at what stays, but
 //! for the newest task of each schedule and the steps of workflows.
 
+use super::Failed;
 use super::kept::{self, EVENT, TASK};
 use super::rows::{from_micros, micros};
-use super::Failed;
 use crate::model::Time;
 use crate::model::ids::TaskId;
 use crate::store::{EndedAt, Keep, Kept, Outdated, Place, Result};
@@ -16,14 +16,20 @@ use std::sync::LazyLock;
 
 /// How far one look goes.
 #[derive(Clone, Copy)]
-pub(super) struct Bounds {
-    /// Tasks, events, and workflows: of each, or together where the oldest of all is looked for.
-    pub(super) most: usize,
+struct Bounds {
+    /// Of tasks, of events, and of workflows.
+    most: usize,
     /// About how many bytes of them.
-    pub(super) bytes: u64,
+    bytes: u64,
     /// Ended tasks that are looked at.
-    pub(super) looks: usize,
+    looks: usize,
 }
+
+/// Bytes of payloads and results that one commit forgets, about: their pages have to be read to be freed.
+const PRUNED_BYTES: u64 = 32 << 20;
+
+/// Ended tasks that are looked at for each that one commit may forget: those that stay are passed over.
+const WALKED: usize = 20;
 
 /// For whoever only wants to know.
 const SHOWN: Bounds = Bounds {
@@ -74,8 +80,18 @@ impl Plan {
     }
 }
 
+/// What one commit is to forget, from a place on.
+pub(super) fn piece(db: &Connection, keep: &Keep, limit: usize, after: Option<Place>) -> Result<Plan> {
+    let bounds = Bounds {
+        most: limit,
+        bytes: PRUNED_BYTES,
+        looks: WALKED * limit,
+    };
+    plan(db, keep, bounds, after)
+}
+
 /// Looks for what may be forgotten, from a place on.
-pub(super) fn plan(db: &Connection, keep: &Keep, bounds: Bounds, after: Option<Place>) -> Result<Plan> {
+fn plan(db: &Connection, keep: &Keep, bounds: Bounds, after: Option<Place>) -> Result<Plan> {
     let mut walk = Walk {
         db,
         keep,
@@ -91,7 +107,11 @@ pub(super) fn plan(db: &Connection, keep: &Keep, bounds: Bounds, after: Option<P
         stay: 0,
     });
     // They go first: what they hold would be looked at in vain.
-    walk.plan.after = if walk.plan.is_full(bounds) { Some(place) } else { walk.from(place)? };
+    walk.plan.after = if walk.plan.is_full(bounds) {
+        Some(place)
+    } else {
+        walk.from(place)?
+    };
     Ok(walk.plan)
 }
 
@@ -222,9 +242,7 @@ impl Walk<'_> {
         let last_to_go = self.last_to_go()?;
         let mut tasks = self.db.prepare_cached(&TASKS).failed()?;
         let (at, id) = (micros(after.0), after.1);
-        let mut rows = tasks
-            .query(params![at, id.as_bytes(), micros(self.keep.before), name])
-            .failed()?;
+        let mut rows = tasks.query(params![at, id.as_bytes(), micros(self.keep.before), name]).failed()?;
         while let Some(row) = rows.next().failed()? {
             if self.plan.is_full(self.bounds) || self.looks >= self.bounds.looks {
                 return Ok(Some((after, stay)));
@@ -301,7 +319,9 @@ impl Walk<'_> {
                 next = self.next(&mut rows, &chosen, &mut after)?;
                 freed
             } else {
-                let Some(other) = others.pop_front() else { return Ok(back.map(|after| Place::All { after })) };
+                let Some(other) = others.pop_front() else {
+                    return Ok(back.map(|after| Place::All { after }));
+                };
                 let freed = match &other.what {
                     What::Event { bytes, .. } => *bytes,
                     What::Workflow { id, submitted_at } => {
@@ -382,4 +402,35 @@ fn task(row: &Row<'_>) -> rusqlite::Result<EndedTask> {
         has_attempts: row.get(6)?,
         stays: row.get(7)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_goes_along_indexes_and_sorts_nothing() {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch(include_str!("../../../migrations/sqlite/V1__first_light.sql"))
+            .unwrap();
+        for (sql, index) in [
+            (
+                tasks("history_by_name", "name = ?4 AND"),
+                "history_by_name (name=? AND status=? AND",
+            ),
+            (tasks("history_by_end", ""), "history_by_end (status=? AND"),
+        ] {
+            let mut explain = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let nothing = vec![rusqlite::types::Null; explain.parameter_count()];
+            let steps = explain
+                .query_map(rusqlite::params_from_iter(nothing), |row| row.get::<_, String>(3))
+                .unwrap();
+            let plan = steps.map(std::result::Result::unwrap).collect::<Vec<_>>().join("\n");
+            assert_eq!(plan.matches(index).count(), 3, "{plan}");
+            assert!(
+                !plan.contains("TEMP B-TREE") && plan.contains("history_of_schedule (origin=? AND rowid>?)"),
+                "{plan}"
+            );
+        }
+    }
 }

@@ -11,11 +11,8 @@ use crate::store::{Pruned, Result};
 use rusqlite::{OptionalExtension, params};
 use std::sync::LazyLock;
 
-/// Bytes of payloads and results that one commit forgets, about: their pages have to be read to be freed.
-pub(super) const PRUNED_BYTES: u64 = 32 << 20;
-
-/// Ended tasks that are looked at for each that one commit may forget: those of workflows that are kept stay.
-pub(super) const WALKED: usize = 20;
+/// Steps of workflows that one commit forgets, for each workflow that it may: these may have many.
+const STEPS: usize = 20;
 
 /// Forgets what was found to be outdated, and what else is too old, bounded so that no commit takes long.
 pub(super) fn prune(tx: &Tx<'_>, plan: &Plan, before: Time, limit: usize) -> Result<Pruned> {
@@ -28,7 +25,11 @@ pub(super) fn prune(tx: &Tx<'_>, plan: &Plan, before: Time, limit: usize) -> Res
     }
     tx.kept.begin_anew(tx.db)?;
     for (id, bytes) in &plan.events {
-        let gone = tx.db.prepare_cached("DELETE FROM event WHERE id = ?1").and_then(|mut s| s.execute([id])).failed()?;
+        let gone = tx
+            .db
+            .prepare_cached("DELETE FROM event WHERE id = ?1")
+            .and_then(|mut s| s.execute([id]))
+            .failed()?;
         // An event never changes.
         if gone > 0 {
             tx.kept.add(Kind::Event, "", -1, -bytes.cast_signed());
@@ -78,7 +79,10 @@ fn forget_task(tx: &Tx<'_>, task: &EndedTask) -> Result<()> {
     let found: Option<(String, i64)> = tx
         .db
         .prepare_cached(&FIND)
-        .and_then(|mut s| s.query_row(params![task.seq, task.id], |row| Ok((row.get(0)?, row.get(1)?))).optional())
+        .and_then(|mut s| {
+            s.query_row(params![task.seq, task.id], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()
+        })
         .failed()?;
     let Some((name, bytes)) = found else { return Ok(()) };
     if task.tagged {
@@ -91,7 +95,11 @@ fn forget_task(tx: &Tx<'_>, task: &EndedTask) -> Result<()> {
             .failed()?;
     }
     let beside = [
-        (Kind::Attempt, kept::attempts_of(tx.db, &task.id)?, "DELETE FROM attempt WHERE task = ?1"),
+        (
+            Kind::Attempt,
+            kept::attempts_of(tx.db, &task.id)?,
+            "DELETE FROM attempt WHERE task = ?1",
+        ),
         (Kind::Log, kept::log_of(tx.db, &task.id)?, "DELETE FROM log WHERE task = ?1"),
     ];
     for (kind, (count, bytes), sql) in beside {
@@ -117,7 +125,7 @@ fn forget_workflows(tx: &Tx<'_>, workflows: &[[u8; 16]], limit: usize) -> Result
         if delete("DELETE FROM workflow WHERE id = ?1 AND completed_at IS NOT NULL")? > 0 {
             steps += delete("DELETE FROM step WHERE workflow = ?1")?;
         }
-        if steps >= WALKED * limit {
+        if steps >= STEPS * limit {
             break;
         }
     }
