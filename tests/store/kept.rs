@@ -418,9 +418,11 @@ async fn beyond_the_bytes_old_workflows_go_as_a_whole_and_those_that_have_not_en
     f.prune(&keep).await;
     let left = f.store.kept().await.expect("sums");
     assert!(left.tasks.count <= 20 && left.tasks.count >= 18, "{left:?}");
-    assert_eq!(
-        going.by_name.values().map(|sum| sum.count).sum::<u64>(),
-        kept.tasks.count - left.tasks.count
+    // A workflow goes with the first of its tasks that has to; the other one is then free to go, and may be left for the next time.
+    let told = going.by_name.values().map(|sum| sum.count).sum::<u64>();
+    assert!(
+        (0..=1).contains(&(told - (kept.tasks.count - left.tasks.count))),
+        "{going:?} {left:?}"
     );
     let mut there = Vec::new();
     for id in &ended {
@@ -428,16 +430,11 @@ async fn beyond_the_bytes_old_workflows_go_as_a_whole_and_those_that_have_not_en
     }
     let first = there.iter().position(|there| *there).expect("some");
     assert!(there[first..].iter().all(|there| *there), "the newest: {there:?}");
-    assert_eq!((30 - first) as u64, going_left(&going, 30));
+    assert_eq!(going.workflows, first as u64);
     for id in &ended[first..] {
         for step in f.store.workflow(*id).await.expect("it").steps {
             f.store.task(step.task).await.expect("its task");
         }
     }
     f.store.task(one_step).await.expect("the step of one that has not ended");
-}
-
-/// How many of so many workflows would be left.
-fn going_left(going: &Outdated, all: u64) -> u64 {
-    all - going.workflows
 }
