@@ -22,6 +22,7 @@ mod outbox;
 mod plugins;
 mod processors;
 mod queue;
+mod retention;
 mod rules;
 mod schedules;
 mod shipped;

@@ -89,7 +89,7 @@ async fn a_batch_is_published_or_discarded_and_never_both() {
     assert_eq!(unfolded, 1_200);
     let before = f.now + chrono::TimeDelta::days(1);
     assert_eq!(
-        f.store.prune(before, 0, 5, None).await.expect("pruned").most,
+        f.store.prune(&Keep::of(before, 0), 5, None).await.expect("pruned").most,
         0,
         "a batch is not old while it is not whole or tasks of it have not ended"
     );
@@ -150,13 +150,13 @@ async fn a_batch_is_forgotten_once_all_of_it_has_ended_and_is_old() {
     while f.store.unfold(f.now).await.expect("unfolded") > 0 {}
     let before = f.now + chrono::TimeDelta::days(1);
     for (cancelled, id) in (1..).zip(ids) {
-        while f.store.prune(before, 10, 5, None).await.expect("pruned").most > 0 {}
+        while f.store.prune(&Keep::of(before, 10), 5, None).await.expect("pruned").most > 0 {}
         f.store.cancel(id, f.now).await.expect("cancelled");
         let counted = f.store.batch(batch).await.expect("it is kept");
         assert_eq!((counted.counts.cancelled, counted.counts.left()), (cancelled, 3 - cancelled));
         assert_eq!(counted.completed_at.is_some(), cancelled == 3);
     }
-    while f.store.prune(before, 10, 5, None).await.expect("pruned").most > 0 {}
+    while f.store.prune(&Keep::of(before, 10), 5, None).await.expect("pruned").most > 0 {}
     assert!(matches!(f.store.batch(batch).await, Err(StoreError::NotFound)));
 }
 
@@ -179,12 +179,12 @@ async fn steps_outlive_their_age_as_long_as_their_workflow_does() {
     let ties = claimed[0].ties();
     f.store.settle(Arc::new(Settle { ties, ..settle })).await.expect("settled");
     let before = f.now + chrono::TimeDelta::days(1);
-    while f.store.prune(before, 0, 5, None).await.expect("pruned").most > 0 {}
+    while f.store.prune(&Keep::of(before, 0), 5, None).await.expect("pruned").most > 0 {}
     assert_eq!(f.claim(5).await.tasks.iter().map(|task| task.id).collect::<Vec<_>>(), tasks[1..]);
     let needs = f.store.needs(tasks[1]).await.expect("its needs");
     assert_eq!(needs.into_iter().collect::<Vec<_>>(), [("a".to_owned(), "1".to_owned())]);
     f.store.cancel_workflow(id, f.now).await.expect("cancelled");
-    while f.store.prune(before, 0, 5, None).await.expect("pruned").most > 0 {}
+    while f.store.prune(&Keep::of(before, 0), 5, None).await.expect("pruned").most > 0 {}
     assert!(matches!(f.store.workflow(id).await, Err(StoreError::NotFound)));
     for task in tasks {
         assert!(

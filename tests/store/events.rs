@@ -12,7 +12,7 @@ async fn events_are_forgotten_too() {
     let before = f.now + chrono::TimeDelta::days(1);
     let mut counts = Vec::new();
     for _ in 0..3 {
-        counts.push(f.store.prune(before, 0, 5, None).await.expect("pruned").most);
+        counts.push(f.store.prune(&Keep::of(before, 0), 5, None).await.expect("pruned").most);
     }
     assert_eq!(counts, [5, 2, 0]);
 }

@@ -14,7 +14,7 @@ use taskhost::model::room::Room;
 use taskhost::model::task::{Origin, Task};
 use taskhost::model::workflow::{Change, Graph, NewWorkflow, State, When};
 use taskhost::store::sqlite::Sqlite;
-use taskhost::store::{Claim, Filter, Handled, Lease, Listing, PageRequest, Settle, Store};
+use taskhost::store::{Claim, Filter, Handled, Keep, Lease, Listing, PageRequest, Settle, Store};
 
 /// A store, and what it should hold.
 struct Pair {
@@ -269,7 +269,7 @@ async fn workflows_are_forgotten_many_at_a_time_and_those_that_have_not_ended_st
     }
     let prune = async |limit, after| {
         let before = now + chrono::TimeDelta::days(1);
-        store.prune(before, 0, limit, after).await.expect("pruned")
+        store.prune(&Keep::of(before, 0), limit, after).await.expect("pruned")
     };
     let (mut pruned, mut pieces) = (prune(10, None).await, 1);
     while !pruned.is_all() {

@@ -20,14 +20,15 @@ use taskhost::model::unique::{OnConflict, Unique};
 use taskhost::model::workflow::{NewWorkflow, WorkflowStatus};
 use taskhost::store::sqlite::Sqlite;
 use taskhost::store::{
-    Claim, Claimed, Delivery, Filter, FireEvent, Firing, Handled, Lease, Listened, Listing, Offer, PageRequest, Publish, Settle, Stage,
-    Store, StoreError, Swept,
+    Claim, Claimed, Delivery, Filter, FireEvent, Firing, Handled, Keep, Lease, Listened, Listing, Offer, PageRequest, Publish, Settle,
+    Stage, Store, StoreError, Swept,
 };
 
 mod batches;
 mod claims;
 mod events;
 mod flow;
+mod kept;
 mod schedules;
 mod sent;
 mod turns;
@@ -39,7 +40,7 @@ pub(crate) struct Fixture {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) node: NodeId,
     pub(crate) now: Time,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Fixture {
@@ -50,7 +51,7 @@ impl Fixture {
             store: Arc::new(Sqlite::open(folder.path()).expect("a store")),
             node: NodeId::new(now),
             now,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -304,8 +305,8 @@ async fn old_history_is_forgotten_but_never_the_newest() {
     }
     let before = f.now;
     f.now += chrono::TimeDelta::days(40);
-    assert_eq!(f.store.prune(before, 0, 100, None).await.expect("pruned").most, 0);
-    assert_eq!(f.store.prune(f.now, 4, 100, None).await.expect("pruned").most, 6);
+    assert_eq!(f.store.prune(&Keep::of(before, 0), 100, None).await.expect("pruned").most, 0);
+    assert_eq!(f.store.prune(&Keep::of(f.now, 4), 100, None).await.expect("pruned").most, 6);
     let left = f
         .store
         .tasks(Listing::History(Filter::default()), PageRequest { limit: 100, cursor: None })

@@ -8,7 +8,7 @@ use taskhost::model::ids::{ScheduleId, TaskId};
 use taskhost::model::schedule::overlap::Overlap;
 use taskhost::model::schedule::{Fire, Schedule, Skip, SkipReason};
 use taskhost::model::task::{NewTask, Origin, Status};
-use taskhost::store::{FireSchedule, Lease, Listing, Made, MadeFires, MakeFires, PageRequest, PutSchedule, StoreError};
+use taskhost::store::{FireSchedule, Keep, Lease, Listing, Made, MadeFires, MakeFires, PageRequest, PutSchedule, StoreError};
 
 impl Fixture {
     fn at(&self, seconds: i64) -> Time {
@@ -16,7 +16,7 @@ impl Fixture {
     }
 
     /// One that is due now.
-    async fn schedule(&self) -> Schedule {
+    pub(super) async fn schedule(&self) -> Schedule {
         let schedule = Schedule {
             id: ScheduleId::new(self.now),
             name: "s".into(),
@@ -42,7 +42,7 @@ impl Fixture {
         self.store.schedule(schedule.id).await.expect("it")
     }
 
-    fn task_of(&self, id: ScheduleId) -> NewTask {
+    pub(super) fn task_of(&self, id: ScheduleId) -> NewTask {
         NewTask {
             origin: Origin::Schedule(id),
             ..self.new_task("a", 5, 0)
@@ -321,7 +321,7 @@ async fn what_a_schedule_did_is_paged_without_a_gap() {
         }
         assert_eq!(lines, all, "{limit}");
     }
-    let prune = async |before: Time| while !f.store.prune(before, 0, 3, None).await.expect("pruned").is_all() {};
+    let prune = async |before: Time| while !f.store.prune(&Keep::of(before, 0), 3, None).await.expect("pruned").is_all() {};
     prune(f.at(-19)).await;
     assert_eq!(
         f.lines(schedule.id).await.len(),
@@ -434,8 +434,8 @@ async fn that_a_schedule_was_removed_is_known_as_long_as_history_is_kept() {
     assert!(!was_removed().await);
     f.store.remove_schedule(id, f.at(0)).await.expect("removed");
     assert!(matches!(f.store.remove_schedule(id, f.at(1)).await, Err(StoreError::NotFound)));
-    while !f.store.prune(f.at(0), 0, 3, None).await.expect("pruned").is_all() {}
+    while !f.store.prune(&Keep::of(f.at(0), 0), 3, None).await.expect("pruned").is_all() {}
     assert!(was_removed().await);
-    while !f.store.prune(f.at(1), 0, 3, None).await.expect("pruned").is_all() {}
+    while !f.store.prune(&Keep::of(f.at(1), 0), 3, None).await.expect("pruned").is_all() {}
     assert!(!was_removed().await);
 }

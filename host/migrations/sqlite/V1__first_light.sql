@@ -227,6 +227,8 @@ CREATE TABLE history (
 CREATE INDEX history_by_end ON history (status, completed_at, id);
 CREATE INDEX history_by_name ON history (name, status, completed_at, id);
 CREATE INDEX history_by_batch ON history (batch, status, completed_at, id, name) WHERE batch IS NOT NULL;
+-- Of a schedule, those that have ended: the newest of them stays.
+CREATE INDEX history_of_schedule ON history (origin) WHERE origin_kind = 1;
 CREATE INDEX history_failed ON history (last_failure, id) WHERE status = 3 AND dismissed = 0;
 CREATE TABLE history_tag (
   tag TEXT NOT NULL,
@@ -259,6 +261,26 @@ CREATE TABLE attempt (
 CREATE TABLE log (seq INTEGER PRIMARY KEY, task BLOB NOT NULL, lines TEXT NOT NULL);
 CREATE INDEX log_by_task ON log (task, seq);
 CREATE TABLE checkpoint (task BLOB PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
+
+-- How much is kept, so that nobody has to count it: added to in the commits that write, taken from by those that forget.
+CREATE TABLE kept (
+  kind INTEGER NOT NULL,                -- 0 ended tasks, 1 attempts after which their task went on, 2 logs, 3 checkpoints, 4 events
+  name TEXT NOT NULL,                   -- of the task; empty with checkpoints and events
+  count INTEGER,
+  bytes INTEGER,
+  PRIMARY KEY (kind, name)
+) WITHOUT ROWID;
+-- Checkpoints are few, and go in a statement that is made for every task, most of which have none: they count themselves.
+CREATE TRIGGER checkpoint_in AFTER INSERT ON checkpoint BEGIN
+  INSERT INTO kept VALUES (3, '', 1, octet_length(NEW.data) + 64)
+    ON CONFLICT (kind, name) DO UPDATE SET count = count + 1, bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER checkpoint_change AFTER UPDATE ON checkpoint BEGIN
+  UPDATE kept SET bytes = bytes + octet_length(NEW.data) - octet_length(OLD.data) WHERE kind = 3 AND name = '';
+END;
+CREATE TRIGGER checkpoint_out AFTER DELETE ON checkpoint BEGIN
+  UPDATE kept SET count = count - 1, bytes = bytes - octet_length(OLD.data) - 64 WHERE kind = 3 AND name = '';
+END;
 
 CREATE TABLE schedule (
   id BLOB PRIMARY KEY,

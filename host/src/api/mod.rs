@@ -23,6 +23,7 @@ mod page;
 mod plugins;
 mod queue;
 mod registry;
+mod retention;
 mod schedules;
 mod serve;
 mod state;
@@ -78,6 +79,7 @@ fn scheduler_routes() -> OpenApiRouter<State> {
         .routes(routes!(queue::limits))
         .routes(routes!(queue::limit, queue::put_limit, queue::remove_limit))
         .routes(routes!(metrics::performance))
+        .routes(routes!(retention::show))
         .routes(routes!(alerts::list))
         .routes(routes!(alerts::clear))
         .routes(routes!(schedules::list))

@@ -21,7 +21,7 @@ use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi as Document, OpenApiB
         (name = "events", description = "What happened outside"),
         (name = "queue", description = "What waits and runs, and limits on it"),
         (name = "calendars", description = "On which days a market is open, and from when to when"),
-        (name = "monitor", description = "Metrics and alerts"),
+        (name = "monitor", description = "Metrics, alerts, and what is kept"),
         (name = "plugins", description = "Plugins and the tasks that they handle"),
         (name = "host", description = "The host itself"),
     )

@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::model::Time;
 use crate::model::request::Payload;
 use crate::model::task::{Status, Task};
-use crate::monitor::Monitor;
+use crate::monitor::{Monitor, retention};
 use crate::registry::Registry;
 use crate::registry::snapshot::{Handler, Snapshot};
 use crate::scheduler;
@@ -30,6 +30,7 @@ pub struct Rooms {
     pub(crate) monitor: Monitor,
     pub(crate) scheduler: scheduler::Handle,
     pub(crate) clock: Clock,
+    pub(crate) retention: retention::Options,
     options: Options,
     stopping: watch::Sender<bool>,
     /// KiB left for large bodies.
@@ -67,6 +68,7 @@ impl State {
         monitor: Monitor,
         scheduler: scheduler::Handle,
         clock: Clock,
+        retention: retention::Options,
         options: Options,
     ) -> Self {
         Self(Arc::new(Rooms {
@@ -75,6 +77,7 @@ impl State {
             monitor,
             scheduler,
             clock,
+            retention,
             stopping: watch::Sender::new(false),
             room: Arc::new(Semaphore::new(kib(options.body_budget.as_u64()))),
             // Waiting takes a connection: half of them stay for those who do not.

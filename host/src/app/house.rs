@@ -150,6 +150,7 @@ async fn build(config: &Config, file: Option<PathBuf>, guests: &Handle) -> anyho
         monitor,
         handle,
         clock.clone(),
+        config.monitor.clone(),
         config.server.clone(),
     );
     tokio::spawn(worker.clone().keep_leases());

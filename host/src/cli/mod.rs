@@ -13,6 +13,7 @@ mod json;
 mod list;
 mod plugin;
 mod queue;
+mod retention;
 mod rules;
 mod schedule;
 mod serve;
@@ -96,6 +97,8 @@ enum Command {
     /// See what went wrong.
     #[command(subcommand)]
     Alerts(alerts::Alerts),
+    /// See what is kept of what has ended, and what would be forgotten.
+    Retention(retention::Retention),
     /// Check, try and deploy plugins.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
@@ -172,6 +175,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Queue(command) => command.run(&Client::new(options)?),
         Command::Limit(command) => command.run(&Client::new(options)?),
         Command::Alerts(command) => command.run(&Client::new(options)?),
+        Command::Retention(command) => command.run(&Client::new(options)?),
     }
 }
 

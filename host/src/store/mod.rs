@@ -23,7 +23,7 @@ pub use edits::Schemas;
 pub use event::{Delivery, FireEvent, Fired, Firing, Listened};
 pub use flow::{Batch, Callback, CallbackState, CancelledSome, Publish, Stage, Step, StepRetried, Workflow};
 pub use lists::{AlertFilter, Filter, Listing, Page, PageRequest};
-pub use prune::{Place, Pruned};
+pub use prune::{EndedAt, Keep, KeepOf, Kept, Outdated, Place, Pruned, Sum};
 pub use reading::{Calendars, ScheduleError, check_payload, read_schedule, read_terms, rule_of};
 pub use schedule::{FireSchedule, Made, MadeFires, MakeFires, PutSchedule};
 
@@ -307,10 +307,14 @@ pub trait Store: Send + Sync + 'static {
     /// Closes open alerts, all or of one type; returns how many.
     async fn clear_alerts(&self, kind: Option<AlertType>) -> Result<u64>;
 
-    /// Forgets events, fires, batches and ended tasks older than `before`, but never the newest `keep` tasks, nor any that has not ended, nor the
-    /// steps of a workflow that is kept;
-    /// at most `limit` of each, and fewer where they are large. Of ended tasks it looks at some a call, those behind `after` in order.
-    async fn prune(&self, before: Time, keep: u64, limit: usize, after: Option<Place>) -> Result<Pruned>;
+    /// How much is kept.
+    async fn kept(&self) -> Result<Kept>;
+    /// What would be forgotten now, if this were to be kept: some thousands of tasks and events at most.
+    async fn outdated(&self, keep: Keep) -> Result<Outdated>;
+    /// Forgets some of what is not to be kept: at most `limit` of each kind, and fewer where they are large. It goes through the ended tasks
+    /// piece by piece: `after` is where the piece before ended. Never goes a task that has not ended, a step of a workflow that is kept, or the
+    /// newest ended task of a schedule that there is.
+    async fn prune(&self, keep: &Keep, limit: usize, after: Option<Place>) -> Result<Pruned>;
 
     /// Keeps an operator's word on a task in place of the one before; an empty one takes it back.
     async fn put_override(&self, task_name: &str, word: Override) -> Result<()>;

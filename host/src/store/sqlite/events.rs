@@ -251,6 +251,8 @@ fn fire_event<'e>(tx: &mut Tx<'_>, fire: &'e FireEvent, skips: &mut Skips<'e>) -
             tasks: Vec::new(),
         });
     }
+    let source = source.map(|source| [source.uri.as_str(), source.id.as_str()]);
+    tx.kept.add_event(event.event_type.as_str(), &event.data, source);
     let mut tasks = Vec::with_capacity(fire.firings.len());
     for firing in &fire.firings {
         tasks.extend(fire_trigger(tx, firing, fire.now)?);

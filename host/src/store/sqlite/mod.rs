@@ -15,12 +15,14 @@ mod fires;
 mod follow;
 mod gates;
 mod held;
+mod kept;
 mod lanes;
 mod limits;
 mod lists;
 mod monitor;
 mod once;
 mod outbox;
+mod outdated;
 mod page;
 mod places;
 mod prune;
@@ -40,7 +42,7 @@ use super::{
     AlertFilter, Claim, Claimed, Delivery, FireEvent, FireSchedule, Fired, Handlers, Lease, Listened, Listing, MadeFires, MakeFires,
     NamedCalendar, Observer, Offer, Orphan, Page, PageRequest, Publish, PutSchedule, Result, Settle, Stage, Store, StoreError,
 };
-use super::{Batch, CancelledSome, Place, Pruned, Queue, RequestKey, Rung, StepRetried, Swept, Waiting, Workflow};
+use super::{Batch, CancelledSome, Keep, Kept, Outdated, Place, Pruned, Queue, RequestKey, Rung, StepRetried, Swept, Waiting, Workflow};
 use crate::model::Time;
 use crate::model::alert::{Alert, AlertType, NewAlert};
 use crate::model::attempt::LogLine;
@@ -374,8 +376,8 @@ impl Store for Sqlite {
     async fn append_log(&self, lease: Lease, lines: Vec<LogLine>) -> Result<()> {
         self.writer
             .write(move |tx| {
-                tasks::leased_or_ended(tx.db, lease)?;
-                tasks::append_log(tx, lease.task, &lines)
+                let name = tasks::leased_or_ended(tx.db, lease)?;
+                tasks::append_log(tx, lease.task, &name, &lines)
             })
             .await
     }
@@ -524,8 +526,16 @@ impl Store for Sqlite {
     async fn clear_alerts(&self, kind: Option<AlertType>) -> Result<u64> {
         self.writer.write(move |tx| monitor::clear_alerts(tx, kind)).await
     }
-    async fn prune(&self, before: Time, keep: u64, limit: usize, after: Option<Place>) -> Result<Pruned> {
-        self.writer.write(move |tx| prune::prune(tx, before, keep, limit, after)).await
+    async fn kept(&self) -> Result<Kept> {
+        self.read(kept::kept).await
+    }
+    async fn outdated(&self, keep: Keep) -> Result<Outdated> {
+        self.read(move |db| outdated::outdated(db, &keep)).await
+    }
+    async fn prune(&self, keep: &Keep, limit: usize, after: Option<Place>) -> Result<Pruned> {
+        let (before, keep) = (keep.before, keep.clone());
+        let plan = self.read(move |db| outdated::piece(db, &keep, limit, after)).await?;
+        self.writer.write(move |tx| prune::prune(tx, &plan, before, limit)).await
     }
 
     async fn put_override(&self, task_name: &str, word: Override) -> Result<()> {

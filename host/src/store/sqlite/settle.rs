@@ -60,7 +60,7 @@ pub(super) fn settle(tx: &mut Tx<'_>, settle: &Settle) -> Result<()> {
     if kind == OutcomeKind::Ok {
         outbox::keep(tx, id, &settle.outbox, settle.now)?;
     }
-    tasks::append_log(tx, id, &settle.log)?;
+    tasks::append_log(tx, id, &settle.task_name, &settle.log)?;
     if let Some(alert) = &settle.alert {
         raise(tx, alert)?;
     }
@@ -245,6 +245,7 @@ fn wait_again(tx: &Tx<'_>, settle: &Settle, attempt: &AttemptEnd<'_>, again: &Ag
     if ended == 0 {
         return Err(StoreError::LeaseLost);
     }
+    tx.kept.add_attempt(&settle.task_name, attempt.error);
     tx.db
         .prepare_cached(
             "UPDATE task SET queue = ?2, due_at = ?3, retries = ?4, snoozes = ?5, losses = ?6, node = NULL, attempt_started_at = NULL,

@@ -65,33 +65,30 @@ pub(super) fn dismiss(tx: &Tx<'_>, id: TaskId) -> Result<()> {
 
 /// Whether the fence of a running attempt still holds.
 pub(super) fn leased(db: &Connection, lease: Lease) -> Result<()> {
-    fenced(
-        db,
-        lease,
-        "SELECT 1 FROM task WHERE id = ?1 AND queue = 3 AND attempt = ?2 AND node = ?3",
-    )
-}
-
-fn fenced(db: &Connection, lease: Lease, sql: &str) -> Result<()> {
     let holds = db
-        .prepare_cached(sql)
+        .prepare_cached("SELECT 1 FROM task WHERE id = ?1 AND queue = 3 AND attempt = ?2 AND node = ?3")
         .and_then(|mut s| s.exists(params![lease.task.as_bytes(), lease.attempt, lease.node.as_bytes()]))
         .failed()?;
     if holds { Ok(()) } else { Err(StoreError::LeaseLost) }
 }
 
-/// As [`leased`], but also where the attempt has ended.
-pub(super) fn leased_or_ended(db: &Connection, lease: Lease) -> Result<()> {
-    fenced(
-        db,
-        lease,
-        "SELECT 1 FROM task WHERE id = ?1 AND queue = 3 AND attempt = ?2 AND node = ?3
-         UNION ALL SELECT 1 FROM attempt WHERE task = ?1 AND number = ?2 AND node = ?3
-         UNION ALL SELECT 1 FROM history WHERE id = ?1 AND attempt = ?2 AND node = ?3",
+/// As [`leased`], but also where the attempt has ended; the name of its task.
+pub(super) fn leased_or_ended(db: &Connection, lease: Lease) -> Result<String> {
+    db.prepare_cached(
+        "SELECT name FROM task WHERE id = ?1 AND queue = 3 AND attempt = ?2 AND node = ?3
+         UNION ALL SELECT COALESCE((SELECT name FROM task WHERE id = ?1), (SELECT name FROM history WHERE id = ?1)) FROM attempt
+           WHERE task = ?1 AND number = ?2 AND node = ?3
+         UNION ALL SELECT name FROM history WHERE id = ?1 AND attempt = ?2 AND node = ?3",
     )
+    .and_then(|mut s| {
+        let fence = params![lease.task.as_bytes(), lease.attempt, lease.node.as_bytes()];
+        s.query_row(fence, |row| row.get(0)).optional()
+    })
+    .failed()?
+    .ok_or(StoreError::LeaseLost)
 }
 
-pub(super) fn append_log(tx: &Tx<'_>, id: TaskId, lines: &[LogLine]) -> Result<()> {
+pub(super) fn append_log(tx: &Tx<'_>, id: TaskId, name: &str, lines: &[LogLine]) -> Result<()> {
     if lines.is_empty() {
         return Ok(());
     }
@@ -99,8 +96,9 @@ pub(super) fn append_log(tx: &Tx<'_>, id: TaskId, lines: &[LogLine]) -> Result<(
     tx.db
         .prepare_cached("INSERT INTO log (task, lines) VALUES (?1, ?2)")
         .and_then(|mut s| s.execute(params![id.as_bytes(), text]))
-        .failed()
-        .map(drop)
+        .failed()?;
+    tx.kept.add_log(name, &text);
+    Ok(())
 }
 
 pub(super) fn save_checkpoint(tx: &Tx<'_>, lease: Lease, data: &[u8]) -> Result<()> {

@@ -13,6 +13,7 @@
 use super::Failed;
 use super::counts::{self, BatchBook};
 use super::gates::Gates;
+use super::kept::KeptBook;
 use super::lanes::Cursors;
 use super::monitor::MetricsBook;
 use super::workflow::WorkflowBook;
@@ -43,6 +44,7 @@ pub(super) struct Tx<'a> {
     pub(super) db: &'a Connection,
     pub(super) metrics: &'a mut MetricsBook,
     pub(super) batches: &'a mut BatchBook,
+    pub(super) kept: &'a KeptBook,
     /// `None` where they have to be read.
     pub(super) gates: &'a mut Option<Arc<Gates>>,
     pub(super) workflows: &'a mut WorkflowBook,
@@ -63,6 +65,7 @@ pub(super) struct Tx<'a> {
 struct Books {
     metrics: MetricsBook,
     batches: BatchBook,
+    kept: KeptBook,
     gates: Option<Arc<Gates>>,
     let_in: Cell<u64>,
     workflows: WorkflowBook,
@@ -77,6 +80,7 @@ impl Books {
             db,
             metrics: &mut self.metrics,
             batches: &mut self.batches,
+            kept: &self.kept,
             gates: &mut self.gates,
             workflows: &mut self.workflows,
             crowded,
@@ -382,6 +386,7 @@ fn commit(
 fn write(db: &Connection, books: &mut Books, crowded: &Cell<bool>, batch: &mut [Box<dyn Job>]) -> Result<bool> {
     let run = |sql: &str| db.prepare_cached(sql).and_then(|mut s| s.execute([])).failed();
     run("BEGIN IMMEDIATE")?;
+    books.kept.begin(db)?;
     for job in batch.iter_mut() {
         let before = db.total_changes();
         let done = job.run(&mut books.tx(db, crowded));
@@ -396,6 +401,7 @@ fn write(db: &Connection, books: &mut Books, crowded: &Cell<bool>, batch: &mut [
         counts::flush(&mut books.tx(db, crowded))?;
     }
     books.metrics.flush(db)?;
+    books.kept.flush(db)?;
     run("COMMIT")?;
     Ok(true)
 }
@@ -408,7 +414,8 @@ mod tests {
     /// A writer that is busy with its first intention until it is let go.
     async fn busy() -> (Arc<Writer>, std::sync::mpsc::Sender<()>) {
         let db = Connection::open_in_memory().unwrap();
-        db.execute_batch("CREATE TABLE metric (name TEXT PRIMARY KEY, data TEXT)").unwrap();
+        let schema = include_str!("../../../migrations/sqlite/V1__first_light.sql");
+        db.execute_batch(schema).unwrap();
         let writer = Arc::new(Writer::start(db).unwrap());
         let (go, wait) = std::sync::mpsc::channel();
         let wait = Mutex::new(wait);
