@@ -3,11 +3,11 @@
 use crate::Bench;
 use crate::host::{BASE, Host, database, fresh};
 use anyhow::{Context, Result, bail};
-use chrono::Utc;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use taskhost::clock::Clock;
 
 /// Between two looks at how far a batch is: rare enough to cost nothing, since its end is told by its tasks.
 const LOOK: Duration = Duration::from_millis(50);
@@ -61,7 +61,7 @@ pub(super) fn send(host: &Host, lines: &str) -> Result<String> {
 pub(super) fn run(bench: &Bench, lines: &[String]) -> Result<Ran> {
     let host = working_host(bench)?;
     let (machine, own, processor) = (machine_time()?, own_time()?, host.processor_time()?);
-    let (sent, begun) = (Utc::now().timestamp_micros(), Instant::now());
+    let (sent, begun) = (Clock::System.now().timestamp_micros(), Instant::now());
     let batch = send(&host, &lines.concat())?;
     loop {
         std::thread::sleep(LOOK);

@@ -116,8 +116,8 @@ fn urgent_ones(bench: &Bench, burn: &Burn, backlog: f64) -> Result<[Runs; 2]> {
     const PRIORITY: u8 = 1;
     let host = working_host(bench)?;
     if backlog > 0.0 {
-        let tasks = backlog * super::cores() as f64 * 1e3 / BURN;
-        send(&host, &burn.line(BURN, "").repeat(tasks as usize))?;
+        let tasks = super::whole(backlog * super::cores() as f64 * 1e3 / BURN);
+        send(&host, &burn.line(BURN, "").repeat(tasks))?;
         std::thread::sleep(Duration::from_secs(1));
     }
     let mut client = host.client()?;

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use batch::{Ran, run as run_batch};
 use mix::{Burn, HUNDRED, KINDS};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Hundreds of tasks of the mix for each second of a usual run.
 const HUNDREDS: f64 = 5.0;
@@ -52,6 +53,12 @@ pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// A count, rounded up.
+#[expect(clippy::cast_possible_truncation, reason = "it has no fractions")]
+fn whole(count: f64) -> usize {
+    count.ceil() as usize
+}
+
 /// What is told of a mix, of a peer too.
 #[derive(Serialize)]
 struct Figures {
@@ -67,8 +74,11 @@ struct Figures {
     /// In hundredths of the time of all cores: what neither this nor the measuring took.
     other: f64,
     /// Of each kind, from the first byte of the batch, in milliseconds: p50 and p99 to its start, and to its end.
-    lateness: Vec<[f64; 4]>,
+    lateness: BTreeMap<&'static str, [f64; 4]>,
 }
+
+/// One of them: its name, its digits and how it is read.
+type Figure = (&'static str, usize, fn(&Figures) -> f64);
 
 impl Figures {
     fn of(ran: &Ran) -> Self {
@@ -84,9 +94,9 @@ impl Figures {
                 times[kind].1.push(record.ended);
             }
         }
-        let lateness = times.map(|(started, ended)| {
+        let lateness = KINDS.iter().zip(times).map(|(kind, (started, ended))| {
             let (started, ended) = (Runs::sorted(started), Runs::sorted(ended));
-            [started.at(500), started.at(990), ended.at(500), ended.at(990)]
+            (kind.name, [started.at(500), started.at(990), ended.at(500), ended.at(990)])
         });
         Self {
             per_second: tasks / ran.seconds,
@@ -95,14 +105,14 @@ impl Figures {
             lost: 100.0 * (1.0 - burnt / 1e3 / ran.seconds / cores() as f64),
             spent: (ran.processor * 1e3 - burnt) / tasks,
             other: 100.0 * ran.other,
-            lateness: lateness.into(),
+            lateness: lateness.collect(),
         }
     }
 }
 
 /// A mix of work, all of it due at once.
 fn mix(bench: &Bench, burn: &Burn) -> Result<()> {
-    let tasks = (bench.seconds * HUNDREDS).ceil() as usize * HUNDRED;
+    let tasks = whole(bench.seconds * HUNDREDS) * HUNDRED;
     let lines = mix::lines(tasks, Some(burn));
     let runs = (0..RUNS)
         .map(|_| Ok(Figures::of(&run_batch(bench, &lines)?)))
@@ -116,7 +126,7 @@ fn mix(bench: &Bench, burn: &Burn) -> Result<()> {
         &of(|run| run.per_second),
         &Runs::one(ideal),
     );
-    let figures: [(&str, usize, fn(&Figures) -> f64); 5] = [
+    let figures: [Figure; 5] = [
         ("failed, %", 1, |run| run.failed),
         ("repeated attempts", 0, |run| f64::from(run.repeated)),
         ("of the cores lost, %", 1, |run| run.lost),
@@ -126,8 +136,8 @@ fn mix(bench: &Bench, burn: &Burn) -> Result<()> {
     for (name, digits, value) in figures {
         alone(&format!("the mix: {name}"), 1, digits, &of(value));
     }
-    for (place, kind) in KINDS.iter().enumerate() {
-        let at = |which: usize| Runs::sorted(runs.iter().map(|run| run.lateness[place][which]).collect()).median();
+    for kind in &KINDS {
+        let at = |which: usize| Runs::sorted(runs.iter().map(|run| run.lateness[kind.name][which]).collect()).median();
         told(
             &format!("{}: due to start, to settlement, p50 / p99, ms", kind.name),
             &format!("{:.0} / {:.0}, {:.0} / {:.0}", at(0), at(1), at(2), at(3)),
@@ -138,21 +148,23 @@ fn mix(bench: &Bench, burn: &Burn) -> Result<()> {
 
 /// More burners than there are slots, and what of the cores' time they have while any of them burns.
 fn burners(bench: &Bench, burn: &Burn) -> Result<()> {
-    let tasks = (bench.seconds * BURNERS).ceil() as usize;
+    let tasks = whole(bench.seconds * BURNERS);
     let lines = vec![burn.line(BURN, ""); tasks];
-    let [mut guests, mut host, mut other] = [const { Vec::new() }; 3];
+    let [mut guests, mut left, mut host, mut other] = [const { Vec::new() }; 4];
     for _ in 0..RUNS {
         let ran = run_batch(bench, &lines)?;
         let succeeded = ran.records.iter().filter(|record| record.succeeded).count();
         let all = ran.seconds * cores() as f64;
         guests.push(succeeded as f64 * BURN / 1e3 / all);
+        left.push(succeeded as f64 * BURN / 1e3 / all / (1.0 - ran.other));
         host.push(ran.processor / all);
         other.push(100.0 * ran.other);
     }
     let name = |what: &str| format!("{tasks} burners of {BURN:.0} ms: {what}");
     let one = Runs::one(1.0);
     row(&name("share of the cores' time in guests"), 1, 3, &Runs::sorted(guests), &one);
-    row(&name("the same in all of the host"), 1, 3, &Runs::sorted(host), &one);
+    row(&name("the same of what other work left"), 1, 3, &Runs::sorted(left), &one);
+    row(&name("share of it in the whole host"), 1, 3, &Runs::sorted(host), &one);
     alone(&name("other work on the cores, %"), 1, 1, &Runs::sorted(other));
     Ok(())
 }
