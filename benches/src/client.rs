@@ -24,10 +24,17 @@ impl Client {
 
     /// Sends one request; `method` is the whole of it up to the version, as in `GET /healthz`. Any answer but a 200 is an error.
     pub(crate) fn ask(&mut self, method: &str, headers: &str, body: &str) -> Result<Answer> {
+        self.send(method, &format!("content-type: application/json\r\n{headers}"), body)
+    }
+
+    /// Sends lines, each a JSON document.
+    pub(crate) fn ask_lines(&mut self, method: &str, lines: &str) -> Result<Answer> {
+        self.send(method, "content-type: application/x-ndjson\r\n", lines)
+    }
+
+    fn send(&mut self, method: &str, headers: &str, body: &str) -> Result<Answer> {
         let length = body.len();
-        let request = format!(
-            "{method} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n{headers}content-length: {length}\r\n\r\n{body}"
-        );
+        let request = format!("{method} HTTP/1.1\r\nhost: 127.0.0.1\r\n{headers}content-length: {length}\r\n\r\n{body}");
         self.0.write_all(request.as_bytes())?;
         let mut buffer = Vec::with_capacity(4_096);
         let mut part = [0; 64 << 10];

@@ -80,7 +80,7 @@ fn on(bench: &Bench, amounts: Amounts) -> Result<(Found, Host)> {
     eprintln!("{} MiB filled in {:.0} s", bytes >> 20, begun.elapsed().as_secs_f64());
     let host = Host::start_in(&bench.built, folder, DEFAULTS)?;
     let lists = lists(&host, &middle)?;
-    let waits = latency::idle_waits(&host)?;
+    let waits = latency::steady_waits(&host)?;
     let live = (0..RUNS).map(|_| host.live(CONNECTIONS, bench.seconds)).collect::<Result<_>>()?;
     let drained = plain::drained(&host)?;
     let submitted = (0..RUNS)

@@ -74,10 +74,7 @@ pub(crate) struct Host {
 impl Host {
     /// On a fresh directory with the plugin to measure with.
     pub(crate) fn start(built: &Built, variables: Variables<'_>) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        std::fs::create_dir(folder.path().join("plugins"))?;
-        std::fs::copy(&built.guest, folder.path().join("plugins/noop.wasm"))?;
-        Self::start_in(built, folder, variables)
+        Self::start_in(built, fresh(built)?, variables)
     }
 
     /// On what another has left.
@@ -237,13 +234,7 @@ impl Host {
 
     /// Time that the processors have given it.
     pub(crate) fn processor_time(&self) -> Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
-        // After the name, which may hold anything but ends in the last bracket: user and system time are the 12th and 13th.
-        let (_, rest) = stat.rsplit_once(") ").context("/proc/…/stat")?;
-        let ticks: u64 = rest.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-        Ok(Duration::from_secs_f64(
-            ticks as f64 / rustix::param::clock_ticks_per_second() as f64,
-        ))
+        processor_time(&self.process.id().to_string())
     }
 
     /// Ranges of memory that the kernel keeps a record of each for.
@@ -263,6 +254,25 @@ impl Host {
         self.process.wait()?;
         Ok(std::mem::replace(&mut self.folder, tempfile::tempdir()?))
     }
+}
+
+/// Time that the processors have given a process, `self` or a number.
+pub(crate) fn processor_time(process: &str) -> Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // After the name, which may hold anything but ends in the last bracket: user and system time are the 12th and 13th.
+    let (_, rest) = stat.rsplit_once(") ").context("/proc/…/stat")?;
+    let ticks: u64 = rest.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    Ok(Duration::from_secs_f64(
+        ticks as f64 / rustix::param::clock_ticks_per_second() as f64,
+    ))
+}
+
+/// A fresh directory with the plugin to measure with.
+pub(crate) fn fresh(built: &Built) -> Result<tempfile::TempDir> {
+    let folder = tempfile::tempdir()?;
+    std::fs::create_dir(folder.path().join("plugins"))?;
+    std::fs::copy(&built.guest, folder.path().join("plugins/noop.wasm"))?;
+    Ok(folder)
 }
 
 /// Submits a task and returns its id.

@@ -49,7 +49,7 @@ fn waits_of(host: &Host, load: &Load, tasks: usize) -> Result<[Runs; 2]> {
 }
 
 /// Fifty tasks a second; the waits for their start and for their settlement.
-pub(crate) fn idle_waits(host: &Host) -> Result<[Runs; 2]> {
+pub(crate) fn steady_waits(host: &Host) -> Result<[Runs; 2]> {
     let load = Load {
         rate: Some(50.0),
         ..host.load("", 1, TASKS as f64 / 50.0)
@@ -60,7 +60,7 @@ pub(crate) fn idle_waits(host: &Host) -> Result<[Runs; 2]> {
 fn idle(bench: &Bench) -> Result<()> {
     let (mut ours, mut floors) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
-        ours.push(idle_waits(&Host::start(&bench.built, &[])?)?);
+        ours.push(steady_waits(&Host::start(&bench.built, &[])?)?);
         floors.push(Runs::sorted(floor::latency(&bench.built.guest, TASKS)?));
     }
     for (per_mille, name) in PERCENTILES {

@@ -20,6 +20,7 @@ mod plain;
 mod reload;
 mod schedules;
 mod table;
+mod work;
 
 use anyhow::{Context, Result, bail};
 use host::Built;
@@ -32,6 +33,13 @@ pub(crate) struct Bench {
     seconds: f64,
     /// The share of the rows that `growth` fills a store with.
     scale: f64,
+}
+
+impl Bench {
+    fn new(seconds: f64, scale: f64) -> Result<Self> {
+        let built = Built::new()?;
+        Ok(Self { built, seconds, scale })
+    }
 }
 
 /// A case: its name, the two columns of its table, and what is run.
@@ -56,6 +64,7 @@ const CASES: &[Case] = &[
         ["beside each other, median (range)", "alone, median (range)"],
         neighbour::run,
     ),
+    ("work", ["Taskhost, median (range)", "the cores' all, or alone"], work::run),
     (
         "overload",
         ["under three times that load", "capacity; of memory, the first third"],
@@ -75,6 +84,9 @@ fn main() -> Result<()> {
         let load: Load = serde_json::from_str(&arguments.next().context("a load")?)?;
         println!("{}", serde_json::to_string(&load.run_here()?)?);
         return Ok(());
+    }
+    if arguments.next_if(|word| word == "mix").is_some() {
+        return work::for_peers(arguments);
     }
     let mut option = |name: &str, default: f64| -> Result<f64> {
         match arguments.next_if(|word| word == name) {
@@ -98,8 +110,7 @@ fn main() -> Result<()> {
     if !(scale > 0.0 && seconds > 0.0) {
         bail!("--seconds and --scale are above 0");
     }
-    let built = Built::new()?;
-    let bench = Bench { built, seconds, scale };
+    let bench = Bench::new(seconds, scale)?;
     let mut columns = None;
     for (_, wanted, run) in cases {
         if columns.replace(wanted) != Some(wanted) {

@@ -73,7 +73,7 @@ fn loops(bench: &Bench) -> Result<()> {
 }
 
 /// Milliseconds of answers, a hundred requests a second.
-fn health(host: &Host) -> Result<Runs> {
+pub(crate) fn health(host: &Host) -> Result<Runs> {
     let mut client = host.client()?;
     let mut times = Vec::with_capacity(REQUESTS);
     for _ in 0..REQUESTS {

@@ -29,7 +29,7 @@ fn parked(bench: &Bench, count: u32) -> Result<()> {
     let begun = Instant::now();
     let mut client = host.client()?;
     for _ in 0..count {
-        crate::host::submit(&mut client, "sleep", &format!(r#"{{"seconds":{SECONDS}}}"#))?;
+        crate::host::submit(&mut client, "sleep", &format!(r#"{{"ms":{}}}"#, SECONDS * 1_000))?;
     }
     let mut running = 0;
     while running < count as usize && begun.elapsed() < Duration::from_secs(SECONDS) {
