@@ -10,7 +10,7 @@ use taskhost::model::limit::{Limit, Rate};
 use taskhost::model::outbox::Outbox;
 use taskhost::model::priority::Priority;
 use taskhost::model::retry::{Counters, Next};
-use taskhost::model::room::Room;
+use taskhost::model::room::{Load, Room};
 use taskhost::model::task::{NewTask, Origin, Submission, Task};
 use taskhost::store::sqlite::Sqlite;
 use taskhost::store::{Claim, Handled, Handlers, Lease, Settle, Store, Swept};
@@ -112,7 +112,7 @@ impl House {
             node: self.node,
             now: self.now,
             started: self.started,
-            burns: Arc::new(|_| false),
+            load: Arc::new(|_| Load::Short),
             handlers: self.handlers(),
             hold: Box::new(move || Room::of(free, memory)),
             give_back: Box::new(|_, _| ()),

@@ -72,7 +72,7 @@ async fn a_task_is_leased_as_it_enters_only_where_it_may_start_at_once() {
         let offer = Offer {
             node: f.node,
             handled: handled(),
-            burns: Arc::new(|_| false),
+            load: Arc::new(|_| Load::Short),
             hold: Box::new(move || free),
             kept: Box::new(move |leased| told.send(leased).expect("somebody listens")),
         };

@@ -10,7 +10,7 @@ use taskhost::model::ids::{NodeId, WorkflowId};
 use taskhost::model::outbox::Outbox;
 use taskhost::model::request::{WorkflowRequest, parse};
 use taskhost::model::retry::Next;
-use taskhost::model::room::Room;
+use taskhost::model::room::{Load, Room};
 use taskhost::model::task::{Origin, Task};
 use taskhost::model::workflow::{Change, Graph, NewWorkflow, State, When};
 use taskhost::store::sqlite::Sqlite;
@@ -116,7 +116,7 @@ impl Pair {
             node: self.node,
             now: self.now,
             started: [0; 2],
-            burns: Arc::new(|_| false),
+            load: Arc::new(|_| Load::Short),
             handlers: Arc::new(HashMap::from([("t".to_owned(), handled)])),
             hold: Box::new(|| Room::of(1, 1 << 20)),
             give_back: Box::new(|_, _| ()),

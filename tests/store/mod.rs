@@ -13,7 +13,7 @@ use taskhost::model::outbox::{Outbox, Sent, Undelivered};
 use taskhost::model::priority::Priority;
 use taskhost::model::request::{WorkflowRequest, parse};
 use taskhost::model::retry::{Counters, Next};
-use taskhost::model::room::Room;
+use taskhost::model::room::{Load, Room};
 use taskhost::model::task::{NewTask, Origin, Status, Submission, Ties};
 use taskhost::model::trigger::{Edits, Patch, Terms, Trigger};
 use taskhost::model::unique::{OnConflict, Unique};
@@ -92,7 +92,7 @@ impl Fixture {
             node: self.node,
             now: self.now,
             started: [0; 2],
-            burns: Arc::new(|name| name.starts_with("burns")),
+            load: Arc::new(|name| if name.starts_with("burns") { Load::Burns } else { Load::Short }),
             handlers: Arc::new(handlers),
             hold: Box::new(move || Room::of(slots, memory)),
             give_back: Box::new(|_, _| ()),

@@ -197,6 +197,29 @@ async fn in_each_lane_every_sixteenth_is_the_longest_due() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn names_that_never_ran_start_a_few_at_a_time_beside_all_that_burn() {
+    let f = Fixture::new();
+    f.bring("burns", 1, "x", 10).await;
+    let new = f.bring("a", 5, "y", 10).await;
+    let known = f.bring("b", 9, "y", 1).await;
+    let claim = Claim {
+        hold: Box::new(|| Room {
+            new: 3,
+            burning: [0; 9],
+            ..Room::of(50, 1 << 40)
+        }),
+        load: Arc::new(|name| match name {
+            "burns" => Load::Burns,
+            "a" => Load::New,
+            _ => Load::Short,
+        }),
+        ..f.claim_of(handlers(&["a", "b", "burns"]), 0, 0)
+    };
+    let expected: Vec<TaskId> = new[..3].iter().chain(&known).copied().collect();
+    assert_eq!(ids(&f.store.claim(claim).await.expect("a claim")), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn slots_and_memory_are_kept_for_what_is_urgent() {
     let f = Fixture::new();
     let normal = f.bring("a", 3, "x", 5).await;

@@ -11,7 +11,7 @@
 //! What an attempt waits here is told by its [`Pace`], and its timeout does not run meanwhile.
 
 use crate::model::priority::{Pick, Priority, pick};
-use crate::model::room::{index, most_burning};
+use crate::model::room::{Load, index, most_burning};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,6 +54,8 @@ struct State {
     turns: usize,
     waiting: BTreeMap<Rank, Waiting>,
     granted: u64,
+    /// Attempts that run and of whose names nothing is known yet.
+    new: usize,
     /// Attempts that want a processor, or are expected to, by priority.
     wants: [usize; 9],
     /// The most urgent due task that waits for a processor.
@@ -90,20 +92,16 @@ impl Processors {
         }))
     }
 
-    /// Whether a task of this name is expected to burn. Of a name that never ran nobody knows; the first few say.
-    pub fn burns(&self, name: &str) -> bool {
-        burns(&self.state(), name)
+    /// What attempts of a name are known to do.
+    pub fn load(&self, name: &str) -> Load {
+        load(&self.state(), name)
     }
 
-    /// How many attempts that burn may begin: of priority 1, of priorities 1 and 2 together, and so on.
-    pub fn room(&self) -> [usize; 9] {
-        room(&self.state(), self.0.count)
-    }
-
-    /// Whether an attempt of this name and priority finds what it is expected to need.
-    pub fn have_room(&self, name: &str, priority: Priority) -> bool {
+    /// How many attempts may begin: of names that never ran, and of those that burn, of priority 1, of priorities 1 and 2 together, and so
+    /// on.
+    pub fn room(&self) -> (usize, [usize; 9]) {
         let state = self.state();
-        !burns(&state, name) || room(&state, self.0.count)[index(priority)] > 0
+        (room_for_new(&state, self.0.count), room(&state, self.0.count))
     }
 
     /// Says which is the most urgent due task that waits for a processor: only then is it worth a wake that one may begin.
@@ -123,11 +121,12 @@ impl Processors {
     pub fn ticket(&self, name: &str, priority: Priority) -> Ticket {
         let mut state = self.state();
         state.tickets += 1;
-        let burns = burns(&state, name);
-        let is_news = !state.short.contains_key(name);
+        let load = load(&state, name);
+        let (burns, is_new) = (load == Load::Burns, load == Load::New);
         if burns {
             state.wants[index(priority)] += 1;
         }
+        state.new += usize::from(is_new);
         Ticket {
             processors: self.clone(),
             name: name.to_owned(),
@@ -137,7 +136,7 @@ impl Processors {
             standing: Standing::Free,
             burns,
             wants: burns,
-            is_news,
+            is_new,
             told: false,
             credit: CREDIT,
             credited: Instant::now(),
@@ -177,8 +176,17 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn burns(state: &State, name: &str) -> bool {
-    state.short.get(name).is_none_or(|short| *short < SHORT_IN_A_ROW)
+fn load(state: &State, name: &str) -> Load {
+    match state.short.get(name) {
+        None => Load::New,
+        Some(short) if *short < SHORT_IN_A_ROW => Load::Burns,
+        Some(_) => Load::Short,
+    }
+}
+
+/// Attempts of names that never ran start beside all that burn, but few at a time: they may burn too.
+fn room_for_new(state: &State, count: usize) -> usize {
+    most_burning(count).saturating_sub(state.new)
 }
 
 fn room(state: &State, count: usize) -> [usize; 9] {
@@ -247,8 +255,8 @@ pub struct Ticket {
     burns: bool,
     /// Whether it is counted among those that want a processor.
     wants: bool,
-    /// Whether its name was unknown when it began.
-    is_news: bool,
+    /// Whether its name never ran before, and nothing was told of it yet.
+    is_new: bool,
     /// Whether it has told what attempts of its name do.
     told: bool,
     credit: Duration,
@@ -297,7 +305,7 @@ impl Ticket {
     /// It waits for the host: others may have its turn.
     pub(super) fn sleeps(&mut self, now: Instant) {
         // Of a name that is not known yet, one that sleeps says as much as one that ends.
-        if self.is_news {
+        if self.is_new {
             self.tell_short();
         }
         if self.burns {
@@ -390,13 +398,23 @@ impl Ticket {
         if std::mem::replace(&mut self.told, true) {
             return;
         }
-        let mut state = self.processors.state();
+        let processors = self.processors.clone();
+        let mut state = processors.state();
         if state.short.len() >= MOST_NAMES {
             state.short.clear();
         }
         match state.short.get_mut(&self.name) {
             Some(short) => *short = short.saturating_add(1),
             None => drop(state.short.insert(self.name.clone(), SHORT_IN_A_ROW)),
+        }
+        self.is_known(&mut state);
+    }
+
+    /// More of its name may start, or others whose names never ran.
+    fn is_known(&mut self, state: &mut State) {
+        if std::mem::take(&mut self.is_new) {
+            state.new -= 1;
+            self.processors.0.wake.notify_one();
         }
     }
 
@@ -406,6 +424,7 @@ impl Ticket {
             state.short.insert(self.name.clone(), 0);
         }
         self.told = true;
+        self.is_known(state);
     }
 }
 

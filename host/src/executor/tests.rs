@@ -6,6 +6,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::model::attempt::Class;
 use crate::model::priority::Priority;
+use crate::model::room::Load;
 use std::time::Instant;
 
 /// A component whose `run` and `describe` have these bodies. `$ok` and `$say` answer with `{}` and an empty list of tasks.
@@ -394,10 +395,10 @@ fn who_burns_waits_its_turn_and_its_timeout_with_it() {
     let waited: Duration = ended.iter().filter_map(|(_, report)| report.usage.processor_wait).sum();
     assert!(waited > wall, "{waited:?} of {wall:?}");
     assert!(
-        processors.burns("burn") && processors.in_use() == (1, 0, 0),
+        processors.load("burn") == Load::Burns && processors.in_use() == (1, 0, 0),
         "all turns are given back"
     );
-    assert_eq!(processors.room(), [2; 9]);
+    assert_eq!(processors.room(), (2, [2; 9]));
 }
 
 #[test]

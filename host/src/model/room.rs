@@ -38,6 +38,17 @@ pub fn most_burning(processors: usize) -> usize {
     processors + processors.div_ceil(RESERVE_OF)
 }
 
+/// What attempts of a task name are known to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// They are over before anybody asks.
+    Short,
+    /// None has run yet: the first few say.
+    New,
+    /// They burn, and wait for a processor where there is none.
+    Burns,
+}
+
 /// What is free on a node, and for whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
@@ -49,6 +60,8 @@ pub struct Room {
     pub common_slots: usize,
     /// Of the memory, what any task may have.
     pub common_memory: u64,
+    /// Attempts of names that never ran and may begin.
+    pub new: usize,
     /// Attempts that burn and may begin: of priority 1, of priorities 1 and 2 together, and so on.
     pub burning: [usize; 9],
 }
@@ -61,6 +74,7 @@ impl Room {
             memory,
             common_slots: slots,
             common_memory: memory,
+            new: usize::MAX,
             burning: [usize::MAX; 9],
         }
     }
@@ -80,8 +94,18 @@ impl Room {
         self.burning[index(priority)] > 0
     }
 
-    /// What is left after a task took a slot and so much memory, and a processor where it burns.
-    pub fn take(&mut self, priority: Priority, memory: u64, burns: bool) {
+    /// Whether an attempt of this priority finds a slot, and what its name is known to need.
+    pub fn fits(&self, priority: Priority, load: Load) -> bool {
+        let finds = match load {
+            Load::Short => true,
+            Load::New => self.new > 0,
+            Load::Burns => self.has_processor(priority),
+        };
+        finds && self.has_slot(priority)
+    }
+
+    /// What is left after a task took a slot and so much memory, and what its name is known to need.
+    pub fn take(&mut self, priority: Priority, memory: u64, load: Load) {
         self.slots = self.slots.saturating_sub(1);
         self.memory = self.memory.saturating_sub(memory);
         if !is_urgent(priority) {
@@ -90,7 +114,10 @@ impl Room {
         }
         self.common_slots = self.common_slots.min(self.slots);
         self.common_memory = self.common_memory.min(self.memory);
-        if burns {
+        if load == Load::New {
+            self.new = self.new.saturating_sub(1);
+        }
+        if load == Load::Burns {
             for left in &mut self.burning[index(priority)..] {
                 *left = left.saturating_sub(1);
             }
@@ -130,10 +157,10 @@ mod tests {
             ..Room::of(2, 30)
         };
         assert!(room.has_slot(priority(5)) && room.memory_for(priority(5)) == 10);
-        room.take(priority(5), 10, false);
+        room.take(priority(5), 10, Load::Short);
         assert!(!room.has_slot(priority(3)) && room.has_slot(priority(2)));
         assert_eq!(room.memory_for(priority(1)), 20);
-        room.take(priority(2), 20, false);
+        room.take(priority(2), 20, Load::Short);
         assert!(!room.has_slot(priority(1)));
     }
 
@@ -143,12 +170,12 @@ mod tests {
             burning: [2; 9],
             ..Room::of(10, 10)
         };
-        room.take(priority(5), 0, true);
-        room.take(priority(5), 0, true);
+        room.take(priority(5), 0, Load::Burns);
+        room.take(priority(5), 0, Load::Burns);
         assert!(!room.has_processor(priority(5)) && !room.has_processor(priority(9)));
         assert!(room.has_processor(priority(4)));
-        room.take(priority(1), 0, true);
-        room.take(priority(1), 0, true);
+        room.take(priority(1), 0, Load::Burns);
+        room.take(priority(1), 0, Load::Burns);
         assert!(!room.has_processor(priority(4)));
     }
 }

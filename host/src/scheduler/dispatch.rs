@@ -89,7 +89,7 @@ async fn claim(context: &Context, view: &View, started: &mut [u64; 2]) -> Durati
         node: context.node,
         now,
         started: *started,
-        burns: context.worker.burning(),
+        load: context.worker.load_of(),
         handlers: view.handlers.clone(),
         hold: Box::new({
             let (free, worker) = (free.clone(), context.worker.clone());

@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::model::event::NewEvent;
 use crate::model::ids::{NodeId, TaskId};
 use crate::model::priority::Priority;
+use crate::model::room::Load;
 use crate::model::task::NewTask;
 use crate::model::workflow::NewWorkflow;
 use crate::monitor::Monitor;
@@ -138,7 +139,7 @@ impl Handle {
         Offer {
             node: self.0.node,
             handled: handler.handled.clone(),
-            burns: self.0.worker.burning(),
+            load: self.0.worker.load_of(),
             hold: Box::new(move || {
                 let mut slot = held.lock().unwrap_or_else(PoisonError::into_inner);
                 *slot = slot.take().or_else(|| worker.hold(&name, priority, memory));
@@ -178,7 +179,7 @@ impl Handle {
 
     /// Whether tasks of this name are expected to burn, and so wait for a processor where there is none.
     pub fn burns(&self, name: &str) -> bool {
-        self.0.worker.burns(name)
+        self.0.worker.load(name) == Load::Burns
     }
 
     /// Whether a task of this name and priority waits for a processor.

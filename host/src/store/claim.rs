@@ -8,7 +8,7 @@ use crate::model::ids::{NodeId, TaskId};
 use crate::model::outbox::Outbox;
 use crate::model::priority::Priority;
 use crate::model::retry::{Counters, Next};
-use crate::model::room::Room;
+use crate::model::room::{Load, Room};
 use crate::model::task::{Task, Ties};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -96,8 +96,8 @@ pub struct Offer {
     pub node: NodeId,
     /// What will run it.
     pub handled: Handled,
-    /// Which tasks are expected to burn.
-    pub burns: Burns,
+    /// What attempts of a name are known to do.
+    pub load: LoadOf,
     /// Holds the place, and says whether there is one. Asked at the last moment, while the task is written: a place that waited for
     /// the commit before would stand empty for as long. Asked again, it says the same.
     pub hold: Box<dyn Fn() -> bool + Send + Sync>,
@@ -106,8 +106,8 @@ pub struct Offer {
     pub kept: Box<dyn Fn(Option<Task>) + Send + Sync>,
 }
 
-/// Whether tasks of a name are expected to burn, so that they wait for a processor where there is none.
-pub type Burns = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+/// What attempts of a name are known to do.
+pub type LoadOf = Arc<dyn Fn(&str) -> Load + Send + Sync>;
 
 /// Takes due tasks for a node: by priority, then turn by turn of their fairness keys, then by time; each 16th the longest due. Those that
 /// are expected to burn and find no processor are passed over, and counted by themselves.
@@ -119,8 +119,8 @@ pub struct Claim {
     pub now: Time,
     /// How many were started before, for the one-in-16 rule: of those that do not burn, and of those that do.
     pub started: [u64; 2],
-    /// Which tasks are expected to burn.
-    pub burns: Burns,
+    /// What attempts of a name are known to do.
+    pub load: LoadOf,
     /// What the node can run.
     pub handlers: Arc<Handlers>,
     /// Holds what is free, and says how much. Asked at the last moment, as [`Offer::hold`] is; asked again, it says what is still held.

@@ -18,7 +18,9 @@ mod schedule;
 pub mod sqlite;
 
 pub use changes::{Change, change_schedule, replan};
-pub use claim::{Burns, COUNTED, Claim, Claimed, Handled, Handlers, Lease, MOST_NAMES, Offer, Orphan, Queue, Rung, Settle, Swept, Waiting};
+pub use claim::{
+    COUNTED, Claim, Claimed, Handled, Handlers, Lease, LoadOf, MOST_NAMES, Offer, Orphan, Queue, Rung, Settle, Swept, Waiting,
+};
 pub use edits::Schemas;
 pub use event::{Delivery, FireEvent, Fired, Firing, Listened};
 pub use flow::{Batch, Callback, CallbackState, CancelledSome, Publish, Stage, Step, StepRetried, Workflow};

@@ -15,9 +15,9 @@ use crate::executor;
 use crate::executor::{Pace, Processors, Ticket};
 use crate::model::ids::{NodeId, TaskId};
 use crate::model::priority::Priority;
-use crate::model::room::{Room, is_urgent, kept_memory, kept_slots};
+use crate::model::room::{Load, Room, is_urgent, kept_memory, kept_slots};
 use crate::monitor::Monitor;
-use crate::store::{Burns, Lease, Store};
+use crate::store::{Lease, LoadOf, Store};
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};
@@ -133,7 +133,7 @@ struct Shared {
     /// What of it is for any task.
     common_memory: u64,
     cancel_grace: Duration,
-    burns: Burns,
+    load: LoadOf,
     guests: tokio::runtime::Handle,
     running: Mutex<Running>,
     tracker: TaskTracker,
@@ -204,7 +204,7 @@ impl Handle {
         let budget = budget.max(largest);
         let processors = context.processors.clone();
         Self(Arc::new(Shared {
-            burns: Arc::new(move |name| processors.burns(name)),
+            load: Arc::new(move |name| processors.load(name)),
             slots: options.slots.max(1),
             memory_budget: budget,
             common_memory: budget - kept_memory(budget, options.slots, largest),
@@ -219,11 +219,10 @@ impl Handle {
     /// Holds one slot free for a task of this name and priority, with so much of the memory; `None` where there is none, or the task is
     /// expected to burn and finds no processor.
     pub fn hold(&self, name: &str, priority: Priority, memory: u64) -> Option<Slot> {
-        let processors = &self.0.context.processors;
+        let load = self.load(name);
         let mut running = self.running();
         let room = self.room(&running);
-        let fits = room.has_slot(priority) && memory <= room.memory_for(priority) && processors.have_room(name, priority);
-        if running.closed || !fits {
+        if running.closed || !room.fits(priority, load) || memory > room.memory_for(priority) {
             return None;
         }
         running.slots += 1;
@@ -236,9 +235,8 @@ impl Handle {
         let mut running = self.running();
         let mut room = self.room(&running);
         if running.closed {
-            room = Room::of(0, room.memory);
+            room.slots = 0;
         }
-        room.burning = self.0.context.processors.room();
         running.slots += room.slots;
         running.memory += room.memory;
         drop(running);
@@ -246,13 +244,16 @@ impl Handle {
         Free { pool, room }
     }
 
-    /// What is free, whatever burns.
+    /// What is free.
     fn room(&self, running: &Running) -> Room {
         let slots = self.0.slots.saturating_sub(running.slots);
         let memory = self.0.memory_budget.saturating_sub(running.memory);
         let common_slots = (self.0.slots - kept_slots(self.0.slots)).saturating_sub(running.common_slots);
         let common_memory = self.0.common_memory.saturating_sub(running.common_memory);
+        let (new, burning) = self.0.context.processors.room();
         Room {
+            new,
+            burning,
             common_slots: common_slots.min(slots),
             common_memory: common_memory.min(memory),
             ..Room::of(slots, memory)
@@ -285,17 +286,18 @@ impl Handle {
 
     /// Whether a task of this name and priority would find no processor.
     pub fn waits_for_processor(&self, name: &str, priority: Priority) -> bool {
-        !self.0.context.processors.have_room(name, priority)
+        let room = self.room(&self.running());
+        self.load(name) == Load::Burns && !room.has_processor(priority)
     }
 
-    /// Which tasks are expected to burn, for the store.
-    pub fn burning(&self) -> Burns {
-        self.0.burns.clone()
+    /// What attempts of a name are known to do, for the store.
+    pub fn load_of(&self) -> LoadOf {
+        self.0.load.clone()
     }
 
-    /// Whether tasks of this name are expected to burn.
-    pub fn burns(&self, name: &str) -> bool {
-        self.0.context.processors.burns(name)
+    /// What attempts of this name are known to do.
+    pub fn load(&self, name: &str) -> Load {
+        self.0.context.processors.load(name)
     }
 
     /// Whether no slot is free.

@@ -41,7 +41,7 @@ pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> Result<Claimed> {
         ..Claimed::default()
     };
     let mut room = (claim.hold)();
-    let mut lanes = Lanes::new(&claim.burns, std::mem::take(tx.cursors), claim.started);
+    let mut lanes = Lanes::new(&claim.load, std::mem::take(tx.cursors), claim.started);
     let (mut may_hold, mut held_bytes) = (HELD, 0);
     let (let_in, mut has_expired) = (tx.let_in.get(), false);
     while let Some((due, turn)) = lanes.next(tx.db, &room)? {
@@ -54,7 +54,7 @@ pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> Result<Claimed> {
         }
         match start(tx, claim, &open, &due, memory_left)? {
             Start::Leased(task, memory) => {
-                room.take(task.priority, memory, lanes.is_burning(&due));
+                room.take(task.priority, memory, lanes.load(&due));
                 lanes.started(&due, turn, open.weight(&task.name, &task.tags));
                 claimed.tasks.push(*task);
             }
@@ -81,7 +81,7 @@ pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> Result<Claimed> {
     // Who was let in meanwhile, and what follows what has expired, may stand before the rows that were read.
     claimed.more |= has_expired || tx.let_in.get() != let_in;
     (claim.give_back)(room.slots, room.memory);
-    let waits = lanes::waits(tx.db, &claim.burns, false)?;
+    let waits = lanes::waits(tx.db, &claim.load, false)?;
     (claimed.waiting, claimed.waits_for_processor) = (waits.for_slot, waits.for_processor);
     tx.crowded.set(claimed.waiting);
     claimed.more |= room.slots == 0 && claimed.waiting;

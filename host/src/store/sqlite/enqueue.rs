@@ -14,6 +14,7 @@ use super::writer::Tx;
 use crate::model::Time;
 use crate::model::alert::{AlertType, NewAlert};
 use crate::model::ids::{BatchId, TaskId, WorkflowId};
+use crate::model::room::Load;
 use crate::model::task::{Failure, NewTask, Status, Task};
 use crate::store::{Offer, RequestKey, Result, StoreError};
 use rusqlite::params;
@@ -45,8 +46,8 @@ pub(super) fn enqueue(tx: &mut Tx<'_>, task: &NewTask, offer: Option<&Offer>) ->
     let is_due = task.trigger_time <= task.submitted_at;
     let offer = match offer {
         Some(offer) if is_due && task.stillborn.is_none() && gates(tx)?.are_open(&task.name, &task.tags, &offer.handled) => {
-            let burns = (offer.burns)(&task.name);
-            let waits = lanes::waits(tx.db, &offer.burns, !burns)?;
+            let burns = (offer.load)(&task.name) == Load::Burns;
+            let waits = lanes::waits(tx.db, &offer.load, !burns)?;
             let is_first = !waits.for_slot && !(burns && waits.for_processor.is_some());
             let is_held = is_first && (offer.hold)();
             // What waits for a processor waits for no slot.

@@ -6,8 +6,8 @@
 use super::Failed;
 use super::ring::{Cursor, Due, Ring};
 use crate::model::priority::{Pick, Priority, pick};
-use crate::model::room::Room;
-use crate::store::{Burns, Result};
+use crate::model::room::{Load, Room};
+use crate::store::{LoadOf, Result};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::HashMap;
 
@@ -44,14 +44,14 @@ pub(super) struct Waits {
 }
 
 /// Looks through what is due for what is in each lane; only for the first where the second does not matter.
-pub(super) fn waits(db: &Connection, burns: &Burns, only_for_slots: bool) -> Result<Waits> {
+pub(super) fn waits(db: &Connection, load: &LoadOf, only_for_slots: bool) -> Result<Waits> {
     let mut waits = Waits::default();
     let mut after = (0, String::new());
     for _ in 0..LOOKED_AT {
         let Some((priority, name)) = next_name(db, after.0, &after.1)? else {
             return Ok(waits);
         };
-        if !burns(&name) {
+        if load(&name) != Load::Burns {
             waits.for_slot = true;
         } else if waits.for_processor.is_none() {
             waits.for_processor = Priority::new(priority);
@@ -67,7 +67,7 @@ pub(super) fn waits(db: &Connection, burns: &Burns, only_for_slots: bool) -> Res
 
 /// Both lanes, during one claim.
 pub(super) struct Lanes<'a> {
-    burns: &'a Burns,
+    load: &'a LoadOf,
     cursors: Cursors,
     lanes: [Lane; 2],
 }
@@ -90,7 +90,7 @@ struct Lane {
 
 impl<'a> Lanes<'a> {
     /// Both lanes, from where `cursors` say; so many of each were started before.
-    pub(super) fn new(burns: &'a Burns, cursors: Cursors, started: [u64; 2]) -> Self {
+    pub(super) fn new(load: &'a LoadOf, cursors: Cursors, started: [u64; 2]) -> Self {
         let lane = |burns: bool| Lane {
             burns,
             started: started[usize::from(burns)],
@@ -101,7 +101,7 @@ impl<'a> Lanes<'a> {
             keeps_turns: false,
         };
         Self {
-            burns,
+            load,
             cursors,
             lanes: [lane(false), lane(true)],
         }
@@ -111,7 +111,7 @@ impl<'a> Lanes<'a> {
     pub(super) fn next(&mut self, db: &Connection, room: &Room) -> Result<Option<(Due, Pick)>> {
         let mut first: Option<(Due, Pick)> = None;
         for lane in &mut self.lanes {
-            let Some((due, turn)) = lane.peek(db, self.burns, &mut self.cursors, room)? else {
+            let Some((due, turn)) = lane.peek(db, self.load, &mut self.cursors, room)? else {
                 continue;
             };
             let order = |due: &Due, turn: Pick| (turn != Pick::LongestDue, due.priority, due.due_at);
@@ -122,13 +122,13 @@ impl<'a> Lanes<'a> {
         Ok(first)
     }
 
-    /// Whether a row is in the lane of those that burn.
-    pub(super) fn is_burning(&self, due: &Due) -> bool {
-        (self.burns)(&due.name)
+    /// What attempts of a row's name are known to do.
+    pub(super) fn load(&self, due: &Due) -> Load {
+        (self.load)(&due.name)
     }
 
     fn lane(&mut self, due: &Due) -> (&mut Lane, &mut Cursors) {
-        let burns = self.is_burning(due);
+        let burns = self.load(due) == Load::Burns;
         (&mut self.lanes[usize::from(burns)], &mut self.cursors)
     }
 
@@ -162,12 +162,10 @@ impl<'a> Lanes<'a> {
 }
 
 impl Lane {
-    fn peek(&mut self, db: &Connection, burns: &Burns, cursors: &mut Cursors, room: &Room) -> Result<Option<(Due, Pick)>> {
-        let fits = |due: &Due, lane: &Self| {
-            Priority::new(due.priority).is_some_and(|priority| room.has_slot(priority) && (!lane.burns || room.has_processor(priority)))
-        };
+    fn peek(&mut self, db: &Connection, load: &LoadOf, cursors: &mut Cursors, room: &Room) -> Result<Option<(Due, Pick)>> {
+        let fits = |due: &Due| Priority::new(due.priority).is_some_and(|priority| room.fits(priority, load(&due.name)));
         if let Some((due, turn)) = &self.peeked
-            && fits(due, self)
+            && fits(due)
         {
             return Ok(Some((due.clone(), *turn)));
         }
@@ -175,20 +173,29 @@ impl Lane {
             self.keeps_turns = true;
         }
         if pick(self.started) == Pick::LongestDue && !self.keeps_turns {
-            self.peeked = self.longest_due(db, burns, cursors)?.map(|due| (due, Pick::LongestDue));
+            self.peeked = self.longest_due(db, load, cursors)?.map(|due| (due, Pick::LongestDue));
             if let Some((due, turn)) = &self.peeked
-                && fits(due, self)
+                && fits(due)
             {
                 return Ok(Some((due.clone(), *turn)));
             }
             self.keeps_turns = true;
         }
-        // Who is less urgent finds no more room than who is more so.
-        self.peeked = self.most_urgent(db, burns, cursors, room.slots)?.map(|due| (due, Pick::MostUrgent));
-        Ok(self.peeked.clone().filter(|(due, _)| fits(due, self)))
+        while let Some(due) = self.most_urgent(db, load, cursors, room.slots)? {
+            let finds_a_slot = Priority::new(due.priority).is_some_and(|priority| room.has_slot(priority));
+            if finds_a_slot && load(&due.name) == Load::New && room.new == 0 {
+                self.ring(due.priority).into_iter().for_each(|ring| ring.pass_over(&due.name));
+                continue;
+            }
+            // Who is less urgent finds no more room than who is more so.
+            let found = fits(&due);
+            self.peeked = Some((due, Pick::MostUrgent));
+            return Ok(self.peeked.clone().filter(|_| found));
+        }
+        Ok(None)
     }
 
-    fn most_urgent(&mut self, db: &Connection, burns: &Burns, cursors: &mut Cursors, left: usize) -> Result<Option<Due>> {
+    fn most_urgent(&mut self, db: &Connection, load: &LoadOf, cursors: &mut Cursors, left: usize) -> Result<Option<Due>> {
         loop {
             while let Some(ring) = self.rings.get_mut(self.at) {
                 let cursor = cursors.entry((self.burns, ring.priority())).or_default();
@@ -197,20 +204,20 @@ impl Lane {
                 }
                 self.at += 1;
             }
-            if !self.open(db, burns, cursors)? {
+            if !self.open(db, load, cursors)? {
                 return Ok(None);
             }
         }
     }
 
     /// Opens the ring of the next priority of which something is due. False where there is none.
-    fn open(&mut self, db: &Connection, burns: &Burns, cursors: &mut Cursors) -> Result<bool> {
+    fn open(&mut self, db: &Connection, load: &LoadOf, cursors: &mut Cursors) -> Result<bool> {
         let Some((priority, mut name)) = next_name(db, self.after.0, &self.after.1)? else {
             return Ok(false);
         };
         let mut names = Vec::new();
         loop {
-            if burns(&name) == self.burns {
+            if (load(&name) == Load::Burns) == self.burns {
                 names.push(name.clone());
             }
             let next = next_name(db, priority, &name)?;
@@ -227,7 +234,7 @@ impl Lane {
 
     /// The row of this lane that has been due longest. Where very many of the other stand before it, the longest due of those whose turn
     /// it is, one a priority.
-    fn longest_due(&mut self, db: &Connection, burns: &Burns, cursors: &mut Cursors) -> Result<Option<Due>> {
+    fn longest_due(&mut self, db: &Connection, load: &LoadOf, cursors: &mut Cursors) -> Result<Option<Due>> {
         let mut query = db.prepare_cached(LONGEST_DUE).failed()?;
         let mut rows = query.query([FRONT as i64]).failed()?;
         let mut seen = 0;
@@ -242,7 +249,7 @@ impl Lane {
                 })
             };
             let due = read().failed()?;
-            if burns(&due.name) == self.burns {
+            if (load(&due.name) == Load::Burns) == self.burns {
                 return Ok(Some(due));
             }
             seen += 1;
@@ -250,7 +257,7 @@ impl Lane {
         if seen < FRONT {
             return Ok(None);
         }
-        while self.open(db, burns, cursors)? {}
+        while self.open(db, load, cursors)? {}
         let mut longest: Option<Due> = None;
         for ring in &mut self.rings {
             let cursor = cursors.entry((self.burns, ring.priority())).or_default();
