@@ -101,7 +101,7 @@ impl Fixture {
         self.claim(1).await;
         self.now += chrono::TimeDelta::seconds(1);
         let outcome = Outcome::Ok {
-            result: format!("\"{}\"", "x".repeat(result)).into(),
+            result: format!("\"{}\"", "x".repeat(result)),
         };
         let settle = self.settle(self.lease(id, 1), outcome, Next::Success);
         self.store.settle(Arc::new(settle)).await.expect("settled");
@@ -169,7 +169,7 @@ async fn settle_some_way(f: &Fixture, random: &mut fastrand::Rng, task: taskhost
             (error(), failed)
         }
         _ => {
-            let result = format!("\"{}\"", "ö".repeat(random.usize(0..9_000))).into();
+            let result = format!("\"{}\"", "ö".repeat(random.usize(0..9_000)));
             (Outcome::Ok { result }, Next::Success)
         }
     };

@@ -48,7 +48,7 @@ pub(super) fn enqueue(tx: &mut Tx<'_>, task: &NewTask, offer: Option<&Offer>) ->
         Some(offer) if is_due && task.stillborn.is_none() && gates(tx)?.are_open(&task.name, &task.tags, &offer.handled) => {
             let burns = (offer.load)(&task.name) == Load::Burns;
             let waits = lanes::waits(tx.db, &offer.load, !burns)?;
-            let is_first = !waits.for_slot && !(burns && waits.for_processor.is_some());
+            let is_first = !(waits.for_slot || burns && waits.for_processor.is_some());
             let is_held = is_first && (offer.hold)();
             // What waits for a processor waits for no slot.
             tx.crowded.set(waits.for_slot || is_first && !is_held && !burns);

@@ -139,7 +139,7 @@ impl Ring {
         }
     }
 
-    /// Whether the key at turn has had this turn before.
+    /// Whether the key at turn has had this turn before: then it counts as had now, whether or not anybody is started after it.
     fn pays(&self, cursor: &mut Cursor) -> bool {
         let key = self.keys[self.at].key;
         let Some(debt) = cursor.debts.get_mut(&key) else { return false };
@@ -147,6 +147,7 @@ impl Ring {
         if *debt == 0 {
             cursor.debts.remove(&key);
         }
+        (cursor.key, cursor.had) = (key, 0);
         true
     }
 
