@@ -14,7 +14,7 @@ impl Fixture {
         Self { store, node, now, folder }
     }
 
-    /// The sums as whoever counted all rows would have them: an ended task counts 512 bytes and its texts, and so on.
+    /// The sums as whoever counted all rows would have them: an ended task counts 384 bytes and its texts, and so on.
     fn counted(&self) -> Kept {
         let db = rusqlite::Connection::open(self.folder.path().join("taskhost.sqlite")).expect("a database");
         let sum = |sql: &str| {
@@ -31,7 +31,7 @@ impl Fixture {
             .map(text)
             .join(" + ");
         let tags = "COALESCE(3 * octet_length(tags) + 96 * json_array_length(tags), 0)";
-        let task = format!("512 + {texts} + {tags}");
+        let task = format!("384 + {texts} + {tags}");
         let (attempt, log) = (format!("256 + {}", text("error")), "64 + octet_length(lines)");
         let event = format!(
             "192 + octet_length(type) + octet_length(data) + 2 * ({} + {})",
@@ -101,7 +101,7 @@ impl Fixture {
         self.claim(1).await;
         self.now += chrono::TimeDelta::seconds(1);
         let outcome = Outcome::Ok {
-            result: format!("\"{}\"", "x".repeat(result)).into(),
+            result: format!("\"{}\"", "x".repeat(result)),
         };
         let settle = self.settle(self.lease(id, 1), outcome, Next::Success);
         self.store.settle(Arc::new(settle)).await.expect("settled");
@@ -169,7 +169,7 @@ async fn settle_some_way(f: &Fixture, random: &mut fastrand::Rng, task: taskhost
             (error(), failed)
         }
         _ => {
-            let result = format!("\"{}\"", "ö".repeat(random.usize(0..9_000))).into();
+            let result = format!("\"{}\"", "ö".repeat(random.usize(0..9_000)));
             (Outcome::Ok { result }, Next::Success)
         }
     };
