@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// Bytes of a row of `history`.
-pub(super) const TASK: &str = "(512 + octet_length(name) + octet_length(payload) + COALESCE(octet_length(result), 0)
+pub(super) const TASK: &str = "(384 + octet_length(name) + octet_length(payload) + COALESCE(octet_length(result), 0)
    + COALESCE(octet_length(failure), 0) + COALESCE(octet_length(attempt_error), 0) + COALESCE(octet_length(progress), 0)
    + IIF(tags IS NULL, 0, 3 * octet_length(tags) + 96 * json_array_length(tags)))";
 /// Bytes of a row of `attempt`, of one of `log` and of one of `event`: what [`KeptBook`] adds for them, in the words of SQL.
