@@ -22,9 +22,10 @@ pub(super) struct Record {
     pub(super) started: f64,
     pub(super) ended: f64,
     pub(super) succeeded: bool,
-    /// How often it was begun, and how many of these ran out of time.
+    /// Whether its last attempt ran out of time.
+    pub(super) timed_out: bool,
+    /// How often it was begun.
     pub(super) attempts: u32,
-    pub(super) timeouts: u32,
 }
 
 /// What came of a batch.
@@ -89,8 +90,8 @@ pub(super) fn run(bench: &Bench, lines: &[String]) -> Result<Ran> {
 pub(super) fn records(database: &Path, sent: i64) -> Result<Vec<Record>> {
     let db = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let mut query = db.prepare(
-        "SELECT name, payload, priority, submitted_at - ?1, COALESCE(started_at, completed_at) - ?1, completed_at - ?1, status = 2, attempt,
-                (COALESCE(outcome, '') = 'timeout') + (SELECT COUNT(*) FROM attempt WHERE task = history.id AND outcome = 'timeout')
+        "SELECT name, payload, priority, submitted_at - ?1, COALESCE(started_at, completed_at) - ?1, completed_at - ?1, status = 2,
+                COALESCE(outcome, '') = 'timeout', attempt
          FROM history",
     )?;
     let records = query.query_map([sent], |row| {
@@ -103,8 +104,8 @@ pub(super) fn records(database: &Path, sent: i64) -> Result<Vec<Record>> {
             started: ms(4)?,
             ended: ms(5)?,
             succeeded: row.get(6)?,
-            attempts: row.get(7)?,
-            timeouts: row.get(8)?,
+            timed_out: row.get(7)?,
+            attempts: row.get(8)?,
         })
     })?;
     Ok(records.collect::<Result<_, _>>()?)

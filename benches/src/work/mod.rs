@@ -9,7 +9,7 @@ mod mix;
 use crate::Bench;
 use crate::table::{RUNS, Runs, alone, row, told};
 use anyhow::{Context, Result, bail};
-use batch::{Ran, run as run_batch};
+use batch::{Ran, Record, run as run_batch};
 use mix::{Burn, HUNDRED, KINDS};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -173,20 +173,17 @@ fn burners(bench: &Bench, burn: &Burn) -> Result<()> {
 fn long(bench: &Bench, burn: &Burn) -> Result<()> {
     let ms = bench.seconds * LONG_BURN;
     let timeout = PATIENCE * ms / 1e3;
-    let ran = run_batch(bench, &vec![burn.line(ms, &format!(r#","timeout":{timeout}"#)); LONG])?;
-    let sum = |value: fn(&batch::Record) -> u32| ran.records.iter().map(value).sum::<u32>();
-    let name = |what: &str| format!("{LONG} burners of {ms:.0} ms, timeout {timeout:.1} s: {what}");
-    let failed = sum(|record| u32::from(!record.succeeded));
-    alone(&name("failed, %"), 1, 1, &Runs::one(100.0 * f64::from(failed) / LONG as f64));
-    told(
-        &name("attempts that timed out, attempts besides the first"),
-        &format!(
-            "{}, {}",
-            sum(|record| record.timeouts),
-            sum(|record| record.attempts.saturating_sub(1))
-        ),
-    );
+    // Without retries, whose delays of minutes would say nothing more.
+    let line = burn.line(ms, &format!(r#","timeout":{timeout},"max_retries":0"#));
+    let ran = run_batch(bench, &vec![line; LONG])?;
+    let share = |is: fn(&Record) -> bool| Runs::one(100.0 * ran.records.iter().filter(|record| is(record)).count() as f64 / LONG as f64);
+    let name = |what: &str| format!("{LONG} burners of {ms:.0} ms, timeout {timeout:.2} s: {what}");
+    alone(&name("failed, %"), 1, 1, &share(|record| !record.succeeded));
+    alone(&name("timed out, %"), 1, 1, &share(|record| record.timed_out));
     let ideal = ms / 1e3 * LONG as f64 / cores() as f64;
-    row(&name("to the last settlement, s"), 1, 1, &Runs::one(ran.seconds), &Runs::one(ideal));
+    if ran.records.iter().all(|record| record.succeeded) {
+        row(&name("to the last end, s"), 1, 1, &Runs::one(ran.seconds), &Runs::one(ideal));
+    }
+    alone(&name("other work on the cores, %"), 1, 1, &Runs::one(100.0 * ran.other));
     Ok(())
 }
