@@ -17,9 +17,10 @@ use crate::model::ids::{NodeId, TaskId};
 use crate::model::priority::Pick;
 use crate::model::retry::Counters;
 use crate::model::task::Task;
-use crate::store::{Claim, Claimed, Lease, Orphan, Result};
+use crate::store::{Claim, Claimed, Lease, LoadOf, Orphan, Result};
 use rusqlite::params;
-use std::sync::LazyLock;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 /// Why a due task without a handler is not offered to workers.
 const HANDLER_MISSING: &str = "handler missing";
@@ -41,7 +42,8 @@ pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> Result<Claimed> {
         ..Claimed::default()
     };
     let mut room = (claim.hold)();
-    let mut lanes = Lanes::new(&claim.load, std::mem::take(tx.cursors), claim.started);
+    let load = as_found(&claim.load);
+    let mut lanes = Lanes::new(&load, std::mem::take(tx.cursors), claim.started);
     let (mut may_hold, mut held_bytes) = (HELD, 0);
     let (let_in, mut has_expired) = (tx.let_in.get(), false);
     while let Some((due, turn)) = lanes.next(tx.db, &room)? {
@@ -93,6 +95,16 @@ pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> Result<Claimed> {
         .map(from_micros);
     claimed.next_due = claimed.next_due.into_iter().chain(buckets::next_token(tx, open.limits())?).min();
     Ok(claimed)
+}
+
+/// What attempts of a name are known to do, the same during one claim: what is learnt meanwhile would move a row to the other lane while
+/// it is being started.
+fn as_found(load: &LoadOf) -> LoadOf {
+    let (load, found) = (load.clone(), Mutex::new(HashMap::new()));
+    Arc::new(move |name| {
+        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        *found.entry(name.to_owned()).or_insert_with(|| load(name))
+    })
 }
 
 /// Whether a row of this name would be looked at more closely than for its memory.
